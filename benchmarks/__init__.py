@@ -1,0 +1,1 @@
+"""Measurements of this project, alone and against its peers."""

@@ -1,0 +1,5 @@
+"""`python -m mlc_edge` is the `mlc-edge` command."""
+
+from mlc_edge.cli import main
+
+main()

@@ -1,0 +1,95 @@
+// Bundles the TypeScript of every realm into web/static: hashed files under dist/, the page that
+// names them, the service worker (its URL must not change), and app-lock.json with all hashes.
+import { createHash } from "node:crypto";
+import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import * as esbuild from "esbuild";
+
+const WEB = dirname(fileURLToPath(import.meta.url));
+const WORKER = join(WEB, "worker");
+const STATIC = join(WEB, "static");
+const DIST = join(STATIC, "dist");
+
+const common = {
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  // tvmjs names Node's modules in branches that a browser never takes.
+  external: ["fs", "path", "crypto", "perf_hooks", "ws", "url", "module", "node:*"],
+  loader: { ".svg": "text" },
+  legalComments: "none",
+  logLevel: "warning",
+};
+
+async function bundleHashed() {
+  const result = await esbuild.build({
+    ...common,
+    entryPoints: {
+      chat: join(WORKER, "chat/main.ts"),
+      engine: join(WORKER, "engine/worker.ts"),
+      style: join(STATIC, "chat.css"),
+    },
+    entryNames: "[name]-[hash]",
+    outdir: DIST,
+    metafile: true,
+  });
+  return Object.fromEntries(
+    Object.keys(result.metafile.outputs).map((path) => {
+      const file = path.split("/").at(-1);
+      const [, stem, extension] = /^(.*)-[A-Z0-9]{8}\.(js|css)$/.exec(file);
+      return [`${stem === "style" ? "chat" : stem}.${extension}`, file];
+    }),
+  );
+}
+
+async function bundleStable() {
+  await esbuild.build({
+    ...common,
+    entryPoints: { "mlc-edge": join(WORKER, "page/index.ts") },
+    outdir: DIST,
+  });
+  await esbuild.build({
+    ...common,
+    entryPoints: { "service-worker": join(WORKER, "service-worker/main.ts") },
+    outdir: STATIC,
+  });
+}
+
+async function replaceFile(path, content) {
+  await writeFile(`${path}.tmp`, content);
+  await rename(`${path}.tmp`, path);
+}
+
+async function writePage(names) {
+  const template = await readFile(join(STATIC, "page.html"), "utf8");
+  const page = template.replace(/\{\{([\w.]+)\}\}/g, (_, name) => {
+    if (!(name in names)) throw new Error(`page.html names ${name}, which was not bundled`);
+    return names[name];
+  });
+  await replaceFile(join(STATIC, "index.html"), page);
+}
+
+const NOT_SERVED = new Set(["app-lock.json", "service-worker.js", "page.html", "chat.css"]);
+
+async function writeLock() {
+  const entries = await readdir(STATIC, { recursive: true, withFileTypes: true });
+  const files = [];
+  for (const entry of entries.filter((e) => e.isFile())) {
+    const path = relative(STATIC, join(entry.parentPath ?? entry.path, entry.name));
+    if (NOT_SERVED.has(path) || path.endsWith(".tmp")) continue;
+    const content = await readFile(join(STATIC, path));
+    const sha256 = createHash("sha256").update(content).digest("hex");
+    files.push({ path, bytes: content.length, sha256 });
+  }
+  files.sort((a, b) => (a.path < b.path ? -1 : 1));
+  await replaceFile(join(STATIC, "app-lock.json"), JSON.stringify({ files }, null, 1) + "\n");
+}
+
+await rm(DIST, { recursive: true, force: true });
+await mkdir(DIST, { recursive: true });
+const names = await bundleHashed();
+await bundleStable();
+await writePage(names);
+await writeLock();

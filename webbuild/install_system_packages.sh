@@ -1,0 +1,26 @@
+#!/bin/sh
+# Installs the named tools with apt where they are missing: install_system_packages.sh emscripten chromium
+set -eu
+
+command_of() {
+  case "$1" in
+    emscripten) echo emcc ;;
+    *) echo "$1" ;;
+  esac
+}
+
+missing=""
+for package in "$@"; do
+  command -v "$(command_of "$package")" >/dev/null 2>&1 || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+  echo "error: missing:$missing. Install them with your system's package manager and run this again." >&2
+  exit 2
+fi
+as_root=""
+[ "$(id -u)" = 0 ] || as_root="sudo"
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
