@@ -13,7 +13,7 @@ from mlc_edge.errors import MlcEdgeError
 COMMANDS = {
     "build": "webbuild.cli",
     "web": "web.cli",
-    "bench": "benchmarks.cli",
+    "bench": "web.bench",
 }
 
 

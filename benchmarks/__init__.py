@@ -1,1 +1,0 @@
-"""Measurements of this project, alone and against its peers."""

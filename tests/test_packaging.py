@@ -1,0 +1,43 @@
+"""What `pip install` brings: the wheel has the pages with their bundled scripts, and the command."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT],
+        check=True,
+    )
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"mlc_edge/cli\.py",
+        r"webbuild/build\.py",
+        r"web/host\.py",
+        r"web/static/index\.html",
+        r"web/static/service-worker\.js",
+        r"web/static/app-lock\.json",
+        r"web/static/dist/chat-\w+\.js",
+        r"web/static/dist/engine-\w+\.js",
+        r"web/static/dist/mlc-edge\.js",
+    ],
+)
+def test_wheel_holds(wheel: zipfile.ZipFile, pattern: str):
+    assert [name for name in wheel.namelist() if re.fullmatch(pattern, name)]
+
+
+def test_wheel_leaves_tests_and_tools_out(wheel: zipfile.ZipFile):
+    assert not [n for n in wheel.namelist() if n.startswith(("tests/", "node_modules/", ".ci/"))]
