@@ -1,0 +1,149 @@
+/** The page's side of the service worker: registration, storage and updates. */
+import type {
+  DeletedBundle,
+  ServiceWorkerEvent,
+  ServiceWorkerReplies,
+  ServiceWorkerReply,
+  ServiceWorkerRequest,
+  StoredBundle,
+} from "./protocol.ts";
+
+export type { DeletedBundle, ServiceWorkerEvent, StoredBundle } from "./protocol.ts";
+
+/**
+ * `controlled`: downloads are kept, verified and resumable. `uncontrolled`: registered, but this
+ * page load bypasses it (shift-reload). `unavailable`: no service workers here (plain http on a
+ * network address, private mode, registration failed); everything works, nothing is kept.
+ */
+export interface ServiceWorkerStatus {
+  state: "controlled" | "uncontrolled" | "unavailable";
+  reason: string | null;
+}
+
+export interface StorageEstimateBytes {
+  usage: number;
+  quota: number;
+  persisted: boolean;
+}
+
+/**
+ * Registers the service worker and waits until it controls this page. Await it before creating
+ * the engine's worker: a worker is controlled only when its page was as the worker started.
+ * Never throws.
+ */
+export async function registerServiceWorker(
+  url: string | URL = new URL("service-worker.js", document.baseURI),
+  controlTimeoutMs = 10_000,
+): Promise<ServiceWorkerStatus> {
+  if (!("serviceWorker" in navigator)) {
+    return {
+      state: "unavailable",
+      reason: "Service workers need https, or http on localhost; models are not kept.",
+    };
+  }
+  try {
+    await navigator.serviceWorker.register(url, { updateViaCache: "none" });
+  } catch (error) {
+    return { state: "unavailable", reason: `The service worker didn't start: ${String(error)}` };
+  }
+  const controlled = await waitForControl(controlTimeoutMs);
+  return controlled
+    ? { state: "controlled", reason: null }
+    : { state: "uncontrolled", reason: "Reload the page to keep models for offline use." };
+}
+
+/** Asks the browser not to evict stored models; true when granted. Call it on a user's click. */
+export async function requestPersistence(): Promise<boolean> {
+  if (!navigator.storage?.persist) return false;
+  return (await navigator.storage.persisted()) || (await navigator.storage.persist());
+}
+
+/** Bytes that this site uses and may use; zeros where the browser doesn't say. */
+export async function storageEstimate(): Promise<StorageEstimateBytes> {
+  if (!navigator.storage?.estimate) return { usage: 0, quota: 0, persisted: false };
+  const [{ usage = 0, quota = 0 }, persisted] = await Promise.all([
+    navigator.storage.estimate(),
+    navigator.storage.persisted(),
+  ]);
+  return { usage, quota, persisted };
+}
+
+/** Bundles whose lock is stored; empty when there is no service worker. */
+export async function listStoredBundles(): Promise<StoredBundle[]> {
+  return (await activeWorker()) ? ask({ kind: "list-bundles" }) : [];
+}
+
+/**
+ * Deletes a bundle's lock and all its files that no other stored bundle names.
+ * `lockUrl` may be relative to the page. Throws when there is no service worker.
+ */
+export function deleteBundle(lockUrl: string | URL): Promise<DeletedBundle> {
+  return ask({ kind: "delete-bundle", lockUrl: new URL(lockUrl, document.baseURI).href });
+}
+
+/**
+ * Looks for a new version of the app now (the service worker also looks at each visit). When
+ * `changed`, the new version is stored whole and the next load of the page shows it.
+ */
+export function checkForUpdate(): Promise<ServiceWorkerReplies["check-update"]> {
+  return ask({ kind: "check-update" });
+}
+
+/** Applies a stored update: this page is loaded again, from the new version. */
+export function applyUpdate(): void {
+  location.reload();
+}
+
+/** Calls `listener` once a new version is stored whole and `applyUpdate()` would show it. */
+export function onUpdateAvailable(listener: (version: string) => void): () => void {
+  return onServiceWorkerEvent((event) => {
+    if (event.kind === "update") listener(event.version);
+  });
+}
+
+/** Every event of the service worker; returns the function that unsubscribes. */
+export function onServiceWorkerEvent(listener: (event: ServiceWorkerEvent) => void): () => void {
+  if (!("serviceWorker" in navigator)) return () => {};
+  const onMessage = (message: MessageEvent<ServiceWorkerEvent>) => listener(message.data);
+  navigator.serviceWorker.addEventListener("message", onMessage);
+  navigator.serviceWorker.startMessages();
+  return () => navigator.serviceWorker.removeEventListener("message", onMessage);
+}
+
+async function waitForControl(timeoutMs: number): Promise<boolean> {
+  const container = navigator.serviceWorker;
+  if (container.controller) return true;
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(container.controller !== null), timeoutMs);
+    container.addEventListener(
+      "controllerchange",
+      () => {
+        clearTimeout(timer);
+        resolve(true);
+      },
+      { once: true },
+    );
+  });
+}
+
+async function activeWorker(): Promise<ServiceWorker | null> {
+  if (!("serviceWorker" in navigator)) return null;
+  const registration = await navigator.serviceWorker.getRegistration();
+  return registration?.active ?? null;
+}
+
+async function ask<R extends ServiceWorkerRequest>(
+  request: R,
+): Promise<ServiceWorkerReplies[R["kind"]]> {
+  const worker = await activeWorker();
+  if (!worker) throw new Error("There is no service worker: call registerServiceWorker() first.");
+  const { port1, port2 } = new MessageChannel();
+  return new Promise((resolve, reject) => {
+    port1.onmessage = ({ data }: MessageEvent<ServiceWorkerReply<R["kind"]>>) => {
+      port1.close();
+      if (data.ok) resolve(data.value);
+      else reject(new Error(data.error));
+    };
+    worker.postMessage(request, [port2]);
+  });
+}
