@@ -1,0 +1,1 @@
+"""The embedded model: its conversations, tokenizer, training and held-out evaluation."""

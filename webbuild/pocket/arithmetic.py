@@ -1,0 +1,172 @@
+"""Sums and differences of numbers with up to two digits, in many wordings."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from typing import NamedTuple
+
+from webbuild.pocket.dialogue import Turn, Typing
+from webbuild.pocket.split import Phrasings, Split, items_of
+
+LIMIT = 100
+
+FRAMES = Phrasings(
+    train=(
+        "What is {x}?",
+        "What's {x}?",
+        "How much is {x}?",
+        "Calculate {x}.",
+        "Compute {x}.",
+        "Tell me {x}.",
+        "Can you tell me {x}?",
+        "Do you know {x}?",
+        "Work out {x}.",
+        "Give me {x}.",
+        "{x}",
+        "{x}?",
+        "{x} =",
+        "{x} = ?",
+        "What does {x} equal?",
+        "Please calculate {x}.",
+        "Could you compute {x} for me?",
+        "Solve {x}.",
+        "I need {x}.",
+        "Help me with {x}.",
+        "What is the result of {x}?",
+        "Can you do {x}?",
+        "I want to know {x}.",
+        "Please work out {x}.",
+        "What do you get for {x}?",
+        "Would you calculate {x}?",
+        "Find {x}.",
+        "How much does {x} make?",
+        "what {x} is?",
+        "Could you tell me what {x} is?",
+        "Can you solve {x}?",
+        "The answer to {x}?",
+    ),
+    held_out=(
+        "Could you work out {x}?",
+        "Please tell me what {x} is.",
+        "Can you calculate {x} for me?",
+        "What is the answer to {x}?",
+        "Please solve {x}.",
+        "I need to know {x}.",
+        "What does {x} make?",
+        "Do you know how much {x} is?",
+    ),
+)
+EXPRESSIONS = {
+    "+": (
+        "{a} + {b}",
+        "{a}+{b}",
+        "{a} plus {b}",
+        "the sum of {a} and {b}",
+        "the total of {a} and {b}",
+    ),
+    "-": (
+        "{a} - {b}",
+        "{a}-{b}",
+        "{a} minus {b}",
+        "the difference between {a} and {b}",
+        "{a} less {b}",
+    ),
+}
+SENTENCES = {
+    "+": Phrasings(
+        train=(
+            "Add {a} and {b}.",
+            "Add {a} to {b}.",
+            "Can you add {a} and {b}?",
+            "Sum {a} and {b}.",
+            "Please add {a} and {b}.",
+            "What do you get if you add {a} and {b}?",
+            "What do {a} and {b} make?",
+            "Sum of {a} and {b}?",
+            "Put {a} and {b} together.",
+            "I have {a} apples and get {b} more. How many apples do I have?",
+            "I have {a} coins and find {b} more. How many do I have now?",
+            "If I add {a} and {b}, what is the result?",
+            "How much is {a} and {b} together?",
+            "There are {a} cats and {b} dogs. How many animals are there?",
+            "What is {a} added to {b}?",
+            "I want to add {a} and {b}.",
+        ),
+        held_out=(
+            "Could you add {a} and {b} for me?",
+            "What do you get when you add {a} to {b}?",
+            "Please sum {a} and {b}.",
+            "How much do {a} and {b} make together?",
+            "I have {a} books and get {b} more. How many books do I have?",
+        ),
+    ),
+    "-": Phrasings(
+        train=(
+            "Subtract {b} from {a}.",
+            "Take {b} away from {a}.",
+            "Can you subtract {b} from {a}?",
+            "Please subtract {b} from {a}.",
+            "What do you get if you subtract {b} from {a}?",
+            "I have {a} apples and eat {b}. How many apples are left?",
+            "Take {b} from {a}.",
+            "I have {a} coins and lose {b}. How many do I have now?",
+            "{a} take away {b}",
+            "If I take {b} from {a}, what is left?",
+            "What is {b} less than {a}?",
+            "What is left of {a} without {b}?",
+            "Difference between {a} and {b}?",
+            "I want to subtract {b} from {a}.",
+            "How much is {a} without {b}?",
+        ),
+        held_out=(
+            "Could you subtract {b} from {a} for me?",
+            "Please take {b} away from {a}.",
+            "What do you get when you take {b} from {a}?",
+            "What is {a} take away {b}?",
+            "I have {a} books and lose {b}. How many books are left?",
+        ),
+    ),
+}
+
+
+class Problem(NamedTuple):
+    """`a op b`, with `op` one of `+` and `-`."""
+
+    a: int
+    op: str
+    b: int
+
+    @property
+    def result(self) -> int:
+        """The right answer, possibly negative."""
+        return self.a + self.b if self.op == "+" else self.a - self.b
+
+    @property
+    def answer(self) -> str:
+        """The answer as the model says it."""
+        return f"{self.a} {self.op} {self.b} = {self.result}."
+
+
+@cache
+def problems(split: Split) -> list[Problem]:
+    """All problems of one side."""
+    every = [Problem(a, op, b) for op in "+-" for a in range(LIMIT) for b in range(LIMIT)]
+    return items_of(split, "arithmetic", every)
+
+
+def word_problem(rng: random.Random, problem: Problem, *, wording: Split) -> str:
+    """A request for `problem`, worded with phrasings of one side."""
+    if rng.random() < 0.6:
+        expression = rng.choice(EXPRESSIONS[problem.op]).format(a=problem.a, b=problem.b)
+        text = FRAMES.draw(rng, wording).format(x=expression)
+    else:
+        text = SENTENCES[problem.op].draw(rng, wording).format(a=problem.a, b=problem.b)
+    return text[0].upper() + text[1:]
+
+
+def draw_turn(rng: random.Random) -> Turn:
+    """A random training problem with its answer."""
+    problem = rng.choice(problems(Split.TRAIN))
+    user = Typing.draw(rng).apply(word_problem(rng, problem, wording=Split.TRAIN))
+    return Turn(user, problem.answer)
