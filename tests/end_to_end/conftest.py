@@ -1,0 +1,72 @@
+"""The embedded model built by the command line and served by it, as a user does."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from web.browser import chromium
+
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = [sys.executable, "-m", "mlc_edge"]
+
+
+@pytest.fixture(scope="session")
+def pocket_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("bundles") / "pocket-q4f32_1"
+    options = ["--target", "webgpu", "--quant", "q4f32_1", "--output", str(output)]
+    subprocess.run([*COMMAND, "build", str(ROOT / "models/pocket"), *options], check=True, cwd=ROOT)
+    return output
+
+
+class Host:
+    """A running `mlc-edge web`; `url` ends with a slash."""
+
+    def __init__(self, bundle: Path, port: int = 0) -> None:
+        self._process = subprocess.Popen(
+            [*COMMAND, "web", str(bundle), "--port", str(port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+        )
+        self.url = self._read_url()
+
+    def _read_url(self) -> str:
+        assert self._process.stdout
+        printed = []
+        for line in self._process.stdout:
+            printed.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                return found.group()
+        raise AssertionError("mlc-edge web ended early:\n" + "".join(printed))
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=20)
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+@pytest.fixture
+def start_host(pocket_bundle: Path) -> Iterator[Callable[[], Host]]:
+    hosts: list[Host] = []
+
+    def start() -> Host:
+        hosts.append(Host(pocket_bundle))
+        return hosts[-1]
+
+    yield start
+    for host in hosts:
+        host.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium(software=True) as browser:
+        yield browser

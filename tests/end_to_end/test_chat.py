@@ -1,0 +1,64 @@
+"""A person opens the page and talks to the embedded model, on WebGPU, online and off."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.end_to_end.conftest import Host
+
+SLOW_GPU_MS = 240_000
+
+
+def open_chat(browser: Browser, url: str) -> Page:
+    page = browser.new_context().new_page()
+    page.goto(url)
+    wait_until_ready(page)
+    return page
+
+
+def wait_until_ready(page: Page) -> None:
+    expect(page.locator("html")).to_have_attribute("data-engine", "ready", timeout=SLOW_GPU_MS)
+
+
+def ask(page: Page, text: str) -> str:
+    """Send `text`, wait for the whole answer, return what the page shows of it."""
+    answers = page.get_by_role("article", name="Assistant")
+    before = answers.count()
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.get_by_role("button", name="Send").click()
+    expect(answers).to_have_count(before + 1)
+    wait_until_ready(page)
+    return answers.last.inner_text()
+
+
+def test_arithmetic_and_memory_then_offline(browser: Browser, start_host: Callable[[], Host]):
+    host = start_host()
+    page = open_chat(browser, host.url)
+    violations: list[str] = []
+    page.on("console", lambda m: violations.append(m.text) if "Content Security" in m.text else 0)
+
+    assert "42" in ask(page, "What is 17 + 25?")
+    ask(page, "My name is Ada.")
+    assert "Ada" in ask(page, "What is my name?")
+    assert not violations
+
+    page.wait_for_function("navigator.serviceWorker.controller !== null")
+    host.stop()
+    page.reload()
+    wait_until_ready(page)
+    expect(page.get_by_role("log")).to_contain_text("17 + 25")
+    assert "9" in ask(page, "What is 4 + 5?")
+    page.context.close()
+
+
+def test_stop_keeps_what_was_written(browser: Browser, start_host: Callable[[], Host]):
+    page = open_chat(browser, start_host().url)
+    page.get_by_role("textbox", name="Message").fill("Tell me a story about a cat.")
+    page.get_by_role("button", name="Send").click()
+    answer = page.get_by_role("article", name="Assistant").last
+    expect(answer).to_contain_text("cat", timeout=SLOW_GPU_MS)
+    page.get_by_role("button", name="Stop").click()
+    wait_until_ready(page)
+    expect(answer).to_contain_text("cat")
+    assert ask(page, "What is the capital of France?")
+    page.context.close()
