@@ -1,0 +1,274 @@
+/** Puts the page together. */
+import { Chat } from "./chat.ts";
+import { Composer } from "./composer.ts";
+import type { ChatDependencies } from "./dependencies.ts";
+import { button, byId, el } from "./dom.ts";
+import type { ChatEngine } from "./engine.ts";
+import { download, fileName, toJson, toMarkdown } from "./export.ts";
+import { ModelCard, renderModelButton } from "./model-card.ts";
+import { ModelDialog } from "./model-dialog.ts";
+import { Models } from "./models.ts";
+import { Notices } from "./notices.ts";
+import { OfflineHint } from "./offline.ts";
+import { RenameDialog } from "./rename-dialog.ts";
+import { SettingsDialog } from "./settings-dialog.ts";
+import { Sidebar } from "./sidebar.ts";
+import { startTheme } from "./theme.ts";
+import { copyText, Transcript } from "./transcript.ts";
+import type { Bundle, Conversation } from "./types.ts";
+
+const EXAMPLES = [
+  "What is 17 + 25?",
+  "My name is Ada.",
+  "Tell me a story about a cat",
+  "What is the capital of France?",
+  "What is mlc-edge?",
+];
+
+/** Starts the page; resolves when it is usable, while the model may still load. */
+export async function startChat(dependencies: ChatDependencies): Promise<void> {
+  const notices = new Notices(() => byId("message", HTMLTextAreaElement).focus());
+  const offline = new OfflineHint(dependencies.files);
+  startTheme();
+  if (!dependencies.store.lasting) {
+    const text = "This browser keeps nothing for this page: conversations end when it is closed.";
+    notices.show("memory", { level: "warning", text });
+  }
+  // First: a worker is served by the service worker only if that was there before it.
+  await offline.start(notices);
+  await new ChatPage(dependencies, dependencies.createEngine(), notices, offline).start();
+}
+
+class ChatPage {
+  readonly #dependencies: ChatDependencies;
+  readonly #notices: Notices;
+  readonly #offline: OfflineHint;
+  readonly #models: Models;
+  readonly #chat: Chat;
+  readonly #sidebar: Sidebar;
+  readonly #composer: Composer;
+  readonly #card: ModelCard;
+  readonly #modelDialog: ModelDialog;
+  readonly #rename = new RenameDialog();
+  readonly #settings = new SettingsDialog((settings) => void this.#chat.changeSettings(settings));
+  #announced = "";
+
+  constructor(
+    dependencies: ChatDependencies,
+    engine: ChatEngine,
+    notices: Notices,
+    offline: OfflineHint,
+  ) {
+    this.#dependencies = dependencies;
+    this.#notices = notices;
+    this.#offline = offline;
+    this.#models = new Models(engine, dependencies.files, dependencies.indexUrl);
+    this.#chat = new Chat({
+      engine,
+      models: this.#models,
+      store: dependencies.store,
+      notices,
+      transcript: new Transcript(this.#messageActions()),
+      onChange: () => this.#render(),
+    });
+    this.#composer = new Composer({
+      send: (text) => this.#send(text),
+      stop: () => this.#chat.stop(),
+    });
+    this.#sidebar = new Sidebar(this.#sidebarActions());
+    this.#card = new ModelCard(this.#cardActions());
+    this.#modelDialog = new ModelDialog(this.#models, this.#dialogActions(engine));
+    this.#models.onChange(() => this.#modelChanged());
+    engine.onEvent((event) => {
+      if (event.kind === "device") this.#deviceChanged(event.state);
+    });
+  }
+
+  async start(): Promise<void> {
+    this.#showExamples();
+    const open = () => void this.#open(location.hash.slice(1));
+    window.addEventListener("hashchange", open);
+    this.#dependencies.store.onForeignChange(() => void this.#chat.refreshList());
+    byId("settings-button", HTMLButtonElement).addEventListener("click", () =>
+      this.#settings.open(this.#chat.conversation.settings),
+    );
+    byId("model-button", HTMLButtonElement).addEventListener("click", () => void this.#modelDialog.open());
+    await this.#chat.open(location.hash.slice(1));
+    await this.#chat.refreshList();
+    if (matchMedia("(hover: hover)").matches) this.#composer.focus();
+    await this.#models.start(this.#policy());
+  }
+
+  #policy = () => this.#chat.conversation.settings.contextPolicy;
+
+  #send(text: string): boolean {
+    // Without a model an answer would wait for ever: show what can be done about that instead.
+    if (this.#models.state.kind === "error") {
+      this.#card.focus();
+      return false;
+    }
+    const sent = this.#chat.send(text);
+    if (sent && this.#models.state.kind === "idle") this.#card.focus();
+    return sent;
+  }
+
+  async #open(id: string): Promise<void> {
+    await this.#chat.open(id);
+    if (matchMedia("(hover: hover)").matches || !id) this.#composer.focus();
+    else byId("scroller", HTMLElement).focus();
+  }
+
+  #newChat(): void {
+    if (location.hash.length > 1) location.hash = "";
+    else this.#composer.focus();
+  }
+
+  #messageActions() {
+    return {
+      copy: async ({ content }: { content: string }) => {
+        const copied = await copyText(content);
+        this.#notices.toast(copied ? "Answer copied." : "This browser doesn’t let the page copy.");
+      },
+      regenerate: () => {
+        this.#chat.regenerate();
+        this.#composer.focus();
+      },
+      edit: (message: Parameters<Chat["edit"]>[0], text: string) => {
+        this.#chat.edit(message, text);
+        this.#composer.focus();
+      },
+      newChat: () => {
+        const last = this.#chat.messages.findLast(({ role }) => role === "user");
+        this.#newChat();
+        this.#composer.fill(last?.content ?? "");
+      },
+      chooseModel: () => void this.#modelDialog.open(),
+    };
+  }
+
+  #sidebarActions() {
+    return {
+      newChat: () => this.#newChat(),
+      rename: (conversation: Conversation) =>
+        this.#rename.open(conversation.title, (title) => void this.#chat.rename(conversation, title)),
+      remove: (conversation: Conversation) => void this.#remove(conversation),
+      exportAs: (conversation: Conversation, format: "json" | "markdown") =>
+        void this.#export(conversation, format),
+    };
+  }
+
+  async #remove(conversation: Conversation): Promise<void> {
+    const current = conversation.id === this.#chat.conversation.id;
+    const restore = await this.#chat.remove(conversation);
+    if (current) location.hash = "";
+    const undo = async () => {
+      await restore();
+      if (current) location.hash = conversation.id;
+    };
+    this.#notices.toast(`Deleted “${conversation.title}”.`, { text: "Undo", run: () => void undo(), focus: true });
+  }
+
+  async #export(conversation: Conversation, format: "json" | "markdown"): Promise<void> {
+    const messages = await this.#chat.messagesOf(conversation);
+    if (format === "json") {
+      download(fileName(conversation.title, "json"), toJson(conversation, messages), "application/json");
+    } else {
+      download(fileName(conversation.title, "md"), toMarkdown(conversation, messages), "text/markdown");
+    }
+  }
+
+  #cardActions() {
+    const current = () => ("bundle" in this.#models.state ? this.#models.state.bundle : null);
+    return {
+      load: () => {
+        const bundle = current();
+        if (bundle) this.#load(bundle);
+      },
+      cancel: () => {
+        void this.#models.cancel();
+        this.#composer.focus();
+      },
+      retry: () => {
+        const bundle = current();
+        if (bundle) this.#load(bundle);
+        else void this.#models.start(this.#policy());
+        this.#composer.focus();
+      },
+      choose: () => void this.#modelDialog.open(),
+    };
+  }
+
+  #load(bundle: Bundle): void {
+    // Asked here, on a click, as browsers want it.
+    void this.#dependencies.files.requestPersistence();
+    void this.#models.load(bundle, this.#policy());
+    this.#composer.focus();
+  }
+
+  #dialogActions(engine: ChatEngine) {
+    return {
+      use: (bundle: Bundle) => {
+        void this.#models.select(bundle, this.#policy());
+        this.#composer.focus();
+      },
+      deleteFiles: async (bundle: Bundle) => {
+        await this.#models.deleteFiles(bundle);
+        await this.#offline.refresh();
+      },
+      check: (bundle: Bundle) => engine.check(bundle.url),
+      storageText: () => this.#offline.storageText(),
+    };
+  }
+
+  #modelChanged(): void {
+    const { state } = this.#models;
+    this.#card.render(this.#models);
+    renderModelButton(state);
+    this.#renderEngineState();
+    if (state.kind === this.#announced) return;
+    this.#announced = state.kind;
+    if (state.kind === "error") this.#notices.announce(`${state.problem.message} ${state.problem.remedy}`);
+    if (state.kind === "loading") this.#notices.announce(`Loading ${state.bundle.id}.`);
+    if (state.kind !== "ready") return;
+    if (this.#chat.activity === "none") this.#notices.announce(`${state.bundle.id} is ready.`);
+    void this.#offline.refresh();
+    if (state.model.adapter.isSoftware) {
+      const text = "No GPU found: running on the CPU through software WebGPU, slow.";
+      this.#notices.show("software", { level: "warning", text });
+    } else this.#notices.hide("software");
+  }
+
+  #deviceChanged(state: "lost" | "recovering" | "recovered"): void {
+    const texts = {
+      lost: "The GPU was reset by the system; starting it again.",
+      recovering: "Starting the GPU again …",
+      recovered: "The GPU is back.",
+    };
+    this.#notices.toast(texts[state]);
+  }
+
+  #render(): void {
+    const { conversation, conversations, activity } = this.#chat;
+    this.#sidebar.render(conversations, conversation.id);
+    this.#composer.setBusy(activity !== "none");
+    byId("conversation-title", HTMLElement).textContent = conversation.title;
+    document.title = `${conversation.title} · mlc-edge`;
+    this.#renderEngineState();
+  }
+
+  /** For styles and for tests: what the engine is doing. */
+  #renderEngineState(): void {
+    const { kind } = this.#models.state;
+    const names = { listing: "idle", unloaded: "idle", checking: "loading" } as Record<string, string>;
+    const writing = this.#chat.activity === "writing" && kind === "ready";
+    document.documentElement.dataset.engine = writing ? "generating" : (names[kind] ?? kind);
+  }
+
+  #showExamples(): void {
+    const examples = EXAMPLES.map((text) => {
+      const send = button({ text, className: "button", onClick: () => void (this.#send(text), this.#composer.focus()) });
+      return el("li", {}, send);
+    });
+    byId("examples", HTMLUListElement).replaceChildren(...examples);
+  }
+}

@@ -1,0 +1,125 @@
+/** The dialog that lists models: what each costs, whether it is on this device, whether it fits. */
+import { button, byId, el } from "./dom.ts";
+import type { FitReport } from "./engine.ts";
+import { formatBytes, formatCount } from "./format.ts";
+import type { Models } from "./models.ts";
+import type { Bundle } from "./types.ts";
+
+export interface ModelDialogActions {
+  use(bundle: Bundle): void;
+  deleteFiles(bundle: Bundle): Promise<void>;
+  check(bundle: Bundle): Promise<FitReport>;
+  storageText(): Promise<string>;
+}
+
+export class ModelDialog {
+  readonly #dialog = byId("models-dialog", HTMLDialogElement);
+  readonly #list = byId("models", HTMLUListElement);
+  readonly #storage = byId("models-storage", HTMLElement);
+  readonly #models: Models;
+  readonly #actions: ModelDialogActions;
+  readonly #fits = new Map<string, FitReport>();
+
+  constructor(models: Models, actions: ModelDialogActions) {
+    this.#models = models;
+    this.#actions = actions;
+    models.onChange(() => {
+      if (this.#dialog.open) this.#render();
+    });
+  }
+
+  async open(): Promise<void> {
+    this.#render();
+    this.#dialog.showModal();
+    await this.#models.refreshStored();
+    await this.#showStorage();
+    for (const bundle of this.#models.bundles) await this.#checkFit(bundle);
+  }
+
+  async #checkFit(bundle: Bundle): Promise<void> {
+    if (this.#fits.has(bundle.id)) return;
+    try {
+      this.#fits.set(bundle.id, await this.#actions.check(bundle));
+      if (this.#dialog.open) this.#render();
+    } catch {
+      // Choosing the model shows what is wrong with it.
+    }
+  }
+
+  async #showStorage(): Promise<void> {
+    this.#storage.textContent = await this.#actions.storageText();
+  }
+
+  #render(): void {
+    const focused = document.activeElement?.id;
+    this.#list.replaceChildren(...this.#models.bundles.map((bundle) => this.#item(bundle)));
+    if (this.#models.bundles.length === 0) this.#list.append(el("li", {}, "No models found."));
+    if (focused?.startsWith("model-")) document.getElementById(focused)?.focus();
+  }
+
+  #item(bundle: Bundle): HTMLLIElement {
+    const { state } = this.#models;
+    const chosen = "bundle" in state && state.bundle?.id === bundle.id;
+    const stored = this.#models.isStored(bundle);
+    const badge = stored ? el("span", { class: "badge" }, "On this device") : null;
+    const head = el("div", { class: "card-row" }, el("h3", {}, bundle.id), badge);
+    const item = el("li", { class: chosen ? "model current" : "model" }, head);
+    item.append(el("p", { class: "hint" }, this.#facts(bundle)));
+    const problem = this.#fits.get(bundle.id)?.problems[0];
+    if (problem) item.append(el("p", { class: "unfit" }, `${problem.message} ${problem.remedy}`));
+    item.append(this.#buttons(bundle, chosen, stored));
+    return item;
+  }
+
+  #facts(bundle: Bundle): string {
+    const memory = this.#fits.get(bundle.id)?.memoryBytes;
+    return [
+      bundle.bytes > 0 ? `${formatBytes(bundle.bytes)} to download` : null,
+      memory ? `${formatBytes(memory)} of GPU memory` : null,
+      bundle.contextWindowSize > 0 ? `context of ${formatCount(bundle.contextWindowSize, "token")}` : null,
+      bundle.quantization || null,
+    ]
+      .filter((fact) => fact !== null)
+      .join(" · ");
+  }
+
+  #buttons(bundle: Bundle, chosen: boolean, stored: boolean): HTMLElement {
+    const { state } = this.#models;
+    const row = el("div", { class: "buttons" });
+    const busy = chosen && (state.kind === "ready" || state.kind === "loading" || state.kind === "checking");
+    if (busy) {
+      row.append(el("span", { class: "badge" }, state.kind === "ready" ? "In use" : "Loading"));
+    } else {
+      const use = button({
+        text: "Use this model",
+        label: `Use this model: ${bundle.id}`,
+        className: "button small primary",
+        onClick: () => {
+          this.#dialog.close();
+          this.#actions.use(bundle);
+        },
+      });
+      use.id = `model-use-${bundle.id}`;
+      row.append(use);
+    }
+    if (stored) row.append(this.#deleteButton(bundle));
+    return row;
+  }
+
+  #deleteButton(bundle: Bundle): HTMLButtonElement {
+    const remove = button({
+      icon: "trash",
+      text: "Delete from this device",
+      label: `Delete from this device: ${bundle.id}`,
+      className: "button small danger",
+      onClick: async () => {
+        remove.disabled = true;
+        await this.#actions.deleteFiles(bundle);
+        await this.#showStorage();
+        byId("models-dialog", HTMLDialogElement).querySelector("button")?.focus();
+      },
+    });
+    remove.id = `model-delete-${bundle.id}`;
+    return remove;
+  }
+}

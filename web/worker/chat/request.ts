@@ -1,0 +1,45 @@
+/** From what the page keeps to what the engine takes, and back. */
+import type { ChatRequest, Usage } from "./engine.ts";
+import type { AnswerStats, ChatSettings, Message } from "./types.ts";
+
+/** The request for the answer that follows `messages`. */
+export function toRequest(settings: ChatSettings, messages: readonly Message[]): ChatRequest {
+  const turns: ChatRequest["messages"] = [];
+  for (const { role, content } of messages) {
+    const last = turns.at(-1);
+    if (content === "") continue;
+    // Templates want turns to alternate; an answer that failed leaves two questions in a row.
+    if (last?.role === role) last.content += `\n\n${content}`;
+    else turns.push({ role, content });
+  }
+  if (settings.systemPrompt) turns.unshift({ role: "system", content: settings.systemPrompt });
+  const request: ChatRequest = {
+    messages: turns,
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+  if (settings.temperature !== null) request.temperature = settings.temperature;
+  if (settings.topP !== null) request.top_p = settings.topP;
+  if (settings.maxTokens !== null) request.max_tokens = settings.maxTokens;
+  if (settings.seed !== null) request.seed = settings.seed;
+  return request;
+}
+
+export function toStats(usage: Usage): AnswerStats {
+  const { extra } = usage;
+  return {
+    promptTokens: usage.prompt_tokens,
+    cachedTokens: usage.prompt_tokens_details?.cached_tokens ?? extra?.cached_tokens ?? 0,
+    answerTokens: usage.completion_tokens,
+    firstTokenSeconds: extra?.time_to_first_token_s ?? null,
+    prefillTokensPerSecond: extra?.prefill_tokens_per_s ?? null,
+    decodeTokensPerSecond: extra?.decode_tokens_per_s ?? null,
+    totalSeconds: extra?.e2e_latency_s ?? null,
+  };
+}
+
+/** The first line of a message, short enough for a list. */
+export function titleOf(text: string): string {
+  const line = text.trim().split("\n", 1)[0] ?? "";
+  return line.length > 60 ? `${line.slice(0, 59).trimEnd()}…` : line;
+}

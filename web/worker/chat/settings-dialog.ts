@@ -1,0 +1,122 @@
+/** The dialog for system prompt and sampling. */
+import { byId, el } from "./dom.ts";
+import {
+  DEFAULT_SETTINGS,
+  NUMBER_FIELDS,
+  parseSettings,
+  saveDefaults,
+  type SettingName,
+} from "./settings.ts";
+import type { ChatSettings } from "./types.ts";
+
+type Control = HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement;
+
+export class SettingsDialog {
+  readonly #dialog = byId("settings-dialog", HTMLDialogElement);
+  readonly #form = byId("settings-form", HTMLFormElement);
+  readonly #asDefault = byId("settings-default", HTMLInputElement);
+  readonly #controls = new Map<SettingName, Control>();
+  readonly #wrong = new Map<SettingName, HTMLElement>();
+  readonly #onSave: (settings: ChatSettings) => void;
+
+  constructor(onSave: (settings: ChatSettings) => void) {
+    this.#onSave = onSave;
+    this.#build();
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#save();
+    });
+    for (const id of ["settings-close", "settings-cancel"]) {
+      byId(id, HTMLButtonElement).addEventListener("click", () => this.#dialog.close());
+    }
+    byId("settings-reset", HTMLButtonElement).addEventListener("click", () => this.#fill(DEFAULT_SETTINGS));
+  }
+
+  open(settings: ChatSettings): void {
+    this.#fill(settings);
+    this.#asDefault.checked = false;
+    this.#dialog.showModal();
+    this.#controls.get("systemPrompt")?.focus();
+  }
+
+  #build(): void {
+    const fields = byId("settings-fields", HTMLElement);
+    const prompt = el("textarea", { placeholder: "None", maxlength: "20000" });
+    fields.append(
+      this.#field("systemPrompt", "System prompt", "What the model is told before the conversation", prompt, true),
+    );
+    for (const { name, label, hint, step, min, max, integer } of NUMBER_FIELDS) {
+      const input = el("input", { type: "number", step, min: String(min), max: String(max) });
+      input.inputMode = integer ? "numeric" : "decimal";
+      input.placeholder = name === "seed" ? "Random" : name === "maxTokens" ? "No limit" : "Model’s default";
+      fields.append(this.#field(name, label, hint, input));
+    }
+    const policy = el(
+      "select",
+      {},
+      el("option", { value: "truncate-oldest" }, "Leave out the oldest messages"),
+      el("option", { value: "error" }, "Stop with an error"),
+    );
+    const hint = "What happens when the conversation outgrows the model’s context";
+    fields.append(this.#field("contextPolicy", "Long conversations", hint, policy, true));
+  }
+
+  #field(name: SettingName, label: string, hint: string, control: Control, wide = false): HTMLElement {
+    control.id = `setting-${name}`;
+    control.setAttribute("aria-describedby", `hint-${name} wrong-${name}`);
+    const wrong = el("span", { class: "wrong", id: `wrong-${name}` });
+    wrong.hidden = true;
+    this.#controls.set(name, control);
+    this.#wrong.set(name, wrong);
+    return el(
+      "div",
+      { class: wide ? "field wide" : "field" },
+      el("label", { class: "label", for: control.id }, label),
+      control,
+      wrong,
+      el("span", { class: "hint", id: `hint-${name}` }, hint),
+    );
+  }
+
+  #fill(settings: ChatSettings): void {
+    for (const [name, control] of this.#controls) {
+      const value = settings[name];
+      control.value = value === null ? "" : String(value);
+    }
+    this.#mark({});
+  }
+
+  #save(): void {
+    const raw = {} as Record<SettingName, string>;
+    for (const [name, control] of this.#controls) {
+      // A number field hides text that is no number: that must not pass for "empty".
+      raw[name] = control.validity.badInput ? "not a number" : control.value;
+    }
+    const result = parseSettings(raw);
+    if (!result.ok) {
+      this.#mark(result.wrong);
+      return;
+    }
+    if (this.#asDefault.checked) saveDefaults(result.settings);
+    this.#dialog.close();
+    this.#onSave(result.settings);
+  }
+
+  #mark(wrong: Partial<Record<SettingName, string>>): void {
+    let first: Control | null = null;
+    for (const [name, control] of this.#controls) {
+      const text = wrong[name] ?? "";
+      const message = this.#wrong.get(name);
+      if (message) {
+        message.textContent = text;
+        message.hidden = text === "";
+      }
+      if (text === "") control.removeAttribute("aria-invalid");
+      else {
+        control.setAttribute("aria-invalid", "true");
+        first ??= control;
+      }
+    }
+    first?.focus();
+  }
+}

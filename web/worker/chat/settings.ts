@@ -1,0 +1,146 @@
+/** Settings as they come from a form or from storage: checked field by field. */
+import type { ChatSettings, ContextPolicy } from "./types.ts";
+
+export const DEFAULT_SETTINGS: ChatSettings = {
+  systemPrompt: "",
+  temperature: null,
+  topP: null,
+  maxTokens: null,
+  seed: null,
+  contextPolicy: "truncate-oldest",
+};
+
+export type SettingName = keyof ChatSettings;
+
+interface NumberField {
+  name: "temperature" | "topP" | "maxTokens" | "seed";
+  label: string;
+  hint: string;
+  min: number;
+  /** Exclusive where `above` is set. */
+  above?: number;
+  max: number;
+  integer: boolean;
+  step: string;
+}
+
+export const NUMBER_FIELDS: readonly NumberField[] = [
+  {
+    name: "temperature",
+    label: "Temperature",
+    hint: "0 picks the likeliest word, higher is more varied (0 to 2)",
+    min: 0,
+    max: 2,
+    integer: false,
+    step: "0.1",
+  },
+  {
+    name: "topP",
+    label: "Top P",
+    hint: "Share of likely words to choose from (above 0, up to 1)",
+    min: 0,
+    above: 0,
+    max: 1,
+    integer: false,
+    step: "0.05",
+  },
+  {
+    name: "maxTokens",
+    label: "Longest answer",
+    hint: "In tokens; empty: until the model ends or the context is full",
+    min: 1,
+    max: 1_000_000,
+    integer: true,
+    step: "1",
+  },
+  {
+    name: "seed",
+    label: "Seed",
+    hint: "The same seed gives the same answer; empty: a new one each time",
+    min: 0,
+    max: 2 ** 31 - 1,
+    integer: true,
+    step: "1",
+  },
+];
+
+export type SettingsResult =
+  | { ok: true; settings: ChatSettings }
+  | { ok: false; wrong: Partial<Record<SettingName, string>> };
+
+/** Reads a form's raw texts; an empty number means the model's default. */
+export function parseSettings(raw: Record<SettingName, string>): SettingsResult {
+  const wrong: Partial<Record<SettingName, string>> = {};
+  const settings: ChatSettings = { ...DEFAULT_SETTINGS, systemPrompt: raw.systemPrompt.trim() };
+  for (const field of NUMBER_FIELDS) {
+    const text = raw[field.name].trim();
+    if (text === "") continue;
+    const value = Number(text);
+    if (allows(field, value)) settings[field.name] = value;
+    else wrong[field.name] = expectation(field);
+  }
+  if (isContextPolicy(raw.contextPolicy)) settings.contextPolicy = raw.contextPolicy;
+  return Object.keys(wrong).length ? { ok: false, wrong } : { ok: true, settings };
+}
+
+/** Settings from storage: whatever an older or damaged record lacks falls back to the default. */
+export function restoreSettings(stored: unknown): ChatSettings {
+  const record = (typeof stored === "object" && stored !== null ? stored : {}) as Record<
+    string,
+    unknown
+  >;
+  const text = (name: string) => {
+    const value = record[name];
+    return typeof value === "string" || typeof value === "number" ? String(value) : "";
+  };
+  const raw = {
+    systemPrompt: text("systemPrompt"),
+    temperature: text("temperature"),
+    topP: text("topP"),
+    maxTokens: text("maxTokens"),
+    seed: text("seed"),
+    contextPolicy: text("contextPolicy"),
+  };
+  const result = parseSettings(raw);
+  if (result.ok) return result.settings;
+  for (const name of Object.keys(result.wrong) as SettingName[]) raw[name] = "";
+  const repaired = parseSettings(raw);
+  return repaired.ok ? repaired.settings : DEFAULT_SETTINGS;
+}
+
+function allows(field: NumberField, value: number): boolean {
+  if (!Number.isFinite(value) || value < field.min || value > field.max) return false;
+  if (field.above !== undefined && value <= field.above) return false;
+  return !field.integer || Number.isInteger(value);
+}
+
+function expectation(field: NumberField): string {
+  const kind = field.integer ? "a whole number" : "a number";
+  if (field.above !== undefined) {
+    return `Enter ${kind} above ${field.above}, up to ${field.max}, or leave it empty.`;
+  }
+  return `Enter ${kind} from ${field.min} to ${field.max}, or leave it empty.`;
+}
+
+function isContextPolicy(value: string): value is ContextPolicy {
+  return value === "error" || value === "truncate-oldest";
+}
+
+const KEY = "mlc-edge.settings";
+
+/** Defaults for new chats, as last saved. */
+export function loadDefaults(): ChatSettings {
+  try {
+    return restoreSettings(JSON.parse(localStorage.getItem(KEY) ?? "null"));
+  } catch {
+    return DEFAULT_SETTINGS;
+  }
+}
+
+export function saveDefaults(settings: ChatSettings): void {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(settings));
+  } catch {
+    // Storage is off or full: the settings then last for this chat alone.
+  }
+}

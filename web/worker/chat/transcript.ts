@@ -1,0 +1,160 @@
+/** The log of messages: shows the latest, grows the open one once a frame, stays at the end. */
+import { button, byId } from "./dom.ts";
+import { MessageView, type MessageActions } from "./message-view.ts";
+import type { Message } from "./types.ts";
+
+/** Messages shown at first, and added with each "Show earlier messages". */
+const PAGE = 40;
+/** Closer than this to the end counts as reading along, in CSS pixels. */
+const NEAR_END = 80;
+
+export class Transcript {
+  readonly #log = byId("log", HTMLElement);
+  readonly #scroller = byId("scroller", HTMLElement);
+  readonly #welcome = byId("welcome", HTMLElement);
+  readonly #jump = byId("jump", HTMLButtonElement);
+  readonly #actions: MessageActions;
+  readonly #views = new Map<number, MessageView>();
+  #messages: Message[] = [];
+  #first = 0;
+  #atEnd = true;
+  #frame = 0;
+
+  constructor(actions: MessageActions) {
+    this.#actions = actions;
+    this.#scroller.addEventListener("scroll", () => this.#watch(), { passive: true });
+    new ResizeObserver(() => this.#follow()).observe(this.#log);
+    new ResizeObserver(() => this.#follow()).observe(this.#scroller);
+    this.#jump.addEventListener("click", () => {
+      this.toEnd();
+      byId("message", HTMLTextAreaElement).focus();
+    });
+    this.#log.addEventListener("click", (event) => void copyCode(event));
+  }
+
+  /** Shows a conversation; `live` is the position of an answer that is being written. */
+  show(messages: Message[], live: number | null): void {
+    cancelAnimationFrame(this.#frame);
+    this.#messages = [...messages];
+    this.#first = Math.max(0, messages.length - PAGE);
+    this.#views.clear();
+    this.#log.replaceChildren();
+    this.#welcome.hidden = messages.length > 0;
+    for (const message of messages.slice(this.#first)) this.#log.append(this.#make(message).element);
+    this.#offerEarlier();
+    this.settle(live);
+    this.toEnd();
+  }
+
+  append(message: Message): void {
+    this.#messages.push(message);
+    this.#welcome.hidden = true;
+    this.#log.append(this.#make(message).element);
+    this.toEnd();
+  }
+
+  /** Takes the messages from `position` on away. */
+  truncate(position: number): void {
+    this.#messages = this.#messages.filter((message) => message.position < position);
+    for (const [at, view] of this.#views) {
+      if (at < position) continue;
+      view.element.remove();
+      this.#views.delete(at);
+    }
+  }
+
+  /** Shows new text of the open answer at the next frame. */
+  grow(message: Message): void {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = requestAnimationFrame(() => this.#views.get(message.position)?.grow(message));
+  }
+
+  wait(message: Message, reason: string): void {
+    this.#views.get(message.position)?.wait(reason);
+  }
+
+  /** Gives all messages but the live one their buttons; only the last two can be redone. */
+  settle(live: number | null): void {
+    cancelAnimationFrame(this.#frame);
+    const lastUser = this.#messages.findLastIndex(({ role }) => role === "user");
+    this.#messages.forEach((message, index) => {
+      const view = this.#views.get(message.position);
+      if (!view) return;
+      if (message.position === live) view.grow(message);
+      else view.settle(message, live === null && index >= lastUser);
+    });
+  }
+
+  toEnd(): void {
+    this.#atEnd = true;
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#jump.hidden = true;
+  }
+
+  #make(message: Message): MessageView {
+    const view = new MessageView(message, this.#actions);
+    this.#views.set(message.position, view);
+    return view;
+  }
+
+  #offerEarlier(): void {
+    if (this.#first === 0) return;
+    const more = button({
+      text: "Show earlier messages",
+      className: "button small earlier",
+      onClick: () => {
+        more.remove();
+        this.#prepend();
+      },
+    });
+    this.#log.prepend(more);
+  }
+
+  #prepend(): void {
+    const from = Math.max(0, this.#first - PAGE);
+    const below = this.#scroller.scrollHeight - this.#scroller.scrollTop;
+    const older = this.#messages.slice(from, this.#first).map((message) => {
+      const view = this.#make(message);
+      view.settle(message, false);
+      return view.element;
+    });
+    this.#log.prepend(...older);
+    this.#first = from;
+    this.#offerEarlier();
+    this.#scroller.scrollTop = this.#scroller.scrollHeight - below;
+    const newest = older.at(-1);
+    newest?.setAttribute("tabindex", "-1");
+    newest?.focus({ preventScroll: true });
+  }
+
+  #watch(): void {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    this.#atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    this.#jump.hidden = this.#atEnd || this.#messages.length === 0;
+  }
+
+  #follow(): void {
+    if (this.#atEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    else this.#watch();
+  }
+}
+
+async function copyCode(event: MouseEvent): Promise<void> {
+  const copy = (event.target as Element).closest<HTMLElement>("[data-copy-code]");
+  const label = copy?.lastChild;
+  if (!copy || !label) return;
+  const code = copy.closest(".code")?.querySelector("pre")?.textContent ?? "";
+  const copied = await copyText(code);
+  label.textContent = copied ? "Copied" : "Copying is not allowed here";
+  setTimeout(() => (label.textContent = "Copy"), 2_000);
+}
+
+/** Puts text on the clipboard; false where the browser doesn't let the page. */
+export async function copyText(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,69 @@
+/** What the page keeps and shows. */
+
+export type ContextPolicy = "error" | "truncate-oldest";
+
+/** Sampling and system prompt of one conversation; null leaves a value to the model's default. */
+export interface ChatSettings {
+  systemPrompt: string;
+  temperature: number | null;
+  topP: number | null;
+  maxTokens: number | null;
+  seed: number | null;
+  contextPolicy: ContextPolicy;
+}
+
+export interface Conversation {
+  id: string;
+  title: string;
+  /** True once a person chose the title; until then it follows the first message. */
+  named: boolean;
+  /** Milliseconds since the epoch. */
+  createdAt: number;
+  updatedAt: number;
+  settings: ChatSettings;
+}
+
+/** An error as people see it: what happened and what to do. */
+export interface Problem {
+  code: string;
+  message: string;
+  remedy: string;
+}
+
+/** Counts in tokens, times in seconds. */
+export interface AnswerStats {
+  promptTokens: number;
+  cachedTokens: number;
+  answerTokens: number;
+  firstTokenSeconds: number | null;
+  prefillTokensPerSecond: number | null;
+  decodeTokensPerSecond: number | null;
+  totalSeconds: number | null;
+}
+
+export type AnswerState = "open" | "stop" | "length" | "abort" | "error";
+
+/** One message; `[conversationId, position]` is its key, and positions are its order. */
+export interface Message {
+  conversationId: string;
+  position: number;
+  role: "user" | "assistant";
+  content: string;
+  createdAt: number;
+  /** How the answer ended; "open" while it is written, or if the page was closed meanwhile. */
+  state?: AnswerState;
+  model?: string;
+  stats?: AnswerStats;
+  problem?: Problem;
+}
+
+/** A model that the host offers, from bundles/index.json. */
+export interface Bundle {
+  id: string;
+  /** Absolute, with a slash at its end. */
+  url: string;
+  bytes: number;
+  modelType: string;
+  quantization: string;
+  contextWindowSize: number;
+}

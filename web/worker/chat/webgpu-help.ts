@@ -1,0 +1,22 @@
+/** What people can do when their browser offers no WebGPU. */
+import { el } from "./dom.ts";
+
+const BROWSERS = [
+  "Chrome or Edge 113 and later on Windows, macOS and ChromeOS; Chrome 121 and later on Android 12.",
+  "Safari 26 and later on macOS, iOS, iPadOS and visionOS.",
+  "Firefox 141 and later on Windows, 145 and later on Macs with Apple silicon.",
+  "Chrome on Linux: open chrome://flags, turn on “Unsafe WebGPU Support” and “Vulkan”, then restart. Or start it with --enable-unsafe-webgpu --enable-features=Vulkan.",
+  "In any of them: turn on “Use graphics acceleration when available” and update the graphics driver.",
+];
+
+const SECURE =
+  "This page was loaded over plain http. Browsers give WebGPU to https and localhost only: open it through https.";
+
+export function webgpuHelp(): HTMLElement {
+  const list = el("ul", {}, ...BROWSERS.map((text) => el("li", {}, text)));
+  if (!window.isSecureContext) list.prepend(el("li", {}, SECURE));
+  const details = el("details", { class: "help" }, el("summary", {}, "Which browsers work"), list);
+  details.open = !window.isSecureContext;
+  const kept = "Your conversations are still here to read and to export.";
+  return el("div", {}, details, el("p", { class: "remedy" }, kept));
+}
