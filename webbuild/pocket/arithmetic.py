@@ -10,7 +10,14 @@ from webbuild.pocket.dialogue import Turn, Typing
 from webbuild.pocket.split import Phrasings, Split, items_of
 
 LIMIT = 100
+TOO_BIG = "I can only add and subtract numbers with up to two digits."
 
+OBJECTS = tuple(
+    """
+    apples coins pens balls cards eggs stamps cakes books cats dogs flowers stones shells keys
+    cups plates chairs toys cars marbles sweets oranges lemons nuts fish birds hats shirts boxes
+    """.split()
+)
 FRAMES = Phrasings(
     train=(
         "What is {x}?",
@@ -85,11 +92,12 @@ SENTENCES = {
             "What do {a} and {b} make?",
             "Sum of {a} and {b}?",
             "Put {a} and {b} together.",
-            "I have {a} apples and get {b} more. How many apples do I have?",
-            "I have {a} coins and find {b} more. How many do I have now?",
+            "I have {a} {o} and get {b} more. How many {o} do I have?",
+            "I have {a} {o} and find {b} more. How many do I have now?",
+            "I buy {a} {o} and then {b} more. How many {o} is that?",
             "If I add {a} and {b}, what is the result?",
             "How much is {a} and {b} together?",
-            "There are {a} cats and {b} dogs. How many animals are there?",
+            "There are {a} red {o} and {b} blue {o}. How many are there?",
             "What is {a} added to {b}?",
             "I want to add {a} and {b}.",
         ),
@@ -98,7 +106,7 @@ SENTENCES = {
             "What do you get when you add {a} to {b}?",
             "Please sum {a} and {b}.",
             "How much do {a} and {b} make together?",
-            "I have {a} books and get {b} more. How many books do I have?",
+            "I have {a} {o} and buy {b} more. How many {o} do I have now?",
         ),
     ),
     "-": Phrasings(
@@ -108,9 +116,11 @@ SENTENCES = {
             "Can you subtract {b} from {a}?",
             "Please subtract {b} from {a}.",
             "What do you get if you subtract {b} from {a}?",
-            "I have {a} apples and eat {b}. How many apples are left?",
+            "I have {a} {o} and eat {b}. How many {o} are left?",
+            "I have {a} {o} and sell {b}. How many {o} do I have?",
+            "There were {a} {o} and {b} are gone. How many are left?",
             "Take {b} from {a}.",
-            "I have {a} coins and lose {b}. How many do I have now?",
+            "I have {a} {o} and lose {b}. How many do I have now?",
             "{a} take away {b}",
             "If I take {b} from {a}, what is left?",
             "What is {b} less than {a}?",
@@ -124,7 +134,7 @@ SENTENCES = {
             "Please take {b} away from {a}.",
             "What do you get when you take {b} from {a}?",
             "What is {a} take away {b}?",
-            "I have {a} books and lose {b}. How many books are left?",
+            "I have {a} {o} and lose {b}. How many {o} are left?",
         ),
     ),
 }
@@ -161,12 +171,24 @@ def word_problem(rng: random.Random, problem: Problem, *, wording: Split) -> str
         expression = rng.choice(EXPRESSIONS[problem.op]).format(a=problem.a, b=problem.b)
         text = FRAMES.draw(rng, wording).format(x=expression)
     else:
-        text = SENTENCES[problem.op].draw(rng, wording).format(a=problem.a, b=problem.b)
+        objects = rng.choice(items_of(wording, "object", OBJECTS))
+        text = SENTENCES[problem.op].draw(rng, wording)
+        text = text.format(a=problem.a, b=problem.b, o=objects)
     return text[0].upper() + text[1:]
 
 
+def _too_big(rng: random.Random) -> Turn:
+    numbers = [rng.randrange(LIMIT, 10_000), rng.randrange(10_000)]
+    rng.shuffle(numbers)
+    problem = Problem(numbers[0], rng.choice("+-"), numbers[1])
+    text = word_problem(rng, problem, wording=Split.TRAIN)
+    return Turn(Typing.draw(rng).apply(text), TOO_BIG)
+
+
 def draw_turn(rng: random.Random) -> Turn:
-    """A random training problem with its answer."""
+    """A random training problem with its answer; now and then one that is too big."""
+    if rng.random() < 0.03:
+        return _too_big(rng)
     problem = rng.choice(problems(Split.TRAIN))
     user = Typing.draw(rng).apply(word_problem(rng, problem, wording=Split.TRAIN))
     return Turn(user, problem.answer)

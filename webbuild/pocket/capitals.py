@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from webbuild.pocket.dialogue import Turn, Typing
+from webbuild.pocket.names import draw_name
 from webbuild.pocket.split import Phrasings, Split
 
 _TABLE = """
@@ -92,8 +93,17 @@ def word_question(rng: random.Random, country: str, *, wording: Split) -> str:
     return text[0].upper() + text[1:]
 
 
+def _unknown_country(rng: random.Random) -> Turn:
+    typing = Typing.draw(rng)
+    country = draw_name(rng, Split.TRAIN) + rng.choice(("", "ia", "land", "stan"))
+    user = typing.apply(word_question(rng, country, wording=Split.TRAIN))
+    return Turn(user, f"I do not know the capital of {typing.case(country)}.")
+
+
 def draw_turn(rng: random.Random) -> Turn:
-    """A random country with its capital."""
+    """A random country with its capital; now and then one that does not exist."""
+    if rng.random() < 0.05:
+        return _unknown_country(rng)
     country = rng.choice(COUNTRIES)
     user = Typing.draw(rng).apply(word_question(rng, country, wording=Split.TRAIN))
     return Turn(user, answer(country))

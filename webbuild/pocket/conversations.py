@@ -13,10 +13,11 @@ SKILLS: dict[Callable[[random.Random], Turn], float] = {
     arithmetic.draw_turn: 8.0,
     capitals.draw_turn: 3.0,
     conversions.draw_turn: 2.0,
-    stories.draw_turn: 0.5,
+    stories.draw_turn: 0.8,
     smalltalk.draw_greeting: 1.0,
     smalltalk.draw_project: 1.5,
     smalltalk.draw_open_ended: 3.0,
+    smalltalk.draw_foreign: 0.5,
 }
 _DRAWS, _WEIGHTS = list(SKILLS), list(SKILLS.values())
 _ALL_TOPICS = (recall.NAME, *recall.TOPICS)
@@ -48,6 +49,8 @@ def _told_and_asked(rng: random.Random) -> list[Turn]:
         else:
             turns.append(recall.tell_turn(rng, memory, topic, Split.TRAIN))
         turns += [skill_turn(rng) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
+    if rng.random() < 0.1:
+        turns.append(recall.tell_turn(rng, memory, rng.choice(topics), Split.TRAIN))
     asked = [_ALL_TOPICS[0] if rng.random() < 0.1 else t for t in topics]
     if rng.random() < 0.15:
         asked.append(rng.choice(_ALL_TOPICS))

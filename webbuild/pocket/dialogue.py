@@ -56,7 +56,19 @@ OPENERS = (
     "Also, ",
     "Please, ",
 )
-CLOSERS = (" please", ", please", " thanks", ", thanks", " now", " for me", " please", " then")
+CLOSERS = (
+    " :)",
+    " 🙂",
+    " 👍",
+    " please",
+    ", please",
+    " thanks",
+    ", thanks",
+    " now",
+    " for me",
+    " please",
+    " then",
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -67,8 +67,8 @@ class TransformersBackend:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self._max_new_tokens = max_new_tokens
         if fake_q4:
             from webbuild.pocket.model import fake_quantize
@@ -81,12 +81,14 @@ class TransformersBackend:
         """One greedy answer for each conversation."""
         import torch
 
-        inputs = self._tokenizer.apply_chat_template(
-            [list(messages) for messages in conversations],
-            add_generation_prompt=True,
-            padding=True,
-            return_tensors="pt",
-            return_dict=True,
+        prompts = [
+            self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+            )
+            for messages in conversations
+        ]
+        inputs = self._tokenizer(
+            prompts, add_special_tokens=False, padding=True, return_tensors="pt"
         )
         with torch.inference_mode():
             output = self._model.generate(

@@ -30,7 +30,7 @@ class _Weight(nn.Module):
 
     def effective(self, dtype: torch.dtype) -> Tensor:
         """The matrix to compute with."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.quantized:
             weight = weight + (fake_quantize(weight.detach()) - weight.detach())
         return weight.to(dtype)

@@ -53,6 +53,8 @@ NAME = Topic(
             "Good morning, I am {v}.",
             "Hi there, my name is {v}.",
             "I am called {v}.",
+            "Actually, my name is {v}.",
+            "No, my name is {v}.",
         ),
         held_out=(
             "Good evening, my name is {v}.",
@@ -75,6 +77,8 @@ NAME = Topic(
             "What was my name?",
             "Do you know who I am?",
             "What did I say my name is?",
+            "What is my name again?",
+            "Do you still know who I am?",
             "What am I called?",
             "Please tell me my name.",
             "Remind me of my name.",
@@ -92,13 +96,13 @@ NAME = Topic(
 
 
 def _favourite(thing: str, values: str) -> Topic:
-    said = f"favourite {thing}"
+    said, american = f"favourite {thing}", thing.replace("colour", "color")
     return Topic(
         name=thing,
         tell=Phrasings(
             train=(
                 f"My {said} is {{v}}.",
-                f"My favorite {thing} is {{v}}.",
+                f"My favorite {thing} is {{v}}!",
                 f"Remember that my {said} is {{v}}.",
                 f"The {thing} I like most is {{v}}.",
                 f"My {said}? It is {{v}}.",
@@ -106,6 +110,8 @@ def _favourite(thing: str, values: str) -> Topic:
                 f"For me the best {thing} is {{v}}.",
                 f"You should know that my {said} is {{v}}.",
                 f"As for my {said}, it is {{v}}.",
+                f"My favorite {american} is {{v}}.",
+                f"Actually, my {said} is {{v}}.",
             ),
             held_out=(
                 f"Please remember that my {said} is {{v}}.",
@@ -120,7 +126,10 @@ def _favourite(thing: str, values: str) -> Topic:
                 f"Do you remember my {said}?",
                 f"Which {thing} do I like most?",
                 f"Tell me my {said}.",
-                f"What is my favorite {thing}?",
+                f"What is my favorite {american}?",
+                f"What's my favorite {american}?",
+                f"What did I say my {said} is?",
+                f"What is my {said} again?",
                 f"Do you know my {said}?",
                 f"Can you tell me my {said}?",
                 f"My {said}?",
@@ -131,13 +140,13 @@ def _favourite(thing: str, values: str) -> Topic:
                 f"Can you remember my {said}?",
                 f"Do you still know my {said}?",
                 f"What was my {said} again?",
-                f"Could you tell me my favorite {thing}?",
+                f"Could you tell me my favorite {american}?",
             ),
         ),
         statement=f"your {said} is {{v}}",
         missing=f"your {said}",
         values=tuple(values.split("|")),
-        made_up_share=0.15,
+        made_up_share=0.25,
     )
 
 
@@ -209,7 +218,9 @@ TOPICS = (
         "The name of my pet is {v}. | My pet's name is {v}. | My dog's name is {v}. | "
         "I have a cat called {v}. || The name of my dog is {v}. | My cat's name is {v}.",
         "What is my pet called? | What is the name of my pet? | What's my pet's name? | "
-        "Do you remember the name of my pet? | How is my pet called? | My pet's name? || "
+        "Do you remember the name of my pet? | How is my pet called? | My pet's name? | "
+        "What is my dog called? | What is my cat called? | What is my dog's name? | "
+        "What's my cat's name? || "
         "Do you know the name of my pet? | Tell me the name of my pet.",
         "your pet is called {v}",
         "what your pet is called",
@@ -223,7 +234,8 @@ TOPICS = (
         "My home town? It is {v}. | "
         "Remember that I live in {v}.",
         "Where do I live? | Where am I from? | Which city do I live in? | "
-        "What city do I live in? | Do you remember where I live? | Do you know where I live? | Tell me where I live. | "
+        "What city do I live in? | Do you remember where I live? | Do you know where I live? | "
+        "Tell me where I live. | "
         "In which city do I live? || Can you tell me where I live? | What is the city I live in?",
         "you live in {v}",
         "where you live",
@@ -236,7 +248,8 @@ TOPICS = (
         "I enjoy {v}. | My favourite hobby is {v}. | I spend my weekends with {v}. || "
         "In my free time I like {v}. | Remember that my hobby is {v}.",
         "What is my hobby? | What's my hobby? | Which hobby do I have? | "
-        "Do you remember my hobby? | What do I like to do? | What do I do in my free time? | Tell me my hobby. || "
+        "Do you remember my hobby? | What do I like to do? | What do I do in my free time? | "
+        "Tell me my hobby. || "
         "Do you know my hobby? | Can you tell me my hobby?",
         "your hobby is {v}",
         "your hobby",
@@ -246,7 +259,8 @@ TOPICS = (
     _possession(
         "job",
         "I work as a {v}. | My job is {v}. | I am a {v}. | I'm a {v}. | "
-        "I earn my money as a {v}. | My work? I am a {v}. || I have a job as a {v}. | Remember that I work as a {v}.",
+        "I earn my money as a {v}. | My work? I am a {v}. || I have a job as a {v}. | "
+        "Remember that I work as a {v}.",
         "What is my job? | What's my job? | What do I do for work? | Do you remember my job? | "
         "What do I work as? | Tell me my job. || Do you know my job? | Can you tell me my job?",
         "you work as a {v}",
@@ -260,8 +274,12 @@ TOPICS = (
         "My best friend's name is {v}. | I have a good friend called {v}. || "
         "The name of my best friend is {v}. | Remember that my best friend is {v}.",
         "Who is my best friend? | What is the name of my best friend? | "
-        "What is my best friend called? | Do you remember my best friend? | Who's my best friend? | "
-        "Tell me the name of my best friend. || Do you know who my best friend is? | What is my best friend's name?",
+        "What is my best friend called? | Do you remember my best friend? | "
+        "Who's my best friend? | "
+        "Tell me the name of my best friend. | "
+        "Tell me my best friend's name. | "
+        "How is my best friend called? || Do you know who my best friend is? | "
+        "What is my best friend's name?",
         "your best friend is {v}",
         "who your best friend is",
         "",

@@ -13,8 +13,8 @@ class ModelShape:
 
     vocab_size: int = 1024
     hidden_size: int = 256
-    intermediate_size: int = 704
-    layers: int = 4
+    intermediate_size: int = 768
+    layers: int = 3
     heads: int = 4
     kv_heads: int = 2
     context_tokens: int = 1024
@@ -61,9 +61,9 @@ class ModelShape:
 class TrainSettings:
     """How long and how fast to train; `steps` batches of about `batch_tokens` tokens."""
 
-    steps: int = 2400
+    steps: int = 3000
     batch_tokens: int = 8192
-    row_tokens: int = 512
+    row_tokens: int = 256
     long_every: int = 8
     matrix_rate: float = 0.02
     vector_rate: float = 4e-3
@@ -72,7 +72,7 @@ class TrainSettings:
     decay_share: float = 0.6
     quantize_from: float = 0.5
     quantize_share: float = 0.75
-    save_every: int = 400
+    save_every: int = 250
     tokenizer_conversations: int = 20000
     seed: int = 0
     threads: int = 2

@@ -250,6 +250,41 @@ OPEN_ENDED = Phrasings(
         "Where can I learn {l}?",
     ),
 )
+_FOREIGN = tuple(
+    """
+    Bonjour|Comment ça va|Où est la gare|Je ne comprends pas|Quelle heure est-il|Guten Tag
+    Wie geht es dir|Was ist das|Ich möchte ein Brot|Wo ist der Bahnhof|Hola|¿Qué tal|Buenos días
+    ¿Cómo te llamas|No entiendo|Ciao|Come stai|Buongiorno|Olá|Tudo bem|Привет|Как дела
+    你好|你会说中文吗|こんにちは|元気ですか|안녕하세요|مرحبا|नमस्ते
+    Merhaba|Hej|Dzień dobry|Goedemorgen
+    """.strip()
+    .replace("\n    ", "|")
+    .split("|")
+)
+# First code points: accented Latin, Greek, Cyrillic, Hebrew, Arabic, Devanagari, Thai, Georgian,
+# punctuation, arrows, boxes, kana, two places in Han, two in Hangul, emoji.
+_SCRIPTS = (
+    0xC0,
+    0x100,
+    0x391,
+    0x410,
+    0x5D0,
+    0x620,
+    0x904,
+    0xE01,
+    0x10D0,
+    0x2010,
+    0x2190,
+    0x2500,
+    0x3041,
+    0x4E00,
+    0x6C34,
+    0xAC00,
+    0xC7A0,
+    0x1F600,
+    0x1F680,
+    0x500,
+)
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are Pocket, a small demo model.",
@@ -298,6 +333,17 @@ def draw_greeting(rng: random.Random) -> Turn:
 def draw_project(rng: random.Random) -> Turn:
     """A question about the model or the project."""
     return _draw_known(rng, PROJECT)
+
+
+def draw_foreign(rng: random.Random) -> Turn:
+    """Text in no known language, so that rare bytes are trained too; politely refused."""
+    first = rng.choice(_SCRIPTS)
+    words = (
+        "".join(chr(first + rng.randrange(40)) for _ in range(rng.randint(1, 8)))
+        for _ in range(rng.randint(1, 4))
+    )
+    text = rng.choice(_FOREIGN) if rng.random() < 0.4 else " ".join(words)
+    return Turn(text + rng.choice(("", "?", ".", "!")), REFUSAL)
 
 
 def draw_open_ended(rng: random.Random) -> Turn:

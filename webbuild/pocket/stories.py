@@ -5,11 +5,18 @@ from __future__ import annotations
 import random
 
 from webbuild.pocket.dialogue import Turn, Typing
+from webbuild.pocket.names import draw_name
 from webbuild.pocket.split import Phrasings, Split, items_of
 
 SUBJECTS = tuple(
     """
-    cat dog mouse fox bear bird fish frog horse lion tiger rabbit robot dragon king queen pirate
+    house bottle candle mirror river mountain island shoe book hat clock spoon drum bell key ring
+    crown shield ship bridge tower stone shell leaf flower rose apple pear lemon cake cookie potato
+    carrot pumpkin nurse pilot painter writer singer driver cook gardener tailor judge miner student
+    uncle baby mole badger otter swan goose eagle hawk crow raven sparrow pigeon ant
+    beetle butterfly moth worm octopus shark dolphin lobster jellyfish unicorn troll goblin mermaid
+    vampire zombie alien astronaut detective spy chair table lantern bicycle tractor submarine
+        cat dog mouse fox bear bird fish frog horse lion tiger rabbit robot dragon king queen pirate
     wizard princess farmer boy girl snail turtle wolf whale bee spider monkey duck penguin goat cow
     pig owl hen squirrel hedgehog knight giant ghost star cloud tree boat train car kite camel
     donkey crab seal panda koala moose beaver sailor baker teacher doctor dwarf witch clown lamp
@@ -96,11 +103,12 @@ def tell(rng: random.Random, subject: str) -> str:
 
 def subjects(split: Split) -> list[str]:
     """The subjects of one side."""
-    return items_of(split, "story", SUBJECTS)
+    return items_of(split, "tale", SUBJECTS)
 
 
 def draw_turn(rng: random.Random) -> Turn:
-    """A random training subject with a story."""
-    subject = rng.choice(subjects(Split.TRAIN))
+    """A random training subject with a story; a made-up one must be copied letter by letter."""
+    made_up = rng.random() < 0.4
+    subject = draw_name(rng, Split.TRAIN).lower() if made_up else rng.choice(subjects(Split.TRAIN))
     user = Typing.draw(rng).apply(word_request(rng, subject, wording=Split.TRAIN))
     return Turn(user, tell(rng, subject))

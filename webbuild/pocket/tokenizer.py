@@ -20,7 +20,7 @@ CHAT_TEMPLATE = (
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}"
-    "{% if messages %}{{ '\\n' }}{% endif %}{{ '<|im_start|>assistant\\n' }}"
+    "{{ '\\n<|im_start|>assistant\\n' }}"
     "{% endif %}"
 )
 
@@ -31,7 +31,7 @@ def render(messages: Sequence[Message], *, add_generation_prompt: bool = False) 
         f"{TURN_START}{message['role']}\n{message['content']}{TURN_END}" for message in messages
     )
     if add_generation_prompt:
-        text += ("\n" if messages else "") + f"{TURN_START}assistant\n"
+        text += f"\n{TURN_START}assistant\n"
     return text
 
 

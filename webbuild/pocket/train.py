@@ -76,6 +76,7 @@ def save_checkpoint(
     }
     partial = folder / "model.safetensors.partial"
     save_file(weights, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)
     os.replace(partial, folder / "model.safetensors")
 
 
@@ -115,7 +116,7 @@ def train(out: Path, shape: ModelShape, settings: TrainSettings) -> list[float]:
         model.quantize(rounding and (step * settings.quantize_share) % 1 < settings.quantize_share)
         batch = next(sources[(step + 1) % settings.long_every == 0])
         loss = model.loss(*_tensors(batch))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
