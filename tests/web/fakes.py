@@ -1,0 +1,71 @@
+"""Bundles and pages of random bytes: valid for the host and the service worker, no model inside."""
+
+import hashlib
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+LIBRARY = "lib/webgpu-f32.wasm"
+
+
+def random_bytes(size: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_files(root: Path, files: dict[str, bytes]) -> list[dict[str, Any]]:
+    """Writes the files and returns their lock entries, sorted by path."""
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return [
+        {"path": path, "bytes": len(files[path]), "sha256": sha256(files[path])}
+        for path in sorted(files)
+    ]
+
+
+def write_bundle(root: Path, files: dict[str, bytes], *, name: str = "fake-q4f32_1") -> Path:
+    """A bundle of these files and the small ones that every bundle has."""
+    files = {
+        LIBRARY: b"\0asm\1\0\0\0" + b"wasm code " * 2000,
+        "mlc-chat-config.json": b'{"version": "0.1.0"}',
+        "tensor-cache.json": b'{"metadata": {}, "records": []}',
+        "tokenizer.json": json.dumps({"vocab": [f"word{i}" for i in range(500)]}).encode(),
+        "tokenizer_config.json": b"{}",
+        "generation_config.json": b"{}",
+        **files,
+    }
+    lock = {
+        "lock_version": 1,
+        "abi_version": 1,
+        "model": {
+            "id": name,
+            "model_type": "llama",
+            "quantization": "q4f32_1",
+            "context_window_size": 1024,
+            "parameters": 1000,
+        },
+        "files": write_files(root, files),
+        "targets": {
+            "webgpu-f32": {
+                "library": LIBRARY,
+                "parameters": "tensor-cache.json",
+                "parameter_bytes": 1000,
+                "needs": {"features": [], "limits": {"maxBufferSize": 1000}},
+            }
+        },
+    }
+    (root / "mlc-lock.json").write_text(json.dumps(lock))
+    return root
+
+
+def write_app(root: Path, files: dict[str, bytes]) -> Path:
+    """A built page: `files` and the app-lock.json that names all but the service worker."""
+    write_files(root, files)
+    locked = {path: content for path, content in files.items() if path != "service-worker.js"}
+    (root / "app-lock.json").write_text(json.dumps({"files": write_files(root, locked)}))
+    return root

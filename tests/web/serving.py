@@ -1,0 +1,121 @@
+"""The real host on a real socket, with a network that can be told to misbehave."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import uvicorn
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from web.server import bind
+
+
+class ConnectionCut(Exception):
+    """Ends a response before its last byte."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    path: str
+    range: str | None
+    if_range: str | None
+    cache_control: str | None
+
+
+@dataclass
+class Network:
+    """Between browser and host. Faults are by URL path; each is used up by one response."""
+
+    app: ASGIApp
+    seen: list[Seen] = field(default_factory=list)
+    cuts: dict[str, list[int]] = field(default_factory=dict)
+    flips: dict[str, int] = field(default_factory=dict)
+    stalls: dict[str, tuple[int, threading.Event]] = field(default_factory=dict)
+
+    def requests(self, path: str) -> list[Seen]:
+        return [seen for seen in self.seen if seen.path == path]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, headers = scope["path"], Headers(scope=scope)
+        wanted = (headers.get(name) for name in ("range", "if-range", "cache-control"))
+        self.seen.append(Seen(path, *wanted))
+        pending_cuts = self.cuts.get(path)
+        cut = pending_cuts.pop(0) if pending_cuts else None
+        flip = self.flips.get(path, 0) > 0
+        if flip:
+            self.flips[path] -= 1
+        stall = self.stalls.pop(path, None)
+        sent = 0
+
+        async def send_badly(message: Message) -> None:
+            nonlocal sent
+            body = message.get("body", b"")
+            if body and flip and sent == 0:
+                body = bytes([body[0] ^ 1]) + body[1:]
+            if cut is not None and sent + len(body) > cut:
+                await send({**message, "body": body[: cut - sent], "more_body": True})
+                raise ConnectionCut
+            if message["type"] == "http.response.body":
+                message = {**message, "body": body}
+            sent += len(body)
+            await send(message)
+            if stall and sent >= stall[0]:
+                await wait_in_thread(stall[1])
+
+        await self.app(scope, receive, send_badly)
+
+
+async def wait_in_thread(event: threading.Event) -> None:
+    from starlette.concurrency import run_in_threadpool
+
+    await run_in_threadpool(event.wait, 20)
+
+
+@dataclass
+class Site:
+    """A host on a free port, which can be stopped and started again."""
+
+    network: Network
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        listener = bind("127.0.0.1", self.port)
+        self.port = listener.getsockname()[1]
+        ready = threading.Event()
+
+        class ReadyServer(uvicorn.Server):
+            async def startup(self, sockets: object = None) -> None:
+                await super().startup(sockets=sockets)  # type: ignore[arg-type]
+                ready.set()
+
+        config = uvicorn.Config(
+            self.network,
+            lifespan="off",
+            log_level=60,
+            timeout_graceful_shutdown=0,
+        )
+        self._server = ReadyServer(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],))
+        self._thread.start()
+        assert ready.wait(20)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join()
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[Site]:
+    site = Site(Network(app))
+    site.start()
+    try:
+        yield site
+    finally:
+        site.stop()

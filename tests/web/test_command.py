@@ -1,0 +1,92 @@
+"""`mlc-edge web` as people start it."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mlc_edge", "web", *map(str, arguments)]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+
+@contextmanager
+def started(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The running command and the URL that it printed."""
+    process = subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    try:
+        ready = re.fullmatch(r"Ready: (http://\S+/)\n", process.stdout.readline())
+        assert ready
+        yield process, ready[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_answers_as_soon_as_it_says_so_and_ends_on_ctrl_c(bundle: Path, app_folder: Path):
+    with started(bundle, "--static", app_folder, "--port", 0) as (process, url):
+        assert url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{url}health").json()["bundles"] == ["fake-q4f32_1"]
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+        assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_ctrl_c_ends_open_downloads(bundle: Path, app_folder: Path):
+    with started(bundle, "--static", app_folder, "--port", 0) as (process, url):
+        with socket.create_connection(("127.0.0.1", int(url.split(":")[2][:-1]))) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+        assert process.returncode == 0
+
+
+def test_port_in_use(bundle: Path, app_folder: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run(bundle, "--static", app_folder, "--port", port)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert re.fullmatch(rf"error: .*127\.0\.0\.1:{port}.*in use.*--port\.\n", result.stderr)
+
+
+@pytest.mark.parametrize("option", [("--host", "no.such.host.invalid"), ("--port", "70000")])
+def test_impossible_address(app_folder: Path, option: tuple[str, str]):
+    result = run("--static", app_folder, *option)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_bundle_that_is_none(tmp_path: Path, app_folder: Path):
+    result = run(tmp_path, "--static", app_folder, "--port", 0)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert str(tmp_path) in result.stderr
+
+
+def test_other_hosts_are_warned_about(app_folder: Path):
+    with started("--static", app_folder, "--port", 0, "--host", "0.0.0.0") as (process, url):
+        assert url.startswith("http://0.0.0.0:")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert errors.startswith("warning: everyone who reaches 0.0.0.0")

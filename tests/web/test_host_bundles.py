@@ -1,0 +1,93 @@
+"""The list of bundles, and what happens when one is wrong or changes."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mlc_edge.errors import BundleError, ConfigError
+from tests.web.conftest import SHARD
+from tests.web.fakes import sha256, write_app, write_bundle
+from tests.web.serving import serving
+from web.host import HostConfig, create_app
+
+
+def page(tmp_path: Path) -> Path:
+    return write_app(tmp_path / "static", {"index.html": b"page"})
+
+
+def test_index_describes_each_bundle(http: httpx.Client):
+    lock = http.get("/bundles/fake-q4f32_1/mlc-lock.json").json()
+    assert http.get("/bundles/index.json").json() == {
+        "bundles": [
+            {
+                "id": "fake-q4f32_1",
+                "url": "bundles/fake-q4f32_1/",
+                "bytes": sum(file["bytes"] for file in lock["files"]),
+                "model_type": "llama",
+                "quantization": "q4f32_1",
+                "context_window_size": 1024,
+            }
+        ]
+    }
+
+
+def test_every_file_of_the_lock_is_served_as_it_says(http: httpx.Client):
+    for file in http.get("/bundles/fake-q4f32_1/mlc-lock.json").json()["files"]:
+        url = f"/bundles/fake-q4f32_1/{file['path']}?sha256={file['sha256']}"
+        content = http.get(url).content
+        assert (len(content), sha256(content)) == (file["bytes"], file["sha256"])
+
+
+def test_health_names_the_bundles(http: httpx.Client):
+    assert http.get("/health").json() == {"status": "ok", "bundles": ["fake-q4f32_1"]}
+
+
+def test_unknown_bundle_and_other_hash_are_not_found(http: httpx.Client):
+    assert http.get("/bundles/other/mlc-lock.json").status_code == 404
+    url = f"/bundles/fake-q4f32_1/params_shard_0.bin?sha256={'0' * 64}"
+    assert http.get(url).status_code == 404
+
+
+def test_host_without_bundles(tmp_path: Path):
+    with serving(create_app(HostConfig(static=page(tmp_path)))) as site:
+        assert httpx.get(f"{site.url}bundles/index.json").json() == {"bundles": []}
+
+
+def test_two_bundles_and_one_name(tmp_path: Path):
+    roots = (write_bundle(tmp_path / "a", {}), write_bundle(tmp_path / "b", {}))
+    with pytest.raises(ConfigError, match="are both named 'fake-q4f32_1'"):
+        create_app(HostConfig(bundles=roots, static=page(tmp_path)))
+
+
+def test_damaged_bundle_names_all_its_problems(tmp_path: Path):
+    bundle = write_bundle(tmp_path / "b", {"params_shard_0.bin": SHARD})
+    (bundle / "params_shard_0.bin").write_bytes(SHARD[:-1])
+    (bundle / "tokenizer.json").unlink()
+    with pytest.raises(BundleError) as caught:
+        create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))
+    assert "params_shard_0.bin" in str(caught.value)
+    assert "tokenizer.json" in str(caught.value)
+
+
+def test_folder_without_a_lock(tmp_path: Path):
+    with pytest.raises(BundleError):
+        create_app(HostConfig(bundles=(tmp_path,), static=page(tmp_path)))
+
+
+def test_folder_without_a_page(tmp_path: Path):
+    with pytest.raises(ConfigError, match="make web-assets"):
+        create_app(HostConfig(static=tmp_path))
+
+
+def test_rebuilt_bundle_is_served_without_a_restart(tmp_path: Path):
+    bundle = write_bundle(tmp_path / "b", {"params_shard_0.bin": b"old"})
+    with serving(create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))) as site:
+        base = f"{site.url}bundles/fake-q4f32_1/"
+        before = httpx.get(f"{base}mlc-lock.json")
+        write_bundle(bundle, {"params_shard_0.bin": b"newer"})
+        after = httpx.get(f"{base}mlc-lock.json", headers={"if-none-match": before.headers["etag"]})
+        assert after.status_code == 200
+        new = httpx.get(f"{base}params_shard_0.bin?sha256={sha256(b'newer')}")
+        assert new.content == b"newer"
+        assert httpx.get(f"{base}params_shard_0.bin?sha256={sha256(b'old')}").status_code == 404

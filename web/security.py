@@ -1,0 +1,67 @@
+"""Response headers that isolate the page, and let other sites load bundles."""
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "worker-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+COMMON = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+# Cross-origin isolation gives the page SharedArrayBuffer and precise timers.
+PAGE = {
+    **COMMON,
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+# Bundles hold no secrets and run nothing by themselves: a page of another site may load them.
+BUNDLE = {
+    **COMMON,
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "cross-origin",
+    "access-control-allow-origin": "*",
+    "access-control-expose-headers": "accept-ranges, content-range, etag",
+}
+PREFLIGHT = {
+    "access-control-allow-methods": "GET, HEAD, OPTIONS",
+    "access-control-allow-headers": "if-none-match, if-range, range",
+    "access-control-max-age": "86400",
+}
+
+
+class SecurityHeaders:
+    """Adds the headers to every response, errors included; `bundles` is a path prefix."""
+
+    def __init__(self, app: ASGIApp, *, bundles: str) -> None:
+        self.app = app
+        self.bundles = bundles
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        added = BUNDLE if path.startswith(self.bundles) else PAGE
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(added)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
