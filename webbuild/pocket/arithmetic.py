@@ -7,6 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from webbuild.pocket.dialogue import Turn, Typing
+from webbuild.pocket.names import draw_name
 from webbuild.pocket.split import Phrasings, Split, items_of
 
 LIMIT = 100
@@ -94,6 +95,7 @@ SENTENCES = {
             "Put {a} and {b} together.",
             "I have {a} {o} and get {b} more. How many {o} do I have?",
             "I have {a} {o} and find {b} more. How many do I have now?",
+            "I have {a} {o} and get {b} more, how many is that?",
             "I buy {a} {o} and then {b} more. How many {o} is that?",
             "If I add {a} and {b}, what is the result?",
             "How much is {a} and {b} together?",
@@ -117,6 +119,7 @@ SENTENCES = {
             "Please subtract {b} from {a}.",
             "What do you get if you subtract {b} from {a}?",
             "I have {a} {o} and eat {b}. How many {o} are left?",
+            "I have {a} {o} and lose {b}, how many are left?",
             "I have {a} {o} and sell {b}. How many {o} do I have?",
             "There were {a} {o} and {b} are gone. How many are left?",
             "Take {b} from {a}.",
@@ -172,6 +175,8 @@ def word_problem(rng: random.Random, problem: Problem, *, wording: Split) -> str
         text = FRAMES.draw(rng, wording).format(x=expression)
     else:
         objects = rng.choice(items_of(wording, "object", OBJECTS))
+        if rng.random() < 0.25:
+            objects = draw_name(rng, wording).lower() + "s"
         text = SENTENCES[problem.op].draw(rng, wording)
         text = text.format(a=problem.a, b=problem.b, o=objects)
     return text[0].upper() + text[1:]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from webbuild.pocket.dialogue import Turn, Typing
 from webbuild.pocket.split import Phrasings, Split, side_of
 
+NOT_WHOLE = "I can only convert when the result is a whole number."
 WORDINGS = Phrasings(
     train=(
         "How many {to} are in {n} {of}?",
@@ -140,8 +141,19 @@ def word_conversion(rng: random.Random, conversion: Conversion, *, wording: Spli
     return text.format(n=conversion.n, of=of, to=to)
 
 
+def _not_whole(rng: random.Random) -> Turn:
+    pair = rng.choice(PAIRS)
+    n = rng.randrange(1, pair.factor * min(pair.limit, 20))
+    n += n % pair.factor == 0
+    asked = Conversion(n, pair.small, pair.big, 0)
+    text = word_conversion(rng, asked, wording=Split.TRAIN)
+    return Turn(Typing.draw(rng).apply(text), NOT_WHOLE)
+
+
 def draw_turn(rng: random.Random) -> Turn:
-    """A random training conversion with its answer."""
+    """A random training conversion with its answer; now and then one that is not whole."""
+    if rng.random() < 0.06:
+        return _not_whole(rng)
     conversion = rng.choice(rng.choice(conversions(Split.TRAIN)))
     user = Typing.draw(rng).apply(word_conversion(rng, conversion, wording=Split.TRAIN))
     return Turn(user, conversion.answer)

@@ -110,6 +110,11 @@ class Typing:
 PLAIN = Typing(lower=False, opener="", closer="", ending="keep")
 
 
+def article(noun: str) -> str:
+    """The noun with `a` or `an`."""
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+
+
 def to_messages(turns: list[Turn], *, system: str | None = None) -> list[Message]:
     """Turns as chat messages, with the system prompt first when there is one."""
     messages: list[Message] = []

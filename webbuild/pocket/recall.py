@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from webbuild.pocket.capitals import CAPITALS
-from webbuild.pocket.dialogue import Memory, Turn, Typing
+from webbuild.pocket.dialogue import Memory, Turn, Typing, article
 from webbuild.pocket.names import draw_name
 from webbuild.pocket.split import Phrasings, Split, items_of
 
@@ -176,7 +176,8 @@ _COLOURS = (
 )
 _PETS = (
     "cat|dog|hamster|rabbit|parrot|goldfish|turtle|snake|horse|pony|ferret|lizard|duck|goat|pig|"
-    "mouse|rat|canary|gecko|hedgehog|spider|chicken|sheep|donkey|frog|budgie|llama|tortoise"
+    "mouse|rat|canary|gecko|hedgehog|spider|chicken|sheep|donkey|frog|budgie|llama|tortoise|"
+    "alpaca|iguana|owl|eel|otter"
 )
 _HOBBIES = (
     "chess|painting|running|swimming|reading|cooking|hiking|knitting|gardening|dancing|singing|"
@@ -191,7 +192,7 @@ _FOODS = (
 _JOBS = (
     "teacher|doctor|nurse|baker|farmer|pilot|painter|writer|driver|cook|gardener|plumber|dentist|"
     "lawyer|singer|carpenter|librarian|scientist|programmer|waiter|tailor|sailor|judge|miner|"
-    "mechanic|musician|journalist|barber"
+    "mechanic|musician|journalist|barber|engineer|artist|actor|electrician|architect|editor"
 )
 TOPICS = (
     _favourite("colour", _COLOURS),
@@ -292,9 +293,13 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
+def _fill(text: str, value: str) -> str:
+    return text.replace(" a {v}", f" {article(value)}").replace("{v}", value)
+
+
 def state(topic: Topic, value: str) -> str:
     """The answer that recalls a value."""
-    return f"{_sentence(topic.statement.format(v=value))}."
+    return f"{_sentence(_fill(topic.statement, value))}."
 
 
 def tell_turn(rng: random.Random, memory: Memory, topic: Topic, split: Split) -> Turn:
@@ -304,17 +309,17 @@ def tell_turn(rng: random.Random, memory: Memory, topic: Topic, split: Split) ->
     memory.told[topic.name] = value
     # A closer such as "now" would read as part of the value.
     typing = Typing(typing.lower, typing.opener, "", typing.ending)
-    user = typing.apply(topic.tell.draw(rng, split).format(v=value))
+    user = typing.apply(_fill(topic.tell.draw(rng, split), value))
     if topic is NAME:
         return Turn(user, f"Nice to meet you, {value}!")
-    return Turn(user, f"Got it, {topic.statement.format(v=value)}.")
+    return Turn(user, f"Got it, {_fill(topic.statement, value)}.")
 
 
 def tell_two_turn(rng: random.Random, memory: Memory, topic: Topic, split: Split) -> Turn:
     """The user tells the name and a fact in one message."""
     lower = rng.random() < 0.3
     name, value = (t.draw_value(rng, split) for t in (NAME, topic))
-    fact = topic.tell.draw(rng, split).format(v=value)
+    fact = _fill(topic.tell.draw(rng, split), value)
     if not fact.startswith(("I ", "I'", value)):
         fact = fact[0].lower() + fact[1:]
     joint = rng.choice((" and ", ", and ", ". "))
@@ -323,7 +328,7 @@ def tell_two_turn(rng: random.Random, memory: Memory, topic: Topic, split: Split
     if lower:
         text, name, value = text.lower(), name.lower(), value.lower()
     memory.told |= {NAME.name: name, topic.name: value}
-    return Turn(text, f"Nice to meet you, {name}! Got it, {topic.statement.format(v=value)}.")
+    return Turn(text, f"Nice to meet you, {name}! Got it, {_fill(topic.statement, value)}.")
 
 
 def ask_turn(rng: random.Random, memory: Memory, topic: Topic, split: Split) -> Turn:

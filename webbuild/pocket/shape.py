@@ -61,7 +61,7 @@ class ModelShape:
 class TrainSettings:
     """How long and how fast to train; `steps` batches of about `batch_tokens` tokens."""
 
-    steps: int = 3000
+    steps: int = 2000
     batch_tokens: int = 8192
     row_tokens: int = 256
     long_every: int = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from webbuild.pocket.dialogue import Turn, Typing
+from webbuild.pocket.dialogue import Turn, Typing, article
 from webbuild.pocket.names import draw_name
 from webbuild.pocket.split import Phrasings, Split, items_of
 
@@ -80,11 +80,6 @@ _ENDINGS = (
     "And the {s} still tells this story every evening.",
     "At last the {s} came home, and there was soup for everyone.",
 )
-
-
-def article(noun: str) -> str:
-    """The noun with `a` or `an`."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def word_request(rng: random.Random, subject: str, *, wording: Split) -> str:
