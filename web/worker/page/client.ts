@@ -1,0 +1,197 @@
+/** The engine as the main thread sees it: calls become messages to a worker that computes. */
+import { EngineError } from "../shared/errors.ts";
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionParams,
+  StreamingParams,
+  WholeParams,
+} from "../shared/openai.ts";
+import type {
+  CallKind,
+  CallResults,
+  DebugAction,
+  DebugReplies,
+  EngineEvent,
+  FitReport,
+  LoadedModel,
+  LoadOptions,
+  WorkerReply,
+  WorkerRequest,
+} from "../shared/protocol.ts";
+import { ChunkStream } from "./chunk-stream.ts";
+
+/** The part of Worker that the client needs; a MessagePort has it too. */
+export interface Endpoint {
+  postMessage(message: WorkerRequest): void;
+  addEventListener(type: "message", listener: (event: MessageEvent<WorkerReply>) => void): void;
+  terminate?(): void;
+}
+
+export interface CallOptions {
+  signal?: AbortSignal;
+}
+
+export interface Completions {
+  create(params: StreamingParams, options?: CallOptions): Promise<ChunkStream>;
+  create(params: WholeParams, options?: CallOptions): Promise<ChatCompletion>;
+}
+
+interface Call {
+  resolve(value: CallResults[CallKind]): void;
+  reject(error: unknown): void;
+  onChunk?: (chunk: ChatCompletionChunk) => void;
+}
+
+type Body = WorkerRequest extends infer R ? (R extends { id: number } ? Omit<R, "id"> : never) : never;
+
+/**
+ * Runs a language model in a worker.
+ *
+ * Calls fail with EngineError, or with the AbortSignal's reason once that was given.
+ */
+export class EngineClient {
+  readonly chat: { readonly completions: Completions };
+  /** For tests and measurements. */
+  readonly debug = {
+    /** Acts as if the GPU went away: the engine recovers as from a real loss. */
+    loseDevice: (): Promise<null> => this.#debug({ action: "lose-device" }),
+    /** Logits after the last token, float32[vocabulary]. */
+    logits: (tokenIds: number[]): Promise<Float32Array> =>
+      this.#debug({ action: "logits", tokenIds }),
+    memory: (): Promise<DebugReplies["memory"]> => this.#debug({ action: "memory" }),
+  };
+  readonly #worker: Endpoint;
+  readonly #calls = new Map<number, Call>();
+  readonly #listeners = new Set<(event: EngineEvent) => void>();
+  #lastId = 0;
+
+  /** `workerUrl` is the bundled engine; tests may give an endpoint of their own. */
+  constructor({ workerUrl, endpoint }: { workerUrl?: string | URL; endpoint?: Endpoint }) {
+    if (endpoint) this.#worker = endpoint;
+    else if (workerUrl) this.#worker = this.#start(workerUrl);
+    else throw new TypeError("EngineClient needs a workerUrl or an endpoint");
+    this.#worker.addEventListener("message", ({ data }) => this.#receive(data));
+    this.chat = { completions: { create: this.#create.bind(this) as Completions["create"] } };
+  }
+
+  /** Calls `listener` on every event; the returned function ends that. */
+  onEvent(listener: (event: EngineEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Says whether the bundle would run here, before anything big is downloaded. */
+  async check(bundleUrl: string | URL, { signal }: CallOptions = {}): Promise<FitReport> {
+    return this.#call({ kind: "check", bundleUrl: absolute(bundleUrl) }, signal);
+  }
+
+  /** Downloads and prepares the bundle; the model that was loaded before is dropped. */
+  async load(
+    bundleUrl: string | URL,
+    { signal, ...options }: CallOptions & LoadOptions = {},
+  ): Promise<LoadedModel> {
+    return this.#call({ kind: "load", bundleUrl: absolute(bundleUrl), options }, signal);
+  }
+
+  /** Frees the model's memory. */
+  async unload(): Promise<void> {
+    await this.#call({ kind: "unload" });
+  }
+
+  /** Ends the worker; calls that are still open fail. */
+  dispose(): void {
+    this.#worker.terminate?.();
+    this.#failAll(
+      new EngineError({
+        code: "model_not_loaded",
+        message: "The engine was disposed.",
+        remedy: "Create a new engine.",
+      }),
+    );
+  }
+
+  #start(url: string | URL): Worker {
+    const worker = new Worker(url, { type: "module", name: "mlc-edge engine" });
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      this.#failAll(
+        new EngineError({
+          code: "internal",
+          message: `The engine's worker failed: ${event.message || `could not start ${url}`}`,
+          remedy: "Reload the page.",
+        }),
+      );
+    });
+    return worker;
+  }
+
+  async #create(
+    params: ChatCompletionParams,
+    { signal }: CallOptions = {},
+  ): Promise<ChatCompletion | ChunkStream> {
+    if (!params.stream) {
+      return (await this.#call({ kind: "complete", params }, signal)) as ChatCompletion;
+    }
+    const controller = new AbortController();
+    const stream = new ChunkStream(() => controller.abort());
+    const anySignal = signal ? AbortSignal.any([signal, controller.signal]) : controller.signal;
+    void this.#call({ kind: "complete", params }, anySignal, (chunk) => stream.push(chunk)).then(
+      () => stream.end(),
+      (error: unknown) => stream.fail(error),
+    );
+    return stream;
+  }
+
+  #debug<A extends DebugAction>(action: A): Promise<DebugReplies[A["action"]]> {
+    const reply: Promise<unknown> = this.#call({ kind: "debug", ...action });
+    return reply as Promise<DebugReplies[A["action"]]>;
+  }
+
+  async #call<B extends Body>(
+    body: B,
+    signal?: AbortSignal,
+    onChunk?: (chunk: ChatCompletionChunk) => void,
+  ): Promise<B["kind"] extends CallKind ? CallResults[B["kind"]] : never> {
+    signal?.throwIfAborted();
+    const id = ++this.#lastId;
+    const abort = (): void => {
+      this.#worker.postMessage({ kind: "abort", id });
+    };
+    signal?.addEventListener("abort", abort);
+    try {
+      const value = await new Promise<CallResults[CallKind]>((resolve, reject) => {
+        this.#calls.set(id, { resolve, reject, ...(onChunk && { onChunk }) });
+        this.#worker.postMessage({ ...body, id } as WorkerRequest);
+      });
+      return value as B["kind"] extends CallKind ? CallResults[B["kind"]] : never;
+    } catch (error) {
+      if (error instanceof EngineError) throw error;
+      throw signal?.reason ?? error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      this.#calls.delete(id);
+    }
+  }
+
+  #receive(reply: WorkerReply): void {
+    if (reply.kind === "event") {
+      for (const listener of this.#listeners) listener(reply.event);
+      return;
+    }
+    const call = this.#calls.get(reply.id);
+    if (reply.kind === "chunk") call?.onChunk?.(reply.chunk);
+    else if (reply.kind === "result") call?.resolve(reply.value);
+    else if (reply.kind === "error") call?.reject(new EngineError(reply.error));
+    else call?.reject(new DOMException("The call was aborted.", "AbortError"));
+  }
+
+  #failAll(error: EngineError): void {
+    for (const call of this.#calls.values()) call.reject(error);
+  }
+}
+
+/** A worker resolves relative addresses against its own file, a page against itself. */
+function absolute(url: string | URL): string {
+  return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+}

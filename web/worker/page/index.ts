@@ -1,0 +1,18 @@
+/** The library: run a compiled language model in a browser, with OpenAI's API. */
+export { EngineClient } from "./client.ts";
+export type { CallOptions, Completions, Endpoint } from "./client.ts";
+export type { ChunkStream } from "./chunk-stream.ts";
+export { EngineError } from "../shared/errors.ts";
+export type * from "../shared/openai.ts";
+export type {
+  AdapterDescription,
+  ContextPolicy,
+  DeviceEvent,
+  EngineEvent,
+  ErrorCode,
+  FitReport,
+  LoadedModel,
+  LoadOptions,
+  LoadProgress,
+  LoadStage,
+} from "../shared/protocol.ts";

@@ -1,0 +1,38 @@
+/** The engine's errors, the same on both sides of the worker's border. */
+import type { ErrorCode, ErrorData } from "./protocol.ts";
+
+/** Anything that goes wrong in the engine: `code` says what, `remedy` what to do about it. */
+export class EngineError extends Error {
+  override readonly name = "EngineError";
+  readonly code: ErrorCode;
+  readonly remedy: string;
+  /** Name of the offending request parameter, if one is to blame. */
+  readonly param: string | undefined;
+
+  constructor({ code, message, remedy, param }: ErrorData, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+    this.remedy = remedy;
+    this.param = param;
+  }
+
+  /** The error as data that can be posted. */
+  toData(): ErrorData {
+    const { code, message, remedy, param } = this;
+    return param === undefined ? { code, message, remedy } : { code, message, remedy, param };
+  }
+}
+
+/** Whatever was thrown, as an EngineError; unknown things become code "internal". */
+export function asEngineError(thrown: unknown): EngineError {
+  if (thrown instanceof EngineError) return thrown;
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return new EngineError(
+    { code: "internal", message, remedy: "Load the model again; if that fails, reload the page." },
+    { cause: thrown },
+  );
+}
+
+export function isAbort(thrown: unknown): boolean {
+  return thrown instanceof DOMException && thrown.name === "AbortError";
+}

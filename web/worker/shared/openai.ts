@@ -1,0 +1,110 @@
+/** OpenAI's chat completion API as far as this engine speaks it. Types only. */
+
+export type FinishReason = "stop" | "length" | "abort";
+
+export interface TextPart {
+  type: "text";
+  text: string;
+}
+
+export interface ChatMessage {
+  role: "system" | "developer" | "user" | "assistant" | "tool";
+  content: string | TextPart[] | null;
+  name?: string;
+}
+
+export interface ChatCompletionParams {
+  messages: ChatMessage[];
+  /** Ignored unless it names another model than the one that is loaded: then it's an error. */
+  model?: string;
+  /** At most one of the two; without either an answer may fill the context. */
+  max_tokens?: number | null;
+  max_completion_tokens?: number | null;
+  n?: number | null;
+  /** A string or up to four. */
+  stop?: string | string[] | null;
+  /** 0 (greedy) to 2. */
+  temperature?: number | null;
+  top_p?: number | null;
+  /** Integer; the same seed gives the same text on every device. */
+  seed?: number | null;
+  /** -2 to 2. */
+  presence_penalty?: number | null;
+  frequency_penalty?: number | null;
+  /** Above 0; 1 changes nothing. Not part of OpenAI's API. */
+  repetition_penalty?: number | null;
+  /** Token id to a number from -100 to 100. */
+  logit_bias?: Record<string, number> | null;
+  logprobs?: boolean | null;
+  /** 0 to 20; needs `logprobs`. */
+  top_logprobs?: number | null;
+  stream?: boolean | null;
+  stream_options?: { include_usage?: boolean } | null;
+  user?: string;
+}
+
+export type StreamingParams = ChatCompletionParams & { stream: true };
+export type WholeParams = ChatCompletionParams & { stream?: false | null };
+
+export interface TokenLogprob {
+  token: string;
+  /** Natural logarithm; -9999 for a token that can't come. */
+  logprob: number;
+  /** UTF-8 of the token; a character may span several tokens. */
+  bytes: number[] | null;
+}
+
+export interface ContentLogprob extends TokenLogprob {
+  top_logprobs: TokenLogprob[];
+}
+
+export interface Logprobs {
+  content: ContentLogprob[];
+  refusal: null;
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+  extra: {
+    /** Null where there was nothing to measure, such as no second token. */
+    prefill_tokens_per_s: number | null;
+    decode_tokens_per_s: number | null;
+    time_to_first_token_s: number | null;
+    cached_tokens: number;
+    e2e_latency_s: number;
+  };
+}
+
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  /** Seconds since the epoch. */
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    delta: { role?: "assistant"; content?: string };
+    logprobs: Logprobs | null;
+    finish_reason: FinishReason | null;
+  }[];
+  /** On the last chunk, whose `choices` are empty, if `stream_options.include_usage`. */
+  usage?: Usage | null;
+}
+
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  /** Seconds since the epoch. */
+  created: number;
+  model: string;
+  choices: {
+    index: number;
+    message: { role: "assistant"; content: string; refusal: null };
+    logprobs: Logprobs | null;
+    finish_reason: FinishReason;
+  }[];
+  usage: Usage;
+}

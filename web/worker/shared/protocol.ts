@@ -1,0 +1,142 @@
+/** Messages between a page and the engine's worker. Types only. */
+import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "./openai.ts";
+
+export type ErrorCode =
+  | "webgpu_unavailable"
+  | "adapter_unsuitable"
+  | "out_of_memory"
+  | "quota_exceeded"
+  | "device_lost"
+  | "self_test_failed"
+  | "bundle_invalid"
+  | "integrity_error"
+  | "network_error"
+  | "context_length_exceeded"
+  | "invalid_request"
+  | "model_not_loaded"
+  | "abi_mismatch"
+  | "internal";
+
+/** An error as it crosses the border. */
+export interface ErrorData {
+  code: ErrorCode;
+  message: string;
+  /** What the user can do. */
+  remedy: string;
+  /** Name of the offending request parameter, as in OpenAI's errors. */
+  param?: string;
+}
+
+/** What to do with a prompt that is longer than the context. */
+export type ContextPolicy = "error" | "truncate-oldest";
+
+export type LoadStage =
+  | "check"
+  | "download"
+  | "library"
+  | "upload"
+  | "pipelines"
+  | "self-test"
+  | "ready";
+
+export interface LoadProgress {
+  kind: "progress";
+  stage: LoadStage;
+  loadedBytes: number;
+  totalBytes: number;
+  bytesPerSecond: number;
+  /** Kernels of the stage "pipelines" that are ready, and all of them. */
+  done?: number;
+  total?: number;
+}
+
+export interface DeviceEvent {
+  kind: "device";
+  state: "lost" | "recovering" | "recovered";
+  reason: string;
+}
+
+export type EngineEvent = LoadProgress | DeviceEvent;
+
+export interface LoadOptions {
+  contextPolicy?: ContextPolicy;
+  /** Name of a target of the bundle; without it the best one that the adapter can run. */
+  target?: string;
+}
+
+export interface AdapterDescription {
+  vendor: string;
+  architecture: string;
+  description: string;
+  /** Computes on the CPU: correct but slow. */
+  isSoftware: boolean;
+}
+
+export interface LoadedModel {
+  id: string;
+  target: string;
+  contextWindowSize: number;
+  vocabSize: number;
+  adapter: AdapterDescription;
+  /** Bytes read from network or cache. */
+  bytes: number;
+  downloadMs: number;
+  uploadMs: number;
+  pipelineMs: number;
+}
+
+/** Whether a bundle would run here, found without downloading it. */
+export interface FitReport {
+  fits: boolean;
+  /** Null if no target of the bundle runs here. */
+  target: string | null;
+  problems: { code: ErrorCode; message: string; remedy: string }[];
+  downloadBytes: number;
+  /** Device memory of weights and KV cache. */
+  memoryBytes: number;
+  storage: { usage: number; quota: number; persisted: boolean };
+}
+
+/** What the debugging door does; its replies in `DebugReplies`. */
+export type DebugAction =
+  | { action: "lose-device" }
+  | { action: "logits"; tokenIds: number[] }
+  | { action: "memory" };
+
+export interface DebugReplies {
+  "lose-device": null;
+  /** float32[vocabulary]: logits after the last token, from an empty KV cache. */
+  logits: Float32Array;
+  /** Bytes allocated on the device, and of the wasm's memory. */
+  memory: { deviceBytes: number; wasmBytes: number };
+}
+
+/** From the page. Every call has an `id` of its own; its replies carry the same. */
+export type WorkerRequest =
+  | { kind: "check"; id: number; bundleUrl: string }
+  | { kind: "load"; id: number; bundleUrl: string; options: LoadOptions }
+  | { kind: "unload"; id: number }
+  | { kind: "complete"; id: number; params: ChatCompletionParams }
+  | ({ kind: "debug"; id: number } & DebugAction)
+  /** Ends the call of this `id`, which then replies with kind "aborted". */
+  | { kind: "abort"; id: number };
+
+/** The value of the "result" that ends each kind of call. */
+export interface CallResults {
+  check: FitReport;
+  load: LoadedModel;
+  unload: null;
+  /** Null after a stream, whose chunks came before. */
+  complete: ChatCompletion | null;
+  debug: DebugReplies[DebugAction["action"]];
+}
+
+export type CallKind = keyof CallResults;
+
+/** From the worker. */
+export type WorkerReply =
+  | { kind: "chunk"; id: number; chunk: ChatCompletionChunk }
+  | { kind: "result"; id: number; value: CallResults[CallKind] }
+  | { kind: "error"; id: number; error: ErrorData }
+  | { kind: "aborted"; id: number }
+  | { kind: "event"; event: EngineEvent };
