@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from mlc_edge.bundle import LOCK_NAME, BundleLock, read_lock
+
 from mlc_edge.errors import BundleError, ConfigError
 from web.content import IMMUTABLE, REVALIDATE, ServedFile, resolve_inside
 
@@ -57,11 +59,9 @@ class ServedBundle:
     def _current(self) -> _Snapshot:
         with self._guard:
             if _version(self.root) != self._snapshot.version:
-                try:
+                # While it is being rebuilt, the last lock stays until a whole one is there.
+                with suppress(BundleError):
                     self._snapshot = self._read()
-                except BundleError:
-                    # It is being rebuilt: the lock that was read stays until a whole one is there.
-                    pass
             return self._snapshot
 
     def _read(self) -> _Snapshot:

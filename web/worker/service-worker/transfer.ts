@@ -55,6 +55,7 @@ export class Transfer {
   /** Raises RefusedError for an error status, TypeError when there is no network. */
   static async open(request: Request, start: TransferStart, limits: Limits): Promise<Transfer> {
     const abort = new AbortController();
+    request.signal.addEventListener("abort", () => abort.abort(), { once: true });
     let response = await ask(request, start, abort.signal);
     if (response.status === 416) {
       await response.body?.cancel();
