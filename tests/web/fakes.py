@@ -35,8 +35,8 @@ def write_bundle(root: Path, files: dict[str, bytes], *, name: str = "fake-q4f32
         "mlc-chat-config.json": b'{"version": "0.1.0"}',
         "tensor-cache.json": b'{"metadata": {}, "records": []}',
         "tokenizer.json": json.dumps({"vocab": [f"word{i}" for i in range(500)]}).encode(),
-        "tokenizer_config.json": b"{}",
-        "generation_config.json": b"{}",
+        "tokenizer_config.json": b'{"chat_template": ""}',
+        "generation_config.json": b'{"temperature": 1}',
         **files,
     }
     lock = {
