@@ -75,8 +75,7 @@ class ContentCache:
         version = _version(path, stat)
         with self._lock:
             if version not in self._hashes:
-                with path.open("rb") as file:
-                    self._hashes[version] = _digest(file.read())
+                self._hashes[version] = hashlib.sha256(path.read_bytes()).hexdigest()
             return self._hashes[version]
 
     def variant(self, path: Path, stat: os.stat_result, encoding: str) -> bytes:
@@ -140,7 +139,3 @@ def _is_unchanged(if_none_match: str | None, etag: str) -> bool:
 
 def _version(path: Path, stat: os.stat_result) -> Version:
     return (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -43,6 +43,16 @@ globalThis.load = async (url, options) => {
 """
 
 
+# An engine's worker, as far as downloads go.
+WORKER_SCRIPT = """
+onmessage = async ({ data }) => {
+  const response = await fetch(new URL(data, new URL("..", location.href)));
+  const { byteLength } = await response.arrayBuffer();
+  postMessage([byteLength, response.headers.get("x-mlc-edge-verified")]);
+};
+"""
+
+
 def esbuild(entry: str, *options: str) -> bytes:
     tool = ROOT / "node_modules/.bin/esbuild"
     arguments = [tool, SOURCES / entry, "--bundle", "--target=es2022", *options]
@@ -67,6 +77,7 @@ def page_files(scripts: dict[str, bytes], title: str = "first") -> dict[str, byt
     return {
         **scripts,
         "index.html": html.encode(),
+        "dist/worker-CCCCCCCC.js": WORKER_SCRIPT.encode(),
         f"dist/{title}-BBBBBBBB.js": f"// {title}".encode(),
     }
 

@@ -56,7 +56,7 @@ export class ContentFiles {
     if (!manifest?.complete || manifest.bytes === null) return null;
     const bytes = this.#storedBytes(address, manifest);
     if (manifest.bytes > this.#limits.heldStoredBytes) return stream(bytes, manifest);
-    const buffer = await collect(this.#store.parts(sha256, partCount(manifest)));
+    const buffer = await this.#store.whole(sha256, manifest);
     if ((await digest(buffer)) === sha256) return whole(buffer, manifest);
     await this.#discard(address, "cache");
     console.warn(`The stored copy of ${request.url} was damaged; it is downloaded again.`);
@@ -128,6 +128,7 @@ export class ContentFiles {
       await writer?.write(chunk);
       yield chunk;
     }
+    await writer?.settle();
     await this.#verify(address, hash, "network");
     await writer?.complete(position);
   }

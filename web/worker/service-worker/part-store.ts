@@ -64,6 +64,18 @@ export class PartStore {
     }
   }
 
+  /** The whole of a file that is `bytes` long; zeros where a part is missing or short. */
+  async whole(sha256: string, { bytes, partBytes }: Manifest): Promise<Bytes> {
+    const buffer = new Uint8Array(bytes ?? 0);
+    const read = async (index: number) => {
+      const room = buffer.subarray(index * partBytes, (index + 1) * partBytes);
+      room.set((await this.part(sha256, index))?.subarray(0, room.length) ?? []);
+    };
+    const count = Math.ceil(buffer.length / partBytes);
+    await Promise.all(Array.from({ length: count }, (_, index) => read(index)));
+    return buffer;
+  }
+
   async delete(...hashes: string[]): Promise<void> {
     const doomed = new Set(hashes);
     const cache = await this.#cache();

@@ -11,6 +11,7 @@ export class PartWriter {
   #filled = 0;
   #index: number;
   #stopped = false;
+  #writing: Promise<void> = Promise.resolve();
 
   /** `index` is the first part to write. `onFull` is called once, when nothing is kept any more. */
   constructor(
@@ -45,19 +46,27 @@ export class PartWriter {
     }
   }
 
+  /** Waits for parts that are still being written. */
+  async settle(): Promise<void> {
+    await this.#writing;
+  }
+
   /** Call it when the hash of all bytes is right: writes the last part and marks the file whole. */
   async complete(bytes: number): Promise<void> {
     if (this.#filled > 0) await this.#putPart();
+    await this.#writing;
     const manifest = { ...this.#manifest, bytes, complete: true };
     await this.#try(() => this.#store.putManifest(this.#sha256, manifest));
   }
 
   async #putPart(): Promise<void> {
-    await this.#try(() =>
-      this.#store.putPart(this.#sha256, this.#index, this.#part.slice(0, this.#filled)),
-    );
+    const index = this.#index;
+    const bytes = this.#part.slice(0, this.#filled);
     this.#index += 1;
     this.#filled = 0;
+    // One write at a time goes on while the next part arrives and is hashed.
+    await this.#writing;
+    this.#writing = this.#try(() => this.#store.putPart(this.#sha256, index, bytes));
   }
 
   async #try(put: () => Promise<void>): Promise<void> {
