@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.web.fakes import sha256, write_bundle
+from tests.web.fakes import random_bytes, sha256, write_bundle
 from tests.web.service_worker.conftest import (
     BIG,
     BIG_URL,
@@ -13,6 +13,7 @@ from tests.web.service_worker.conftest import (
     SMALL_URL,
     Tab,
     World,
+    address,
     verified,
 )
 from tests.web.serving import Seen
@@ -196,6 +197,18 @@ def test_damaged_stored_file_is_fetched_again(
     assert len(world.site.network.requests(path)) == 2
 
 
+def test_damaged_stored_file_too_big_to_hold_fails_at_its_end(world: World, tab: Tab):
+    content = random_bytes((64 << 20) + 1, seed=3)
+    write_bundle(world.bundle, {"huge.bin": content})
+    url = address("huge.bin", content)
+    assert tab.load(url) == verified(content)
+    assert tab.load(url) == verified(content)
+    damage(tab, content, part=60)
+    assert tab.load(url)["status"] == 0
+    assert tab.wait_for_event("integrity")["source"] == "cache"
+    assert tab.load(url) == verified(content)
+
+
 def test_missing_part_of_a_stored_file_is_fetched_again(world: World, tab: Tab):
     tab.load(SMALL_URL)
     tab.page.evaluate(
@@ -207,6 +220,12 @@ def test_missing_part_of_a_stored_file_is_fetched_again(world: World, tab: Tab):
         sha256(SMALL),
     )
     assert tab.load(SMALL_URL) == verified(SMALL)
+
+
+def test_reload_discards_the_stored_file(world: World, tab: Tab):
+    tab.load(SMALL_URL)
+    assert tab.page.evaluate("url => load(url, { cache: 'reload' })", SMALL_URL) == verified(SMALL)
+    assert len(world.site.network.requests(SMALL_PATH)) == 2
 
 
 def test_two_tabs_share_one_download(world: World, tab: Tab):

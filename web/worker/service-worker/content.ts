@@ -32,7 +32,8 @@ export class ContentFiles {
 
   /**
    * Answers a request for the file with this hash. Bytes that don't match never end a response
-   * regularly: it fails, or its body does. `finished` settles when nothing is left to do.
+   * regularly: it fails, or its body does. A request with cache mode "reload" discards what is
+   * stored. `finished` settles when nothing is left to do.
    */
   respond(
     request: Request,
@@ -42,6 +43,7 @@ export class ContentFiles {
     const { promise: response, resolve, reject } = deferred<Response>();
     // Two tabs that load one model: the second waits, then finds the file in storage.
     const finished = navigator.locks.request(`mlc-edge-content ${sha256}`, async () => {
+      if (request.cache === "reload") await this.#store.delete(sha256);
       const delivery = (await this.#fromStorage(address)) ?? (await this.#fromNetwork(address));
       resolve(delivery.response);
       await delivery.finished;
