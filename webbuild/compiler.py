@@ -1,0 +1,224 @@
+"""From a model definition to a model library: passes, schedules, code generation, linking."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.relax.frontend import nn
+from tvm.target import Target
+
+ABI_VERSION = 1
+from mlc_edge.errors import ToolchainError
+from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
+from webbuild.kernels.self_test import self_test_for, self_test_vectors
+from webbuild.models.llama import Model
+from webbuild.models.llama_spec import LlamaConfig
+from webbuild.passes import optimise
+from webbuild.targets import TargetProfile
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """Sizes in tokens; `dump_ir` is a folder for the module after each phase."""
+
+    context_window_size: int
+    prefill_chunk_size: int
+    max_batch_size: int = 4
+    dump_ir: Path | None = None
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """What a device must offer to run a library."""
+
+    parameter_bytes: int
+    needs: dict[str, Any]
+
+
+def build_library(
+    config: LlamaConfig,
+    quantization: str,
+    profile: TargetProfile,
+    output: Path,
+    options: CompileOptions,
+) -> LibraryInfo:
+    """Compile `config`'s model for `profile` into the library `output`.
+
+    Raises ToolchainError when a compiler or linker fails.
+    """
+    target = Target(profile.tvm_target, host=profile.tvm_host)
+    with target:
+        module, parameters = _export(config, quantization, profile)
+        metadata = _metadata(config, quantization, profile, parameters, options)
+        draft = _compile(module, {**metadata, "kernels": {}}, target, profile, options)
+        kernels = _kernels_by_stage(draft.prim_functions, _device_kernels(draft.executable))
+        final = _compile(module, {**metadata, "kernels": kernels}, target, profile, options)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    _link(final.executable, profile, output)
+    return LibraryInfo(
+        parameter_bytes=sum(_bytes_of(p) for p in metadata["params"]),
+        needs=_needs(profile, metadata, options),
+    )
+
+
+def _export(
+    config: LlamaConfig, quantization: str, profile: TargetProfile
+) -> tuple[tvm.IRModule, list[tuple[str, nn.Parameter]]]:
+    self_test = self_test_for(quantization)
+    library = type("Library", (Model, Sampling, self_test), {})
+    model = library(config, quantization, profile.dtype)
+    spec = {**model.export_spec(), **SAMPLING_SPEC, **self_test.spec}
+    return model.export_tvm(spec=spec)
+
+
+def _metadata(
+    config: LlamaConfig,
+    quantization: str,
+    profile: TargetProfile,
+    parameters: list[tuple[str, nn.Parameter]],
+    options: CompileOptions,
+) -> dict[str, Any]:
+    return {
+        "abi_version": ABI_VERSION,
+        "model_type": config.model_type,
+        "quantization": quantization,
+        "dtype": profile.dtype,
+        "kv_state_kind": "kv_cache",
+        "context_window_size": options.context_window_size,
+        "sliding_window_size": -1,
+        "attention_sink_size": -1,
+        "prefill_chunk_size": options.prefill_chunk_size,
+        "max_batch_size": options.max_batch_size,
+        "tensor_parallel_shards": 1,
+        "pipeline_parallel_stages": 1,
+        "disaggregation": False,
+        "params": [
+            {
+                "name": name,
+                "shape": [int(extent) for extent in parameter.shape],
+                "dtype": str(parameter.dtype),
+                "preprocs": [],
+                "pipeline_stages": [0],
+            }
+            for name, parameter in parameters
+        ],
+        "memory_usage": {},
+        "attention": {
+            "num_hidden_layers": config.num_hidden_layers,
+            "num_key_value_heads": config.num_key_value_heads,
+            "num_attention_heads": config.num_attention_heads,
+            "head_dim": config.head_dim,
+        },
+        "self_test": self_test_vectors(config, quantization, profile.dtype),
+    }
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    executable: Any
+    prim_functions: dict[str, list[str]]
+
+
+def _compile(
+    module: tvm.IRModule,
+    metadata: dict[str, Any],
+    target: Target,
+    profile: TargetProfile,
+    options: CompileOptions,
+) -> _Compiled:
+    bounds = {"seq_len": options.prefill_chunk_size, "batch_size": options.max_batch_size}
+    module, launched, memory_usage = optimise(
+        module, profile, bounds=bounds, dump_ir=options.dump_ir
+    )
+    module = _with_metadata(module, {**metadata, "memory_usage": memory_usage})
+    executable = tvm.compile(module, target=target, relax_pipeline=None)
+    return _Compiled(executable, launched)
+
+
+def _with_metadata(module: tvm.IRModule, metadata: dict[str, Any]) -> tvm.IRModule:
+    builder = relax.BlockBuilder(module)
+    with builder.function("_metadata", params=[]):
+        builder.emit_func_output(tvm.ir.StringImm(json.dumps(metadata, separators=(",", ":"))))
+    return relax.transform.AttachGlobalSymbol()(builder.get())
+
+
+def _walk_modules(module: Any) -> Iterator[Any]:
+    yield module
+    for imported in module.imports:
+        yield from _walk_modules(imported)
+
+
+def _device_kernels(executable: Any) -> list[str]:
+    """Names of the kernels in the WebGPU module, none for a CPU."""
+    names: list[str] = []
+    for module in _walk_modules(executable.mod):
+        if module.kind == "webgpu":
+            source = module.inspect_source()
+            names += [
+                line.removeprefix("// Function: ").strip()
+                for line in source.splitlines()
+                if line.startswith("// Function: ")
+            ]
+    return names
+
+
+def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dict[str, list[str]]:
+    def of(prim_function: str) -> list[str]:
+        stem = f"{prim_function}_kernel"
+        return [k for k in kernels if k == stem or k.removeprefix(f"{stem}_").isdigit()]
+
+    stages = {
+        "prefill": ("embed", "prefill"),
+        "decode": ("embed", "decode"),
+        "kv_cache": ("create_tir_paged_kv_cache",),
+        "self_test": ("self_test_matmul", "self_test_attention"),
+        "sampling": tuple(SAMPLING_SPEC),
+    }
+    return {
+        stage: list(dict.fromkeys(k for f in functions for p in launched[f] for k in of(p)))
+        for stage, functions in stages.items()
+    }
+
+
+def _link(executable: Any, profile: TargetProfile, output: Path) -> None:
+    try:
+        if profile.linker == "wasm":
+            from webbuild.wasm.link import link
+
+            executable.export_library(str(output), fcompile=link)
+        else:
+            executable.export_library(str(output))
+    except RuntimeError as error:
+        raise ToolchainError(f"linking {output.name} failed: {error}") from error
+
+
+def _bytes_of(parameter: dict[str, Any]) -> int:
+    size = {"uint32": 4, "float32": 4, "float16": 2}[parameter["dtype"]]
+    for extent in parameter["shape"]:
+        size *= extent
+    return size
+
+
+def _needs(
+    profile: TargetProfile, metadata: dict[str, Any], options: CompileOptions
+) -> dict[str, Any]:
+    if profile.device == "cpu":
+        return {"features": [], "limits": {}}
+    attention = metadata["attention"]
+    element = 2 if profile.dtype == "float16" else 4
+    tokens = options.context_window_size + 2 * options.prefill_chunk_size
+    pages = 2 * attention["num_key_value_heads"] * attention["head_dim"] * tokens * element
+    largest = max(pages, *(_bytes_of(p) for p in metadata["params"]))
+    return {
+        "features": list(profile.features),
+        "limits": {
+            "maxStorageBufferBindingSize": largest,
+            "maxBufferSize": largest,
+            "maxComputeInvocationsPerWorkgroup": profile.tvm_target["max_num_threads"],
+            "maxComputeWorkgroupStorageSize": profile.tvm_target["max_shared_memory_per_block"],
+        },
+    }

@@ -1,0 +1,1 @@
+"""Tensor programs: their definitions and how they are scheduled for a target."""

@@ -1,0 +1,1 @@
+"""Model architectures: `<model_type>.py` and its TVM-free `<model_type>_spec.py`, found by name."""

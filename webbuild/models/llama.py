@@ -1,0 +1,210 @@
+"""Llama 2 and 3, and what shares their form: TinyLlama, SmolLM2, Mistral without a window."""
+
+import math
+from typing import Any
+
+from tvm import te, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import Tensor, op
+from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
+
+from webbuild.kernels.kv_cache import KVCacheShape, create_kv_cache
+from webbuild.layers import Embedding, Linear, RMSNorm
+from webbuild.models.llama_spec import LlamaConfig
+
+
+class LlamaAttention(nn.Module):
+    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
+        self.heads = config.num_attention_heads
+        self.fused_heads = config.num_attention_heads + 2 * config.num_key_value_heads
+        self.head_dim = config.head_dim
+        width = config.hidden_size
+        self.qkv_proj = Linear(width, self.fused_heads * self.head_dim, quantization, dtype)
+        self.o_proj = Linear(self.heads * self.head_dim, width, quantization, dtype)
+
+    def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
+        batch, length, _ = x.shape
+        qkv = op.reshape(self.qkv_proj(x), (batch, length, self.fused_heads, self.head_dim))
+        attended = kv_cache.attention_with_fused_qkv(
+            layer, qkv, self.heads, sm_scale=1 / math.sqrt(self.head_dim)
+        )
+        return self.o_proj(op.reshape(attended, (batch, length, self.heads * self.head_dim)))
+
+
+class LlamaMLP(nn.Module):
+    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
+        width, inner = config.hidden_size, config.intermediate_size
+        self.gate_up_proj = Linear(width, 2 * inner, quantization, dtype)
+        self.down_proj = Linear(inner, width, quantization, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = op.split(self.gate_up_proj(x), 2, axis=-1)
+        return self.down_proj(op.silu(gate) * up)
+
+
+class LlamaDecoderLayer(nn.Module):
+    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
+        self.self_attn = LlamaAttention(config, quantization, dtype)
+        self.mlp = LlamaMLP(config, quantization, dtype)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
+
+    def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
+        x = self.self_attn(self.input_layernorm(x), kv_cache, layer) + x
+        return self.mlp(self.post_attention_layernorm(x)) + x
+
+
+class LlamaModel(nn.Module):
+    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, quantization, dtype)
+        self.layers = nn.ModuleList(
+            [
+                LlamaDecoderLayer(config, quantization, dtype)
+                for _ in range(config.num_hidden_layers)
+            ]
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
+
+    def forward(self, x: Tensor, kv_cache: PagedKVCache) -> Tensor:
+        for index, layer in enumerate(self.layers):
+            x = layer(x, kv_cache, index)
+        return self.norm(x)
+
+
+def _last_row(x: te.Tensor) -> te.Tensor:
+    batch, length, width = x.shape
+    return te.compute((batch, 1, width), lambda b, _, d: x[b, length - 1, d], name="last_row")
+
+
+class Model(nn.Module):
+    """The functions that a model library offers for a Llama; shapes as in MLC's ABI."""
+
+    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
+        self.config = config
+        self.dtype = dtype
+        self.model = LlamaModel(config, quantization, dtype)
+        if not config.tie_word_embeddings:
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, quantization, dtype)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
+        return head.forward(x, "float32")
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token ids int32 [n] to [n, H]."""
+        return self.model.embed_tokens.lookup(input_ids)
+
+    def prefill(self, input_embed: Tensor, kv_cache: PagedKVCache) -> tuple[Tensor, PagedKVCache]:
+        """Embeddings [1, n, H] to logits float32 [1, 1, V] of the last token."""
+        x = self.model(input_embed, kv_cache)
+        return self._logits(op.tensor_expr_op(_last_row, "last_row", [x])), kv_cache
+
+    def decode(self, input_embed: Tensor, kv_cache: PagedKVCache) -> tuple[Tensor, PagedKVCache]:
+        """Embeddings [1, 1, H] to logits float32 [1, 1, V]."""
+        return self._logits(self.model(input_embed, kv_cache)), kv_cache
+
+    def batch_prefill(
+        self, input_embeds: Tensor, logit_positions: Tensor, kv_cache: PagedKVCache
+    ) -> tuple[Tensor, PagedKVCache]:
+        """Embeddings [1, n, H] of b sequences to logits [1, b, V] at `logit_positions` int32 [b]."""
+        x = op.take(self.model(input_embeds, kv_cache), logit_positions, axis=1)
+        return self._logits(x), kv_cache
+
+    def batch_decode(
+        self, input_embeds: Tensor, kv_cache: PagedKVCache
+    ) -> tuple[Tensor, PagedKVCache]:
+        """Embeddings [b, 1, H] to logits float32 [b, 1, V]."""
+        return self._logits(self.model(input_embeds, kv_cache)), kv_cache
+
+    def batch_verify(
+        self, input_embeds: Tensor, kv_cache: PagedKVCache
+    ) -> tuple[Tensor, PagedKVCache]:
+        """Embeddings [1, n, H] to logits float32 [1, n, V] at all positions."""
+        return self._logits(self.model(input_embeds, kv_cache)), kv_cache
+
+    def create_tir_paged_kv_cache(
+        self,
+        max_batch_size: tirx.Var,
+        max_total_seq_len: tirx.Var,
+        prefill_chunk_size: tirx.Var,
+        page_size: tirx.Var,
+        support_sliding_window: tirx.Var,
+    ) -> PagedKVCache:
+        """A paged KV cache for the layers of this model."""
+        config = self.config
+        shape = KVCacheShape(
+            layers=config.num_hidden_layers,
+            query_heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            rope_theta=config.rope_theta,
+            rope_scaling=config.rope_scaling or {},
+            dtype=self.dtype,
+        )
+        sizes = (
+            max_batch_size,
+            max_total_seq_len,
+            prefill_chunk_size,
+            page_size,
+            support_sliding_window,
+        )
+        return create_kv_cache(shape, sizes)
+
+    def self_test_attention(self, qkv: Tensor, kv_cache: PagedKVCache) -> Tensor:
+        """float32 [1, n, (hq + 2 hkv) * d] through layer 0's attention to float32 [1, n, hq * d]."""
+        attention = self.model.layers[0].self_attn
+        batch, length, _ = qkv.shape
+        shape = (batch, length, attention.fused_heads, attention.head_dim)
+        attended = kv_cache.attention_with_fused_qkv(
+            0,
+            op.reshape(op.astype(qkv, self.dtype), shape),
+            attention.heads,
+            sm_scale=1 / math.sqrt(attention.head_dim),
+        )
+        flat = op.reshape(attended, (batch, length, attention.heads * attention.head_dim))
+        return op.astype(flat, "float32")
+
+    def export_spec(self) -> dict[str, Any]:
+        """What `nn.Module.export_tvm` needs to know of each function's arguments."""
+        width = self.config.hidden_size
+        cache = nn.spec.Object(object_type=PagedKVCache)
+        packed = {"param_mode": "packed", "effect_mode": "none"}
+        bare = {"param_mode": "none", "effect_mode": "none"}
+        rows = nn.spec.Tensor([1, "seq_len", width], self.dtype)
+        return {
+            "embed": {"input_ids": nn.spec.Tensor(["seq_len"], "int32"), "$": packed},
+            "prefill": {"input_embed": rows, "kv_cache": cache, "$": packed},
+            "decode": {
+                "input_embed": nn.spec.Tensor([1, 1, width], self.dtype),
+                "kv_cache": cache,
+                "$": packed,
+            },
+            "batch_prefill": {
+                "input_embeds": rows,
+                "logit_positions": nn.spec.Tensor(["batch_size"], "int32"),
+                "kv_cache": cache,
+                "$": packed,
+            },
+            "batch_decode": {
+                "input_embeds": nn.spec.Tensor(["batch_size", 1, width], self.dtype),
+                "kv_cache": cache,
+                "$": packed,
+            },
+            "batch_verify": {"input_embeds": rows, "kv_cache": cache, "$": packed},
+            "create_tir_paged_kv_cache": {
+                "max_batch_size": int,
+                "max_total_seq_len": int,
+                "prefill_chunk_size": int,
+                "page_size": int,
+                "support_sliding_window": int,
+                "$": bare,
+            },
+            "self_test_attention": {
+                "qkv": nn.spec.Tensor(
+                    [1, "seq_len", self.model.layers[0].self_attn.fused_heads * self.config.head_dim],
+                    "float32",
+                ),
+                "kv_cache": cache,
+                "$": bare,
+            },
+        }
