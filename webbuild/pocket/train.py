@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -86,13 +86,28 @@ def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return tokens, positions, documents, targets
 
 
-def train(out: Path, shape: ModelShape, settings: TrainSettings) -> list[float]:
-    """Train and save to `out`, also on the way; returns the loss of each step."""
+def _begin(
+    start: Path | None, shape: ModelShape, settings: TrainSettings
+) -> tuple[PocketModel, Tokenizer]:
+    model = PocketModel(shape)
+    if start is None:
+        corpus = islice(conversations.stream(settings.seed), settings.tokenizer_conversations)
+        return model, train_tokenizer(corpus, vocab_size=shape.vocab_size)
+    weights = load_file(start / "model.safetensors")
+    model.load_state_dict({name.removeprefix("model."): w for name, w in weights.items()})
+    return model, Tokenizer.from_file(str(start / "tokenizer.json"))
+
+
+def train(
+    out: Path, shape: ModelShape, settings: TrainSettings, *, start: Path | None = None
+) -> list[float]:
+    """Train and save to `out`, also on the way; returns the loss of each step.
+
+    With `start`, the weights and the tokenizer of that checkpoint are trained further.
+    """
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads)
-    corpus = islice(conversations.stream(settings.seed), settings.tokenizer_conversations)
-    tokenizer = train_tokenizer(corpus, vocab_size=shape.vocab_size)
-    model = PocketModel(shape)
+    model, tokenizer = _begin(start, shape, settings)
     optimizers = make_optimizers(model, settings)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
@@ -140,6 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     shape, settings = ModelShape(), TrainSettings()
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to train further")
     _add_options(parser, shape)
     _add_options(parser, settings)
     options = vars(parser.parse_args(arguments))
@@ -147,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     shape = replace(shape, **{f.name: options[f.name] for f in fields(shape)})
     settings = replace(settings, **{f.name: options[f.name] for f in fields(settings)})
     started = time.monotonic()
-    train(options["out"], shape, settings)
+    train(options["out"], shape, settings, start=options["start"])
     elapsed_s = time.monotonic() - started
     tokens = settings.steps * settings.batch_tokens
     logger.info("%d tokens in %.0f s, %.0f tokens/s", tokens, elapsed_s, tokens / elapsed_s)
