@@ -46,6 +46,14 @@ def test_a_few_steps_save_a_checkpoint_and_repeat_exactly(tmp_path):
     assert json.loads((tmp_path / "a" / "config.json").read_text())["hidden_size"] == 64
 
 
+def test_a_checkpoint_can_be_trained_further(tmp_path):
+    train(tmp_path / "first", SHAPE, SETTINGS)
+    losses = train(tmp_path / "second", SHAPE, SETTINGS, start=tmp_path / "first")
+    assert losses[0] < train(tmp_path / "again", SHAPE, SETTINGS)[0]
+    name = "tokenizer.json"
+    assert (tmp_path / "second" / name).read_text() == (tmp_path / "first" / name).read_text()
+
+
 def test_the_rate_warms_up_and_ends_near_zero():
     rates = [rate_at(step, SETTINGS) for step in range(SETTINGS.steps)]
     assert rates[0] == 0.5
