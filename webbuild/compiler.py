@@ -11,7 +11,7 @@ from tvm import relax
 from tvm.relax.frontend import nn
 from tvm.target import Target
 
-ABI_VERSION = 1
+from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
 from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
 from webbuild.kernels.self_test import self_test_for, self_test_vectors
