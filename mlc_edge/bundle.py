@@ -1,11 +1,14 @@
-"""The bundle contract: what is in a folder that `mlc-edge build` makes. Standard library only."""
+"""The bundle contract: what `mlc-lock.json` says, and whether a folder keeps it.
+
+A bundle is all that a build hands to browsers and devices. Only the standard library is used here,
+so that everything that runs models can import it.
+"""
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,24 +16,15 @@ from mlc_edge.errors import BundleError
 
 LOCK_NAME = "mlc-lock.json"
 LOCK_VERSION = 1
-# Raised whenever a library of before can't be driven by the engines of now, or the reverse.
+# What model libraries offer to engines; engines refuse a lock of another number.
 ABI_VERSION = 1
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class LockedFile:
-    """One file: `path` relative to the bundle with forward slashes, size, SHA-256 in hexadecimal."""
-
-    path: str
-    bytes: int
-    sha256: str
+READ_BYTES = 1 << 20
+REBUILD = "Build the bundle again with `mlc-edge build`, or download it again."
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What model a bundle holds; `context_window_size` in tokens, `parameters` a count of weights."""
+    """What the bundle holds; the context window is in tokens, `parameters` counts weights."""
 
     id: str
     model_type: str
@@ -40,173 +34,245 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class Target:
-    """One library of a bundle.
+class LockedFile:
+    """One file: POSIX path inside the bundle, size, and SHA-256 in hexadecimal."""
 
-    `library` and `parameters` are paths in the bundle, `parameter_bytes` what the weights take in the
-    device's memory, `needs` the features and limits that a device must offer.
-    """
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a device must offer: WebGPU features by name, and limits at least as large."""
+
+    features: tuple[str, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BundleTarget:
+    """A model library with its parameter set; `parameter_bytes` counts device memory."""
 
     library: str
     parameters: str
     parameter_bytes: int
-    needs: dict[str, Any]
+    needs: Needs
 
 
 @dataclass(frozen=True)
 class BundleLock:
-    """A bundle's lock file; `build_id` identifies the inputs and options that it was built from."""
+    """The content of `mlc-lock.json`.
+
+    `build_inputs` is a hash of all that went into the build: the same hash means the same bundle.
+    """
 
     model: ModelInfo
     files: tuple[LockedFile, ...]
-    targets: dict[str, Target]
-    build_id: str = ""
+    targets: Mapping[str, BundleTarget]
     abi_version: int = ABI_VERSION
-    lock_version: int = LOCK_VERSION
+    build_inputs: str = ""
 
     def to_json(self) -> str:
-        """The lock file's text."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """The file's text; the same lock always gives the same text."""
+        content = {
+            "lock_version": LOCK_VERSION,
+            "abi_version": self.abi_version,
+            "build_inputs": self.build_inputs,
+            "model": asdict(self.model),
+            "files": [asdict(file) for file in sorted(self.files, key=lambda file: file.path)],
+            "targets": {name: asdict(target) for name, target in self.targets.items()},
+        }
+        return json.dumps(content, indent=1) + "\n"
 
 
-def read_lock(folder: Path) -> BundleLock:
-    """Parse and validate `folder`'s lock.
+class _Reader:
+    """Reads typed fields of parsed JSON and collects what is wrong with them."""
 
-    Raises BundleError that lists every problem: no lock, not JSON, fields missing or wrong, paths that
-    lead out of the bundle, targets that name no file, another ABI.
-    """
-    path = folder / LOCK_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BundleError(
-            f"{folder} is not a bundle: it has no {LOCK_NAME}. Make one with `mlc-edge build`."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} can't be read: {error}. Build or download it again.") from error
-    problems = _problems(content)
-    if problems:
-        raise BundleError(f"{path}: {'; '.join(problems)}. Build or download the bundle again.")
-    return BundleLock(
-        model=ModelInfo(**{name: content["model"][name] for name in _MODEL_FIELDS}),
-        files=tuple(LockedFile(f["path"], f["bytes"], f["sha256"]) for f in content["files"]),
-        targets={
-            name: Target(**{field: target[field] for field in _TARGET_FIELDS})
-            for name, target in content["targets"].items()
-        },
-        build_id=content.get("build_id", ""),
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def get(self, source: Any, name: str, kind: type, where: str) -> Any:
+        """`source[name]` if it is a `kind`, else an empty `kind` and a problem."""
+        label = f"{where}.{name}" if where else name
+        value = source.get(name) if isinstance(source, dict) else None
+        wrong_bool = isinstance(value, bool) and kind is not bool
+        if not isinstance(value, kind) or wrong_bool:
+            got = "is missing" if value is None else f"is {value!r:.60}"
+            self.problems.append(f"{label} {got}, expected {kind.__name__}")
+            return kind()
+        if kind is int and value < 0:
+            self.problems.append(f"{label} is {value}, expected 0 or more")
+        return value
+
+    def path(self, source: Any, name: str, where: str) -> str:
+        value: str = self.get(source, name, str, where)
+        if value and not is_safe_path(value):
+            self.problems.append(f"{where}.{name} {value!r:.80} is not a path inside the bundle")
+        return value
+
+
+def is_safe_path(path: str) -> bool:
+    """Whether `path` is relative, normalised and free of anything that could leave its folder."""
+    pure = PurePosixPath(path)
+    return (
+        bool(path)
+        and not pure.is_absolute()
+        and str(pure) == path
+        and ".." not in pure.parts
+        and path != "."
+        and not re.search(r"[\\:\x00-\x1f\x7f]", path)
     )
 
 
-_MODEL_FIELDS: dict[str, type] = {
-    "id": str,
-    "model_type": str,
-    "quantization": str,
-    "context_window_size": int,
-    "parameters": int,
-}
-_FILE_FIELDS: dict[str, type] = {"path": str, "bytes": int, "sha256": str}
-_TARGET_FIELDS: dict[str, type] = {
-    "library": str,
-    "parameters": str,
-    "parameter_bytes": int,
-    "needs": dict,
-}
+def parse_lock(content: Any) -> BundleLock:
+    """Check parsed JSON and make a lock of it; raises BundleError that lists every problem."""
+    reader = _Reader()
+    version = reader.get(content, "lock_version", int, "")
+    if not reader.problems and version != LOCK_VERSION:
+        raise BundleError(
+            f"{LOCK_NAME} has lock_version {version}, this mlc-edge reads {LOCK_VERSION}. {REBUILD}"
+        )
+    files = tuple(
+        _parse_file(reader, entry, f"files[{index}]")
+        for index, entry in enumerate(reader.get(content, "files", list, ""))
+    )
+    targets = {
+        name: _parse_target(reader, entry, f"targets.{name}")
+        for name, entry in reader.get(content, "targets", dict, "").items()
+    }
+    lock = BundleLock(
+        model=_parse_model(reader, reader.get(content, "model", dict, "")),
+        files=files,
+        targets=targets,
+        abi_version=reader.get(content, "abi_version", int, ""),
+        build_inputs=str(content.get("build_inputs", "")) if isinstance(content, dict) else "",
+    )
+    if not reader.problems:
+        reader.problems += _contradictions(lock)
+    if reader.problems:
+        raise BundleError(f"{LOCK_NAME} is damaged: {'; '.join(reader.problems)}. {REBUILD}")
+    return lock
 
 
-def _problems(content: Any) -> list[str]:
-    if not isinstance(content, dict):
-        return ["expected a JSON object"]
-    if content.get("lock_version") != LOCK_VERSION:
-        return [f"lock_version is {content.get('lock_version')!r}, expected {LOCK_VERSION}"]
-    if content.get("abi_version") != ABI_VERSION:
-        return [
-            f"the bundle has ABI {content.get('abi_version')!r} and this mlc-edge has {ABI_VERSION}"
-        ]
-    problems = _field_problems("model", content.get("model"), _MODEL_FIELDS)
-    files, targets = content.get("files"), content.get("targets")
-    if not isinstance(files, list) or not isinstance(targets, dict):
-        return [*problems, "files must be a list and targets an object"]
-    for index, file in enumerate(files):
-        problems += _file_problems(f"files[{index}]", file)
-    known = {file.get("path") for file in files if isinstance(file, dict)}
-    for name, target in targets.items():
-        problems += _field_problems(f"targets.{name}", target, _TARGET_FIELDS)
-        if isinstance(target, dict):
-            problems += [
-                f"targets.{name}.{field} names {target[field]!r}, which is not among the files"
-                for field in ("library", "parameters")
-                if field in target and target[field] not in known
-            ]
+def _parse_model(reader: _Reader, entry: Any) -> ModelInfo:
+    model = ModelInfo(
+        id=reader.get(entry, "id", str, "model"),
+        model_type=reader.get(entry, "model_type", str, "model"),
+        quantization=reader.get(entry, "quantization", str, "model"),
+        context_window_size=reader.get(entry, "context_window_size", int, "model"),
+        parameters=reader.get(entry, "parameters", int, "model"),
+    )
+    if model.id and not is_valid_id(model.id):
+        reader.problems.append(f"model.id {model.id!r:.80} has characters that URLs can't carry")
+    return model
+
+
+def is_valid_id(name: str) -> bool:
+    """Whether `name` can be a bundle's id: a folder name and a part of its URL."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+
+
+def _parse_file(reader: _Reader, entry: Any, where: str) -> LockedFile:
+    file = LockedFile(
+        path=reader.path(entry, "path", where),
+        bytes=reader.get(entry, "bytes", int, where),
+        sha256=reader.get(entry, "sha256", str, where),
+    )
+    if file.sha256 and not re.fullmatch(r"[0-9a-f]{64}", file.sha256):
+        reader.problems.append(f"{where}.sha256 is not 64 lower-case hexadecimal digits")
+    return file
+
+
+def _parse_target(reader: _Reader, entry: Any, where: str) -> BundleTarget:
+    needs = reader.get(entry, "needs", dict, where)
+    features = reader.get(needs, "features", list, f"{where}.needs")
+    limits = reader.get(needs, "limits", dict, f"{where}.needs")
+    for name in limits:
+        reader.get(limits, name, int, f"{where}.needs.limits")
+    if not all(isinstance(feature, str) for feature in features):
+        reader.problems.append(f"{where}.needs.features holds something other than names")
+    return BundleTarget(
+        library=reader.path(entry, "library", where),
+        parameters=reader.path(entry, "parameters", where),
+        parameter_bytes=reader.get(entry, "parameter_bytes", int, where),
+        needs=Needs(tuple(features), limits),
+    )
+
+
+def _contradictions(lock: BundleLock) -> list[str]:
+    paths = [file.path for file in lock.files]
+    problems = [f"files names {path} twice" for path in {p for p in paths if paths.count(p) > 1}]
+    if LOCK_NAME in paths:
+        problems.append(f"files names {LOCK_NAME} itself")
+    for name, target in lock.targets.items():
+        for path in (target.library, target.parameters):
+            if path not in paths:
+                problems.append(f"targets.{name} names {path}, which files does not")
     return problems
 
 
-def _field_problems(where: str, value: Any, fields: dict[str, type]) -> list[str]:
-    if not isinstance(value, dict):
-        return [f"{where} must be an object"]
-    return [
-        f"{where}.{name} is {value.get(name)!r}, expected {kind.__name__}"
-        for name, kind in fields.items()
-        if not isinstance(value.get(name), kind) or isinstance(value.get(name), bool)
-    ]
+def read_lock(folder: Path) -> BundleLock:
+    """Read and check `folder`'s lock; raises BundleError."""
+    path = folder / LOCK_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is not a bundle: it has no {LOCK_NAME}. {REBUILD}") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} can't be read: {error}. {REBUILD}") from error
+    return parse_lock(content)
 
 
-def _file_problems(where: str, file: Any) -> list[str]:
-    problems = _field_problems(where, file, _FILE_FIELDS)
-    if problems:
-        return problems
-    path = PurePosixPath(file["path"])
-    if path.is_absolute() or ".." in path.parts or "\\" in file["path"] or str(path) == ".":
-        problems.append(f"{where}.path {file['path']!r} leads out of the bundle")
-    if not _SHA256.fullmatch(file["sha256"]):
-        problems.append(f"{where}.sha256 is not 64 hexadecimal digits")
-    return problems
+def write_lock(folder: Path, lock: BundleLock) -> None:
+    """Write `lock` into `folder` so that a reader sees the old one or the new one, whole."""
+    partial = folder / f"{LOCK_NAME}.partial"
+    partial.write_text(lock.to_json(), encoding="utf-8")
+    partial.replace(folder / LOCK_NAME)
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
+        while chunk := file.read(READ_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def write_lock(
-    folder: Path, model: ModelInfo, targets: dict[str, Target], *, build_id: str
-) -> BundleLock:
-    """Hash every file in `folder` and write its lock."""
+def lock_files(folder: Path) -> tuple[LockedFile, ...]:
+    """Entries for every file of `folder` but the lock, sorted by path."""
     paths = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != LOCK_NAME
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
-    files = tuple(
-        LockedFile(path, (folder / path).stat().st_size, hash_file(folder / path)) for path in paths
+    return tuple(
+        LockedFile(path, (folder / path).stat().st_size, hash_file(folder / path))
+        for path in paths
+        if path != LOCK_NAME
     )
-    lock = BundleLock(model=model, files=files, targets=targets, build_id=build_id)
-    partial = folder / f"{LOCK_NAME}.partial"
-    partial.write_text(lock.to_json(), encoding="utf-8")
-    os.replace(partial, folder / LOCK_NAME)
-    return lock
 
 
-def verify(folder: Path, paths: Sequence[str] | None = None) -> BundleLock:
-    """Check the files (or only `paths`) against the lock; raises BundleError that lists the wrong."""
+def verify(folder: Path) -> BundleLock:
+    """The lock of `folder`, once every file has the size and hash that it names.
+
+    Raises BundleError that lists every file that is missing or differs.
+    """
     lock = read_lock(folder)
-    problems = []
-    for file in lock.files:
-        if paths is not None and file.path not in paths:
-            continue
-        path = folder / file.path
-        if not path.is_file():
-            problems.append(f"{file.path} is missing")
-        elif path.stat().st_size != file.bytes:
-            problems.append(f"{file.path} has {path.stat().st_size} bytes, expected {file.bytes}")
-        elif hash_file(path) != file.sha256:
-            problems.append(f"{file.path} has another content than the lock says")
+    problems = [problem for file in lock.files if (problem := _difference(folder, file))]
     if problems:
-        raise BundleError(
-            f"bundle {folder} is damaged: {'; '.join(problems)}. Build or download it again."
-        )
+        raise BundleError(f"bundle {folder} is damaged: {'; '.join(problems)}. {REBUILD}")
     return lock
+
+
+def _difference(folder: Path, file: LockedFile) -> str | None:
+    path = folder / file.path
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return f"{file.path} is a link out of the bundle"
+    if not path.is_file():
+        return f"{file.path} is missing"
+    size = path.stat().st_size
+    if size != file.bytes:
+        return f"{file.path} has {size} bytes, expected {file.bytes}"
+    if hash_file(path) != file.sha256:
+        return f"{file.path} has another SHA-256 than the lock says"
+    return None
