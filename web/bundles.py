@@ -9,7 +9,6 @@ from threading import Lock
 from typing import Any
 
 from mlc_edge.bundle import LOCK_NAME, BundleLock, read_lock
-
 from mlc_edge.errors import BundleError, ConfigError
 from web.content import IMMUTABLE, REVALIDATE, ServedFile, resolve_inside
 
@@ -96,7 +95,7 @@ def open_bundles(roots: Sequence[Path]) -> dict[str, ServedBundle]:
 def _problem(root: Path, path: str, size: int) -> str | None:
     resolved = resolve_inside(root, path)
     if resolved is None:
-        return "missing, or a link out of the bundle"
+        return "missing, hidden, or a link out of the bundle"
     actual = resolved.stat().st_size
     return None if actual == size else f"{actual} bytes, the lock says {size}"
 

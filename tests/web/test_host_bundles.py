@@ -70,6 +70,13 @@ def test_damaged_bundle_names_all_its_problems(tmp_path: Path):
     assert "tokenizer.json" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a/b", "..", "a b", "é"])
+def test_bundle_whose_id_fits_no_url(tmp_path: Path, name: str):
+    bundle = write_bundle(tmp_path / "b", {}, name=name)
+    with pytest.raises(BundleError, match="URL"):
+        create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))
+
+
 def test_folder_without_a_lock(tmp_path: Path):
     with pytest.raises(BundleError):
         create_app(HostConfig(bundles=(tmp_path,), static=page(tmp_path)))

@@ -112,7 +112,7 @@ def world(tmp_path: Path, scripts: dict[str, bytes]) -> Iterator[World]:
         yield world
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with chromium(software=True, webgpu=False) as browser:
         yield browser
