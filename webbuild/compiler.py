@@ -15,7 +15,7 @@ from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
 from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
 from webbuild.kernels.self_test import self_test_for, self_test_vectors
-from webbuild.models.llama import Model
+from webbuild.architectures import model_class
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.passes import optimise
 from webbuild.targets import TargetProfile
@@ -69,7 +69,7 @@ def _export(
     config: LlamaConfig, quantization: str, profile: TargetProfile
 ) -> tuple[tvm.IRModule, list[tuple[str, nn.Parameter]]]:
     self_test = self_test_for(quantization)
-    library = type("Library", (Model, Sampling, self_test), {})
+    library = type("Library", (model_class(config.model_type), Sampling, self_test), {})
     model = library(config, quantization, profile.dtype)
     spec = {**model.export_spec(), **SAMPLING_SPEC, **self_test.spec}
     return model.export_tvm(spec=spec)
