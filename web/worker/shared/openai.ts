@@ -41,6 +41,8 @@ export interface ChatCompletionParams {
   stream?: boolean | null;
   stream_options?: { include_usage?: boolean } | null;
   user?: string;
+  /** Goes on after the model's end of text, for measurements. Not part of OpenAI's API. */
+  ignore_eos?: boolean | null;
 }
 
 export type StreamingParams = ChatCompletionParams & { stream: true };

@@ -1,0 +1,1 @@
+"""The browser engine: its parts under Node, the whole in Chromium."""

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { KvCache } from "../../../web/worker/engine/kv-cache.ts";
+import { Scheduler } from "../../../web/worker/engine/scheduler.ts";
+import { EngineClient } from "../../../web/worker/page/client.ts";
+import { parseLock } from "../../../web/worker/shared/lock.ts";
+
+function cacheOf(tokens: number[]): { cache: KvCache; popped: number[] } {
+  const popped: number[] = [];
+  const cache = new KvCache({ popTokens: (count) => popped.push(count) });
+  cache.append(tokens);
+  return { cache, popped };
+}
+
+test("a prompt that goes on needs only what is new", () => {
+  const { cache, popped } = cacheOf([1, 2, 3]);
+  assert.equal(cache.keepPrefix([1, 2, 3, 4, 5]), 3);
+  assert.deepEqual(popped, []);
+});
+
+test("what differs is dropped", () => {
+  const { cache, popped } = cacheOf([1, 2, 3, 4]);
+  assert.equal(cache.keepPrefix([1, 2, 9, 4]), 2);
+  assert.deepEqual(popped, [2]);
+  assert.equal(cache.length, 2);
+});
+
+test("of a prompt that is cached whole the last token is fed again", () => {
+  const { cache, popped } = cacheOf([1, 2, 3]);
+  assert.equal(cache.keepPrefix([1, 2, 3]), 2);
+  assert.deepEqual(popped, [1]);
+});
+
+test("jobs run in order, one at a time", async () => {
+  const scheduler = new Scheduler();
+  const { signal } = new AbortController();
+  const log: string[] = [];
+  const job = (name: string) => async () => {
+    log.push(`${name} begins`);
+    await Promise.resolve();
+    log.push(`${name} ends`);
+  };
+  await Promise.all([scheduler.run(job("a"), signal), scheduler.run(job("b"), signal)]);
+  assert.deepEqual(log, ["a begins", "a ends", "b begins", "b ends"]);
+});
+
+test("a waiting job that is aborted never starts, and one that fails holds up nobody", async () => {
+  const scheduler = new Scheduler();
+  const { signal } = new AbortController();
+  const failing = scheduler.run(() => Promise.reject(new Error("broken")), signal);
+  const controller = new AbortController();
+  let started = false;
+  const waiting = scheduler.run(async () => {
+    started = true;
+  }, controller.signal);
+  controller.abort();
+  const after = scheduler.run(async () => "fine", signal);
+  await assert.rejects(waiting, { name: "AbortError" });
+  await assert.rejects(failing, /broken/);
+  assert.equal(await after, "fine");
+  assert.equal(started, false);
+});
+
+const lock = {
+  lock_version: 1,
+  abi_version: 1,
+  model: { id: "m", model_type: "llama", quantization: "q0f32", context_window_size: 64 },
+  files: [
+    { path: "lib/webgpu-f32.wasm", bytes: 1, sha256: "a".repeat(64) },
+    { path: "tensor-cache.json", bytes: 1, sha256: "b".repeat(64) },
+  ],
+  targets: {
+    "webgpu-f32": {
+      library: "lib/webgpu-f32.wasm",
+      parameters: "tensor-cache.json",
+      parameter_bytes: 8,
+      needs: { features: [], limits: { maxBufferSize: 8 } },
+    },
+  },
+};
+
+test("a lock becomes typed", () => {
+  const { model, files, targets } = parseLock(lock);
+  assert.equal(model.contextWindowSize, 64);
+  assert.equal(files.get("tensor-cache.json")?.bytes, 1);
+  assert.deepEqual(targets.get("webgpu-f32")?.needs.limits, { maxBufferSize: 8 });
+});
+
+test("all problems of a lock are told at once", () => {
+  const broken = {
+    ...lock,
+    lock_version: 9,
+    model: { ...lock.model, id: 7 },
+    files: [{ path: "../up", bytes: -1, sha256: "short" }],
+  };
+  assert.throws(
+    () => parseLock(broken),
+    ({ code, message }) => {
+      assert.equal(code, "bundle_invalid");
+      for (const part of ["lock_version is 9", "model.id", "../up", "bytes", "sha256", "lacks"]) {
+        assert.ok(message.includes(part), part);
+      }
+      return true;
+    },
+  );
+  assert.throws(() => parseLock([]), { code: "bundle_invalid" });
+});
+
+/** A client whose worker answers with `replies`, given each request. */
+function clientWith(answer: (request: any) => any[]): { client: EngineClient; sent: any[] } {
+  const { port1, port2 } = new MessageChannel();
+  const sent: any[] = [];
+  port2.onmessage = ({ data }) => {
+    sent.push(data);
+    for (const reply of answer(data)) port2.postMessage(reply);
+  };
+  port1.start();
+  const endpoint = Object.assign(port1, { terminate: () => port1.close() });
+  return { client: new EngineClient({ endpoint: endpoint as any }), sent };
+}
+
+const request = { messages: [{ role: "user" as const, content: "x" }] };
+
+test("errors are thrown again with their type", async () => {
+  const error = { code: "quota_exceeded", message: "full", remedy: "delete", param: "x" };
+  const { client } = clientWith(({ id }) => [{ kind: "error", id, error }]);
+  await assert.rejects(client.chat.completions.create(request), { name: "EngineError", ...error });
+  client.dispose();
+});
+
+test("chunks come in order and then the stream ends", async () => {
+  const { client } = clientWith(({ id }) => [
+    { kind: "chunk", id, chunk: 1 },
+    { kind: "chunk", id, chunk: 2 },
+    { kind: "result", id, value: null },
+  ]);
+  const chunks = [];
+  for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) {
+    chunks.push(chunk);
+  }
+  assert.deepEqual(chunks, [1, 2]);
+  client.dispose();
+});
+
+test("an abort is sent, and the stream fails with the signal's reason", async () => {
+  const { client, sent } = clientWith(({ kind, id }) => [
+    kind === "abort" ? { kind: "aborted", id } : { kind: "chunk", id, chunk: 1 },
+  ]);
+  const controller = new AbortController();
+  const options = { signal: controller.signal };
+  const stream = await client.chat.completions.create({ ...request, stream: true }, options);
+  await stream.next();
+  controller.abort();
+  await assert.rejects(stream.next(), { name: "AbortError" });
+  assert.deepEqual(sent.map(({ kind }) => kind), ["complete", "abort"]);
+  client.dispose();
+});
+
+test("leaving a stream early aborts it", async () => {
+  const { client, sent } = clientWith(({ kind, id }) => [
+    kind === "abort" ? { kind: "aborted", id } : { kind: "chunk", id, chunk: 1 },
+  ]);
+  for await (const _ of await client.chat.completions.create({ ...request, stream: true })) break;
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(sent.map(({ kind }) => kind), ["complete", "abort"]);
+  client.dispose();
+});

@@ -1,0 +1,30 @@
+"""Writes the golden vectors next to this file: `python -m tests.golden.make`.
+
+What must come out is found by independent means: transformers for prompts, a plain transcription of
+the definitions in double precision for sampling, codecs and a search letter by letter for text.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.golden import prompts, requests, sampling, text
+
+FOLDER = Path(__file__).parent
+MAKERS: dict[str, Callable[[], Any]] = {
+    "prompts.json": prompts.make,
+    "requests.json": requests.make,
+    "sampling.json": sampling.make,
+    "text.json": text.make,
+}
+
+
+def render(name: str) -> str:
+    """Content of the file `name`."""
+    return json.dumps(MAKERS[name](), ensure_ascii=True, indent=None, separators=(",", ":")) + "\n"
+
+
+if __name__ == "__main__":
+    for name in MAKERS:
+        (FOLDER / name).write_text(render(name))

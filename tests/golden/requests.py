@@ -1,0 +1,115 @@
+"""Requests to their normalised form, or to the code and parameter of the error."""
+
+from typing import Any
+
+MODEL = {
+    "id": "tiny",
+    "vocabSize": 100,
+    "defaults": {
+        "temperature": 0.7,
+        "topP": 0.95,
+        "presencePenalty": 0,
+        "frequencyPenalty": 0,
+        "repetitionPenalty": 1,
+    },
+}
+HELLO = [{"role": "user", "content": "Hello"}]
+SAMPLING = {**MODEL["defaults"], "logitBias": [], "logprobs": None}  # type: ignore[dict-item]
+PLAIN = {
+    "turns": HELLO,
+    "maxTokens": None,
+    "choices": 1,
+    "stop": [],
+    "seed": None,
+    "sampling": SAMPLING,
+    "stream": False,
+    "includeUsage": False,
+}
+
+
+def _accepted(
+    request: dict[str, Any], sampling: dict[str, Any] | None = None, **changed: Any
+) -> Any:
+    wanted = {**PLAIN, **changed, "sampling": {**SAMPLING, **(sampling or {})}}
+    return {"request": {"messages": HELLO, **request}, "accepted": wanted}
+
+
+def _refused(param: str, request: dict[str, Any]) -> Any:
+    return {
+        "request": {"messages": HELLO, **request},
+        "refused": {"code": "invalid_request", "param": param},
+    }
+
+
+def make() -> dict[str, Any]:
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    cases = [
+        _accepted({}),
+        _accepted({"model": "tiny", "user": "someone", "tools": None}),
+        _accepted({"messages": [{"role": "user", "content": parts}]}),
+        _accepted(
+            {"messages": [{"role": "developer", "content": "Be brief."}, *HELLO]},
+            turns=[{"role": "system", "content": "Be brief."}, *HELLO],
+        ),
+        _accepted({"max_tokens": 5}, maxTokens=5),
+        _accepted({"max_completion_tokens": 6}, maxTokens=6),
+        _accepted({"max_completion_tokens": 6, "max_tokens": 6}, maxTokens=6),
+        _accepted({"n": 3, "seed": -1}, choices=3, seed=-1),
+        _accepted({"seed": 9007199254740991}, seed=9007199254740991),
+        _accepted({"stop": "\n"}, stop=["\n"]),
+        _accepted({"stop": ["a", "b", "c", "d"]}, stop=["a", "b", "c", "d"]),
+        _accepted({"temperature": 0, "top_p": 1}, {"temperature": 0, "topP": 1}),
+        _accepted(
+            {"presence_penalty": -2, "frequency_penalty": 2, "repetition_penalty": 1.1},
+            {"presencePenalty": -2, "frequencyPenalty": 2, "repetitionPenalty": 1.1},
+        ),
+        _accepted({"logit_bias": {"7": -100, "99": 3.5}}, {"logitBias": [[7, -100], [99, 3.5]]}),
+        _accepted({"logprobs": True}, {"logprobs": 0}),
+        _accepted({"logprobs": True, "top_logprobs": 20}, {"logprobs": 20}),
+        _accepted(
+            {"stream": True, "stream_options": {"include_usage": True}},
+            stream=True,
+            includeUsage=True,
+        ),
+        _accepted({"stream": True, "stream_options": None}, stream=True),
+        _refused("messages", {"messages": []}),
+        _refused("messages", {"messages": "Hello"}),
+        _refused("messages[0]", {"messages": ["Hello"]}),
+        _refused("messages[0].role", {"messages": [{"role": "robot", "content": "x"}]}),
+        _refused("messages[0].role", {"messages": [{"role": ["user"], "content": "x"}]}),
+        _refused("messages[0].content", {"messages": [{"role": "user", "content": None}]}),
+        _refused(
+            "messages[0].content[0]",
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        ),
+        _refused("model", {"model": "other"}),
+        _refused("max_tokens", {"max_tokens": 0}),
+        _refused("max_tokens", {"max_tokens": 1.5}),
+        _refused("max_tokens", {"max_tokens": 5, "max_completion_tokens": 6}),
+        _refused("max_completion_tokens", {"max_completion_tokens": "6"}),
+        _refused("n", {"n": 0}),
+        _refused("n", {"n": 17}),
+        _refused("seed", {"seed": 0.5}),
+        _refused("seed", {"seed": 9007199254740992}),
+        _refused("stop", {"stop": ""}),
+        _refused("stop", {"stop": ["a", "b", "c", "d", "e"]}),
+        _refused("stop", {"stop": [1]}),
+        _refused("temperature", {"temperature": 2.1}),
+        _refused("temperature", {"temperature": "hot"}),
+        _refused("top_p", {"top_p": -0.1}),
+        _refused("presence_penalty", {"presence_penalty": 3}),
+        _refused("frequency_penalty", {"frequency_penalty": -3}),
+        _refused("repetition_penalty", {"repetition_penalty": 0}),
+        _refused("logit_bias", {"logit_bias": {"100": 1}}),
+        _refused("logit_bias", {"logit_bias": {"x": 1}}),
+        _refused("logit_bias", {"logit_bias": {"1": 101}}),
+        _refused("logit_bias", {"logit_bias": [1]}),
+        _refused("logprobs", {"logprobs": 1}),
+        _refused("top_logprobs", {"top_logprobs": 3}),
+        _refused("top_logprobs", {"logprobs": True, "top_logprobs": 21}),
+        _refused("stream", {"stream": "yes"}),
+        _refused("stream_options", {"stream_options": {"include_usage": True}}),
+        _refused("tools", {"tools": [{"type": "function"}]}),
+        _refused("temprature", {"temprature": 1}),
+    ]
+    return {"model": MODEL, "cases": cases}

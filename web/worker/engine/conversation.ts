@@ -1,0 +1,117 @@
+/** From messages to the token ids that a model reads. */
+import { Template } from "@huggingface/jinja";
+import { Tokenizer } from "@huggingface/tokenizers";
+import { EngineError } from "../shared/errors.ts";
+import type { ContextPolicy } from "../shared/protocol.ts";
+import type { Turn } from "./protocol.ts";
+
+/** For checkpoints without a template: base models, which weren't trained for chat anyway. */
+const PLAIN_TEMPLATE =
+  "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}" +
+  "{% endfor %}{{ 'assistant:' }}";
+
+export interface TokenizerConfig {
+  chat_template?: string | { name: string; template: string }[] | null;
+  [name: string]: unknown;
+}
+
+/** How long prompts may be, in tokens, and what to do with longer ones. */
+export interface ContextLimits {
+  readonly window: number;
+  readonly policy: ContextPolicy;
+  /** Room that "truncate-oldest" makes for the answer. */
+  readonly reserve: number;
+}
+
+export class Conversation {
+  readonly #template: Template;
+  readonly #tokenizer: Tokenizer;
+  readonly #names: Record<string, string>;
+
+  constructor(tokenizerJson: object, config: TokenizerConfig) {
+    this.#tokenizer = new Tokenizer(tokenizerJson, config);
+    this.#template = new Template(templateOf(config) ?? PLAIN_TEMPLATE);
+    this.#names = specialNames(config);
+  }
+
+  /** The text's tokens, without any that mark its begin or end. */
+  encode(text: string): number[] {
+    return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+  }
+
+  /** The prompt of an answer to `turns`; the template alone says which special tokens it has. */
+  tokens(turns: readonly Turn[]): number[] {
+    return this.encode(this.#render(turns));
+  }
+
+  /**
+   * The prompt, shortened by its oldest turns if the policy allows and it needs to be.
+   *
+   * Throws EngineError "context_length_exceeded" if no way leaves room for an answer.
+   */
+  fit(turns: readonly Turn[], { window, policy, reserve }: ContextLimits): number[] {
+    const whole = this.tokens(turns);
+    const wanted = policy === "error" ? 1 : Math.min(reserve, Math.floor(window / 2));
+    let kept = turns;
+    let ids = whole;
+    while (ids.length + wanted > window) {
+      const shorter = policy === "error" ? null : withoutOldest(kept);
+      if (!shorter) break;
+      kept = shorter;
+      ids = this.tokens(kept);
+    }
+    if (ids.length < window) return ids;
+    throw new EngineError({
+      code: "context_length_exceeded",
+      message: `The conversation has ${whole.length} tokens, but this model reads at most ${window - 1}.`,
+      remedy: "Start a new conversation or shorten the message.",
+      param: "messages",
+    });
+  }
+
+  #render(turns: readonly Turn[]): string {
+    try {
+      return this.#template.render({
+        messages: turns.map((turn) => ({ ...turn })),
+        add_generation_prompt: true,
+        ...this.#names,
+      });
+    } catch (error) {
+      throw new EngineError(
+        {
+          code: "invalid_request",
+          message: `The model's chat template refuses these messages: ${String(error)}`,
+          remedy: "Let user and assistant take turns, and begin with the user.",
+          param: "messages",
+        },
+        { cause: error },
+      );
+    }
+  }
+}
+
+/** Drops the oldest question with what followed it; null if only the last one is left. */
+function withoutOldest(turns: readonly Turn[]): Turn[] | null {
+  const start = turns.findIndex(({ role }) => role !== "system");
+  const rest = turns.slice(start + 1);
+  const next = rest.findIndex(({ role }) => role === "user");
+  if (start < 0 || next < 0) return null;
+  return [...turns.slice(0, start), ...rest.slice(next)];
+}
+
+function templateOf({ chat_template: template }: TokenizerConfig): string | undefined {
+  if (!Array.isArray(template)) return template ?? undefined;
+  return (template.find(({ name }) => name === "default") ?? template[0])?.template;
+}
+
+/** bos_token and the like, which templates use. */
+function specialNames(config: TokenizerConfig): Record<string, string> {
+  const names: Record<string, string> = {};
+  for (const [name, value] of Object.entries(config)) {
+    if (!/^(bos|eos|pad|unk|sep|cls|mask)_token$/.test(name) || !value) continue;
+    const { content } = value as { content?: unknown };
+    const text = typeof value === "string" ? value : content;
+    if (typeof text === "string") names[name] = text;
+  }
+  return names;
+}

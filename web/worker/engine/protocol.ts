@@ -1,0 +1,222 @@
+/** From an OpenAI request, which is untrusted, to the one form that the engine works with. */
+import { EngineError } from "../shared/errors.ts";
+import type { ChatCompletionParams } from "../shared/openai.ts";
+
+export interface Turn {
+  readonly role: "system" | "user" | "assistant";
+  readonly content: string;
+}
+
+export interface SamplingSettings {
+  readonly temperature: number;
+  readonly topP: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  readonly repetitionPenalty: number;
+  readonly logitBias: ReadonlyMap<number, number>;
+  /** How many alternatives to report for each token; null for no log probabilities at all. */
+  readonly logprobs: number | null;
+}
+
+export interface CompletionRequest {
+  readonly turns: readonly Turn[];
+  /** Null: until the context is full. */
+  readonly maxTokens: number | null;
+  readonly choices: number;
+  readonly stop: readonly string[];
+  /** Null: an arbitrary one. */
+  readonly seed: number | null;
+  readonly sampling: SamplingSettings;
+  readonly stream: boolean;
+  readonly includeUsage: boolean;
+}
+
+/** What the model's author recommends, for what a request leaves open. */
+export interface SamplingDefaults {
+  readonly temperature: number;
+  readonly topP: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  readonly repetitionPenalty: number;
+}
+
+export interface ModelFacts {
+  readonly id: string;
+  readonly vocabSize: number;
+  readonly defaults: SamplingDefaults;
+}
+
+const MAX_STOPS = 4;
+const MAX_CHOICES = 16;
+const MAX_TOP_LOGPROBS = 20;
+const ROLES: Readonly<Record<string, Turn["role"]>> = {
+  system: "system",
+  developer: "system",
+  user: "user",
+  assistant: "assistant",
+};
+const KNOWN = new Set([
+  "messages", "model", "max_tokens", "max_completion_tokens", "n", "stop", "temperature", "top_p",
+  "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
+  "top_logprobs", "stream", "stream_options", "user", "metadata", "store", "service_tier",
+]);
+
+type Params = Record<string, unknown>;
+
+/** Throws EngineError "invalid_request" with the name of the parameter in `param`. */
+export function parseRequest(params: ChatCompletionParams, model: ModelFacts): CompletionRequest {
+  const given: Params = object(params, "body");
+  for (const [name, value] of Object.entries(given)) {
+    if (!KNOWN.has(name) && value !== undefined && value !== null) {
+      throw invalid(name, `${name} is not supported`, "Leave it out.");
+    }
+  }
+  if (given["model"] != null && given["model"] !== model.id) {
+    throw invalid("model", `${show(given["model"])} is not loaded, ${model.id} is`, "Load it first.");
+  }
+  const stream = flag(given, "stream");
+  return {
+    turns: readTurns(given["messages"]),
+    maxTokens: readMaxTokens(given),
+    choices: number(given, "n", { low: 1, high: MAX_CHOICES, whole: true }) ?? 1,
+    stop: readStop(given["stop"]),
+    seed: number(given, "seed", { low: -(2 ** 53) + 1, high: 2 ** 53 - 1, whole: true }),
+    sampling: readSampling(given, model),
+    stream,
+    includeUsage: readIncludeUsage(given, stream),
+  };
+}
+
+function readSampling(given: Params, { defaults, vocabSize }: ModelFacts): SamplingSettings {
+  const penalty = { low: -2, high: 2 };
+  return {
+    temperature: number(given, "temperature", { low: 0, high: 2 }) ?? defaults.temperature,
+    topP: number(given, "top_p", { low: 0, high: 1 }) ?? defaults.topP,
+    presencePenalty: number(given, "presence_penalty", penalty) ?? defaults.presencePenalty,
+    frequencyPenalty: number(given, "frequency_penalty", penalty) ?? defaults.frequencyPenalty,
+    repetitionPenalty:
+      number(given, "repetition_penalty", { low: 0.01, high: 10 }) ?? defaults.repetitionPenalty,
+    logitBias: readBias(given["logit_bias"], vocabSize),
+    logprobs: readLogprobs(given),
+  };
+}
+
+function readTurns(value: unknown): Turn[] {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw invalid("messages", "messages must be a list with at least one message", "Add a message.");
+  }
+  return value.map((entry, index) => {
+    const at = `messages[${index}]`;
+    const message = object(entry, at);
+    const role = ROLES[String(message["role"])];
+    if (!role || typeof message["role"] !== "string") {
+      const roles = Object.keys(ROLES).join(", ");
+      throw invalid(`${at}.role`, `${at}.role is ${show(message["role"])}`, `Use one of ${roles}.`);
+    }
+    return { role, content: readContent(message["content"], `${at}.content`) };
+  });
+}
+
+function readContent(value: unknown, at: string): string {
+  if (typeof value === "string") return value;
+  if (!Array.isArray(value)) throw invalid(at, `${at} must be text`, "Give a string.");
+  const texts = value.map((entry, index) => {
+    const part = object(entry, `${at}[${index}]`);
+    if (part["type"] !== "text" || typeof part["text"] !== "string") {
+      throw invalid(`${at}[${index}]`, `${at}[${index}] is not a text part`, "Give text parts only.");
+    }
+    return part["text"];
+  });
+  return texts.join("");
+}
+
+function readMaxTokens(given: Params): number | null {
+  const bounds = { low: 1, high: 2 ** 31 - 1, whole: true };
+  const older = number(given, "max_tokens", bounds);
+  const newer = number(given, "max_completion_tokens", bounds);
+  if (older !== null && newer !== null && older !== newer) {
+    const both = "max_tokens and max_completion_tokens differ";
+    throw invalid("max_tokens", both, "Give max_completion_tokens alone.");
+  }
+  return newer ?? older;
+}
+
+function readStop(value: unknown): string[] {
+  if (value === undefined || value === null) return [];
+  const stops: unknown[] = Array.isArray(value) ? value : [value];
+  const good = stops.every((stop) => typeof stop === "string" && stop !== "");
+  if (!good || stops.length > MAX_STOPS) {
+    const wanted = `stop must be a non-empty string or up to ${MAX_STOPS} of them`;
+    throw invalid("stop", wanted, "Give fewer or other strings.");
+  }
+  return stops as string[];
+}
+
+function readBias(value: unknown, vocabSize: number): Map<number, number> {
+  const biases = new Map<number, number>();
+  if (value === undefined || value === null) return biases;
+  for (const [key, bias] of Object.entries(object(value, "logit_bias"))) {
+    const id = Number(key);
+    if (!/^\d+$/.test(key) || id >= vocabSize) {
+      const wanted = `Token ids of this model are 0 to ${vocabSize - 1}.`;
+      throw invalid("logit_bias", `logit_bias has the token ${show(key)}`, wanted);
+    }
+    if (typeof bias !== "number" || !(bias >= -100 && bias <= 100)) {
+      throw invalid("logit_bias", `logit_bias of ${key} is ${show(bias)}`, "Use -100 to 100.");
+    }
+    biases.set(id, bias);
+  }
+  return biases;
+}
+
+function readLogprobs(given: Params): number | null {
+  const count = number(given, "top_logprobs", { low: 0, high: MAX_TOP_LOGPROBS, whole: true });
+  if (flag(given, "logprobs")) return count ?? 0;
+  if (count === null) return null;
+  throw invalid("top_logprobs", "top_logprobs needs logprobs", "Set logprobs to true.");
+}
+
+function readIncludeUsage(given: Params, stream: boolean): boolean {
+  if (given["stream_options"] === undefined || given["stream_options"] === null) return false;
+  const options = object(given["stream_options"], "stream_options");
+  if (!stream) {
+    throw invalid("stream_options", "stream_options needs stream", "Set stream to true.");
+  }
+  return flag(options, "include_usage");
+}
+
+interface Bounds {
+  low: number;
+  high: number;
+  whole?: boolean;
+}
+
+function number(given: Params, name: string, { low, high, whole = false }: Bounds): number | null {
+  const value = given[name];
+  if (value === undefined || value === null) return null;
+  const fits = typeof value === "number" && value >= low && value <= high;
+  if (fits && (!whole || Number.isInteger(value))) return value;
+  const kind = whole ? "a whole number" : "a number";
+  throw invalid(name, `${name} is ${show(value)}`, `Use ${kind} from ${low} to ${high}.`);
+}
+
+function flag(given: Params, name: string): boolean {
+  const value = given[name];
+  if (value === undefined || value === null) return false;
+  if (typeof value === "boolean") return value;
+  throw invalid(name, `${name} is ${show(value)}`, "Use true or false.");
+}
+
+function object(value: unknown, name: string): Params {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Params;
+  throw invalid(name, `${name} must be an object`, "See OpenAI's chat completions API.");
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+function invalid(param: string, message: string, remedy: string): EngineError {
+  return new EngineError({ code: "invalid_request", message: `${message}.`, remedy, param });
+}

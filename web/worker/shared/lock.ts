@@ -1,0 +1,169 @@
+/** mlc-lock.json: what a bundle holds, and what its targets need. */
+import { EngineError } from "./errors.ts";
+
+export const LOCK_VERSION = 1;
+
+export interface LockedFile {
+  readonly path: string;
+  readonly bytes: number;
+  /** 64 hex digits. */
+  readonly sha256: string;
+}
+
+export interface LockedTarget {
+  readonly name: string;
+  /** Paths inside the bundle. */
+  readonly library: string;
+  readonly parameters: string;
+  /** Device memory of the weights. */
+  readonly parameterBytes: number;
+  readonly needs: {
+    readonly features: readonly string[];
+    readonly limits: Readonly<Record<string, number>>;
+  };
+}
+
+export interface Lock {
+  readonly abiVersion: number;
+  readonly model: {
+    readonly id: string;
+    readonly modelType: string;
+    readonly quantization: string;
+    /** In tokens. */
+    readonly contextWindowSize: number;
+  };
+  readonly files: ReadonlyMap<string, LockedFile>;
+  readonly targets: ReadonlyMap<string, LockedTarget>;
+}
+
+type Json = Record<string, unknown>;
+
+/**
+ * Checks the whole of a parsed mlc-lock.json.
+ *
+ * Throws EngineError "bundle_invalid" that names every problem, not just the first.
+ */
+export function parseLock(value: unknown): Lock {
+  const reader = new Reader();
+  const root = reader.object(value, "mlc-lock.json");
+  const version = root["lock_version"];
+  if (version !== LOCK_VERSION) {
+    reader.problem(`lock_version is ${JSON.stringify(version)}, this engine reads ${LOCK_VERSION}`);
+  }
+  const model = reader.object(root["model"], "model");
+  const files = readFiles(root["files"], reader);
+  const lock: Lock = {
+    abiVersion: reader.count(root["abi_version"], "abi_version"),
+    model: {
+      id: reader.text(model["id"], "model.id"),
+      modelType: reader.text(model["model_type"], "model.model_type"),
+      quantization: reader.text(model["quantization"], "model.quantization"),
+      contextWindowSize: reader.count(model["context_window_size"], "model.context_window_size"),
+    },
+    files,
+    targets: readTargets(root["targets"], files, reader),
+  };
+  reader.finish();
+  return lock;
+}
+
+function readFiles(value: unknown, reader: Reader): Map<string, LockedFile> {
+  const files = new Map<string, LockedFile>();
+  for (const [index, entry] of reader.list(value, "files").entries()) {
+    const at = `files[${index}]`;
+    const file = reader.object(entry, at);
+    const path = reader.path(file["path"], `${at}.path`);
+    const bytes = reader.count(file["bytes"], `${at}.bytes`);
+    const sha256 = reader.text(file["sha256"], `${at}.sha256`);
+    if (sha256 && !/^[0-9a-f]{64}$/.test(sha256)) {
+      reader.problem(`${at}.sha256 must be 64 lower-case hex digits`);
+    }
+    if (files.has(path)) reader.problem(`${at}.path "${path}" is listed twice`);
+    files.set(path, { path, bytes, sha256 });
+  }
+  return files;
+}
+
+function readTargets(
+  value: unknown,
+  files: ReadonlyMap<string, LockedFile>,
+  reader: Reader,
+): Map<string, LockedTarget> {
+  const targets = new Map<string, LockedTarget>();
+  for (const [name, entry] of Object.entries(reader.object(value, "targets"))) {
+    const at = `targets.${name}`;
+    const target = reader.object(entry, at);
+    const needs = reader.object(target["needs"], `${at}.needs`);
+    const limits = reader.object(needs["limits"], `${at}.needs.limits`);
+    for (const [limit, bound] of Object.entries(limits)) {
+      reader.count(bound, `${at}.needs.limits.${limit}`);
+    }
+    const features = reader.list(needs["features"], `${at}.needs.features`);
+    const library = reader.path(target["library"], `${at}.library`);
+    const parameters = reader.path(target["parameters"], `${at}.parameters`);
+    for (const path of [library, parameters]) {
+      if (path && !files.has(path)) reader.problem(`${at} names "${path}", which files lacks`);
+    }
+    targets.set(name, {
+      name,
+      library,
+      parameters,
+      parameterBytes: reader.count(target["parameter_bytes"], `${at}.parameter_bytes`),
+      needs: { features: features.map(String), limits: limits as Record<string, number> },
+    });
+  }
+  if (targets.size === 0) reader.problem("targets is empty");
+  return targets;
+}
+
+/** Reads untrusted JSON, collecting problems; what it returns for a bad value is never used. */
+class Reader {
+  readonly #problems: string[] = [];
+
+  problem(text: string): void {
+    this.#problems.push(text);
+  }
+
+  object(value: unknown, name: string): Json {
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Json;
+    this.problem(`${name} must be an object`);
+    return {};
+  }
+
+  list(value: unknown, name: string): unknown[] {
+    if (Array.isArray(value)) return value;
+    this.problem(`${name} must be a list`);
+    return [];
+  }
+
+  text(value: unknown, name: string): string {
+    if (typeof value === "string" && value) return value;
+    this.problem(`${name} must be a text`);
+    return "";
+  }
+
+  count(value: unknown, name: string): number {
+    if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+    this.problem(`${name} must be a whole number, not ${JSON.stringify(value)}`);
+    return 0;
+  }
+
+  /** A path that stays inside the bundle. */
+  path(value: unknown, name: string): string {
+    const path = this.text(value, name);
+    const parts = path.split("/");
+    if (path && (/[\\:?#%]/.test(path) || parts.some((p) => p === "" || p === "." || p === ".."))) {
+      this.problem(`${name} "${path}" must be a relative path inside the bundle`);
+    }
+    return path;
+  }
+
+  finish(): void {
+    if (this.#problems.length === 0) return;
+    throw new EngineError({
+      code: "bundle_invalid",
+      message: `mlc-lock.json can't be used: ${this.#problems.join("; ")}.`,
+      remedy: "Build the bundle again with `mlc-edge build`.",
+    });
+  }
+}
