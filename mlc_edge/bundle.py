@@ -101,7 +101,7 @@ class _Reader:
             got = "is missing" if value is None else f"is {value!r:.60}"
             self.problems.append(f"{label} {got}, expected {kind.__name__}")
             return kind()
-        if kind is int and value < 0:
+        if isinstance(value, int) and value < 0:
             self.problems.append(f"{label} is {value}, expected 0 or more")
         return value
 

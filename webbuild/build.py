@@ -1,0 +1,209 @@
+"""Checkpoint in, bundle out: weights, configuration, libraries and lock, all or nothing."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlc_edge.bundle import (
+    BundleLock,
+    BundleTarget,
+    ModelInfo,
+    Needs,
+    is_valid_id,
+    lock_files,
+    write_lock,
+)
+from mlc_edge.errors import ConfigError
+from webbuild.chat_config import chat_config
+from webbuild.checkpoint import Checkpoint, open_checkpoint, parameter_count
+from webbuild.destination import check_destination, check_space, find_same_build, replacing
+from webbuild.fingerprint import build_fingerprint
+from webbuild.published import PublishedWeights, holds_published_weights, open_published
+from webbuild.quantization import find_quantization
+from webbuild.targets import TargetProfile, profiles_for
+from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
+from webbuild.wasm.emscripten import find_emscripten
+
+DEFAULT_QUANTIZATION = "q4f16_1"
+DEFAULT_CONTEXT = 4096
+DEFAULT_PREFILL_CHUNK = 512
+# Room for a library, tokenizer and configuration, on top of the weights.
+LIBRARY_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What to build; sizes in tokens, None for the default."""
+
+    checkpoint: Path
+    output: Path
+    targets: tuple[str, ...] = ("webgpu",)
+    quantization: str | None = None
+    context_window_size: int | None = None
+    prefill_chunk_size: int | None = None
+    dump_ir: Path | None = None
+
+
+class Progress:
+    """Told what a build does; this one keeps it to itself."""
+
+    def stage(self, text: str, total_bytes: int = 0) -> None:
+        """A step begins; `total_bytes` is what it will write, 0 if unknown."""
+
+    def advance(self, count: int) -> None:
+        """The step has written `count` more bytes."""
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The bundle's lock, and whether the very same bundle was there before."""
+
+    lock: BundleLock
+    up_to_date: bool
+
+
+@dataclass(frozen=True)
+class _Plan:
+    request: BuildRequest
+    source: Checkpoint | PublishedWeights
+    quantization: str
+    profiles: tuple[TargetProfile, ...]
+    context_window_size: int
+    prefill_chunk_size: int
+
+
+def build(request: BuildRequest, progress: Progress | None = None) -> BuildResult:
+    """Make a bundle at `request.output`; a build that fails leaves things as they were.
+
+    Raises MlcEdgeError: a flag, the checkpoint, the output folder or a tool is not as it must be.
+    """
+    progress = progress or Progress()
+    plan = _plan(request)
+    fingerprint = build_fingerprint(
+        request.checkpoint,
+        (
+            plan.quantization,
+            *(profile.name for profile in plan.profiles),
+            request.output.resolve().name,
+            str(plan.context_window_size),
+            str(plan.prefill_chunk_size),
+        ),
+    )
+    existing = None if request.dump_ir else find_same_build(request.output, fingerprint)
+    if existing:
+        return BuildResult(existing, up_to_date=True)
+    check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
+    with replacing(request.output) as folder:
+        _write_weights(plan, folder, progress)
+        _write_chat_files(plan, folder)
+        targets = {
+            profile.name: _compile(plan, profile, folder, progress) for profile in plan.profiles
+        }
+        lock = BundleLock(_model_info(plan), lock_files(folder), targets, build_inputs=fingerprint)
+        write_lock(folder, lock)
+    return BuildResult(lock, up_to_date=False)
+
+
+def _plan(request: BuildRequest) -> _Plan:
+    """Check everything that can be checked before work begins."""
+    if request.quantization is not None:
+        find_quantization(request.quantization)
+    for target in request.targets:
+        profiles_for(target, request.quantization or DEFAULT_QUANTIZATION)
+    if not is_valid_id(request.output.resolve().name):
+        raise ConfigError(
+            f"--output {request.output}: the folder's name becomes the model's id and part of its "
+            "URL: use letters, digits, '.', '_' and '-'."
+        )
+    check_destination(request.output)
+    source = _open(request)
+    quantization = (
+        source.quantization
+        if isinstance(source, PublishedWeights)
+        else request.quantization or DEFAULT_QUANTIZATION
+    )
+    found = [p for target in request.targets for p in profiles_for(target, quantization)]
+    profiles = tuple({profile.name: profile for profile in found}.values())
+    if any(profile.linker == "wasm" for profile in profiles):
+        find_emscripten()
+    context = _context_window_size(request, source.model.context_length)
+    chunk = min(request.prefill_chunk_size or DEFAULT_PREFILL_CHUNK, context)
+    return _Plan(request, source, quantization, profiles, context, chunk)
+
+
+def _open(request: BuildRequest) -> Checkpoint | PublishedWeights:
+    if holds_published_weights(request.checkpoint):
+        return open_published(request.checkpoint, request.quantization)
+    return open_checkpoint(request.checkpoint)
+
+
+def _context_window_size(request: BuildRequest, longest: int) -> int:
+    wanted = request.context_window_size
+    if wanted is not None and wanted > longest:
+        raise ConfigError(
+            f"--context-window-size {wanted} is more than the {longest} tokens that the model was "
+            "trained for: ask for that or less."
+        )
+    return wanted or min(longest, DEFAULT_CONTEXT)
+
+
+def _weight_bytes(plan: _Plan) -> int:
+    if isinstance(plan.source, PublishedWeights):
+        return plan.source.total_bytes
+    return plan_weights(plan.source.table, find_quantization(plan.quantization)).total_bytes
+
+
+def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
+    if isinstance(plan.source, PublishedWeights):
+        progress.stage("copying weights")
+        plan.source.copy_weights(folder)
+        return
+    weights = plan_weights(plan.source.table, find_quantization(plan.quantization))
+    progress.stage(f"writing {plan.quantization} weights", weights.total_bytes)
+    write_weights(folder, weights, plan.source.tensors, progress.advance)
+
+
+def _write_chat_files(plan: _Plan, folder: Path) -> None:
+    chat = plan.source.chat
+    contents = {
+        "tokenizer.json": chat.tokenizer,
+        "tokenizer_config.json": chat.tokenizer_config,
+        "generation_config.json": chat.generation_config,
+        "mlc-chat-config.json": chat_config(
+            plan.source.model,
+            chat,
+            quantization=plan.quantization,
+            context_window_size=plan.context_window_size,
+            prefill_chunk_size=plan.prefill_chunk_size,
+        ),
+    }
+    for name, content in contents.items():
+        text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _compile(plan: _Plan, profile: TargetProfile, folder: Path, progress: Progress) -> BundleTarget:
+    # TVM takes a second to load: nothing that ends before this line should wait for it.
+    from webbuild.compiler import CompileOptions, build_library
+
+    progress.stage(f"compiling {profile.library}")
+    dump_ir = plan.request.dump_ir
+    options = CompileOptions(
+        context_window_size=plan.context_window_size,
+        prefill_chunk_size=plan.prefill_chunk_size,
+        dump_ir=dump_ir / profile.name if dump_ir else None,
+    )
+    library = folder / profile.library
+    info = build_library(plan.source.model, plan.quantization, profile, library, options)
+    needs = Needs(tuple(info.needs["features"]), info.needs["limits"])
+    return BundleTarget(profile.library, TENSOR_CACHE_NAME, info.parameter_bytes, needs)
+
+
+def _model_info(plan: _Plan) -> ModelInfo:
+    return ModelInfo(
+        id=plan.request.output.resolve().name,
+        model_type=plan.source.model.model_type,
+        quantization=plan.quantization,
+        context_window_size=plan.context_window_size,
+        parameters=parameter_count(plan.source.table),
+    )

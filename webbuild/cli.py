@@ -1,0 +1,50 @@
+"""The `mlc-edge build` command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+QUANT_HELP = "q4f16_1, q4f32_1, q0f16 or q0f32; default: q4f16_1, or what published weights have."
+TARGET_HELP = "webgpu (all WebGPU libraries of the quantization), or a single one; repeatable."
+
+
+def build(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder of a Hugging Face checkpoint or of MLC weights.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Bundle folder; its name is the model's id.")
+    ],
+    target: Annotated[list[str] | None, typer.Option(help=TARGET_HELP)] = None,
+    quant: Annotated[str | None, typer.Option(help=QUANT_HELP)] = None,
+    context_window_size: Annotated[
+        int | None, typer.Option(help="Tokens; default: the model's, at most 4096.", min=16)
+    ] = None,
+    prefill_chunk_size: Annotated[
+        int | None, typer.Option(help="Tokens taken in one step; default: 512.", min=16)
+    ] = None,
+    dump_ir: Annotated[
+        Path | None, typer.Option(help="Write the compiler's module after each phase there.")
+    ] = None,
+) -> None:
+    """Compile a checkpoint into a bundle that browsers and devices run."""
+    from webbuild.build import BuildRequest
+    from webbuild.build import build as build_bundle
+    from webbuild.terminal import TerminalProgress, print_bundle
+
+    request = BuildRequest(
+        checkpoint=checkpoint,
+        output=output,
+        targets=tuple(target or ("webgpu",)),
+        quantization=quant,
+        context_window_size=context_window_size,
+        prefill_chunk_size=prefill_chunk_size,
+        dump_ir=dump_ir,
+    )
+    with TerminalProgress() as progress:
+        result = build_bundle(request, progress)
+    if result.up_to_date:
+        typer.echo(f"{output} is up to date.")
+    else:
+        print_bundle(output, result.lock)

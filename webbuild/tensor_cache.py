@@ -1,0 +1,176 @@
+"""Weights in MLC's files: `params_shard_*.bin` and the `tensor-cache.json` that describes them."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from webbuild.checkpoint import parameter_count
+from webbuild.models.spec import ParameterSpec
+from webbuild.quantization import OutputTensor, Quantization, encode, output_tensors
+from webbuild.safetensors_file import StoredTensor
+
+TENSOR_CACHE_NAME = "tensor-cache.json"
+SHARD_BYTES = 32 << 20
+# Peak memory is a few times this, whatever the size of the tensors.
+BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A tensor's place in a shard; `offset` in bytes."""
+
+    tensor: OutputTensor
+    shard: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class WeightPlan:
+    """Which tensors go where; made from shapes alone, before any weight is read."""
+
+    quantization: Quantization
+    table: Sequence[ParameterSpec]
+    placements: dict[str, list[Placement]]
+    shard_bytes: list[int]
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(self.shard_bytes)
+
+
+def plan_weights(table: Sequence[ParameterSpec], quantization: Quantization) -> WeightPlan:
+    """Place every tensor of `table`, in order, in shards of 32 MiB.
+
+    A tensor of half a shard or more that doesn't fit gets a shard of its own, as in MLC.
+    """
+    placements: dict[str, list[Placement]] = {spec.name: [] for spec in table}
+    sizes = [0]
+    pending = 0
+    for spec in table:
+        for tensor in output_tensors(spec, quantization):
+            need = tensor.stored_bytes
+            overflows = sizes[pending] > 0 and sizes[pending] + need > SHARD_BYTES
+            if overflows:
+                sizes.append(0)
+            shard = len(sizes) - 1 if overflows else pending
+            if overflows and need * 2 < SHARD_BYTES:
+                pending = shard
+            placements[spec.name].append(Placement(tensor, shard, sizes[shard]))
+            sizes[shard] += need
+    return WeightPlan(quantization, table, placements, sizes)
+
+
+def shard_name(index: int) -> str:
+    """File name of shard `index`."""
+    return f"params_shard_{index}.bin"
+
+
+def write_weights(
+    folder: Path,
+    plan: WeightPlan,
+    sources: dict[str, StoredTensor],
+    advance: Callable[[int], None],
+) -> None:
+    """Encode `sources` into `folder`'s shards and describe them in tensor-cache.json.
+
+    `advance` is called with numbers of bytes written. Raises CheckpointError for values that the
+    format can't hold.
+    """
+    for index, size in enumerate(plan.shard_bytes):
+        with (folder / shard_name(index)).open("wb") as file:
+            file.truncate(size)
+    for spec in plan.table:
+        _write_parameter(folder, spec, plan, sources, advance)
+    write_index(folder, _describe(folder, plan))
+
+
+def write_index(folder: Path, content: dict[str, Any]) -> None:
+    """Write `folder`'s tensor-cache.json."""
+    text = json.dumps(content, separators=(",", ":")) + "\n"
+    (folder / TENSOR_CACHE_NAME).write_text(text, encoding="utf-8")
+
+
+def _write_parameter(
+    folder: Path,
+    spec: ParameterSpec,
+    plan: WeightPlan,
+    sources: dict[str, StoredTensor],
+    advance: Callable[[int], None],
+) -> None:
+    placements = plan.placements[spec.name]
+    files: list[BinaryIO] = [(folder / shard_name(p.shard)).open("r+b") for p in placements]
+    try:
+        for file, placement in zip(files, placements, strict=True):
+            file.seek(placement.offset)
+        for name, start, stop in _blocks(spec, sources):
+            rows = sources[name].read_rows(start, stop)
+            encoded = encode(name, rows, spec, plan.quantization)
+            for file, content in zip(files, encoded, strict=True):
+                file.write(content)
+                advance(len(content))
+    finally:
+        for file in files:
+            file.close()
+
+
+def _blocks(
+    spec: ParameterSpec, sources: dict[str, StoredTensor]
+) -> Iterator[tuple[str, int, int]]:
+    """Source tensors in their order, cut into runs of rows of at most BLOCK_BYTES as float32."""
+    row_bytes = 4
+    for extent in spec.shape[1:]:
+        row_bytes *= extent
+    step = max(1, BLOCK_BYTES // row_bytes)
+    for name in spec.sources:
+        rows = sources[name].shape[0]
+        for start in range(0, rows, step):
+            yield name, start, min(start + step, rows)
+
+
+def _describe(folder: Path, plan: WeightPlan) -> dict[str, Any]:
+    by_shard: list[list[Placement]] = [[] for _ in plan.shard_bytes]
+    for placements in plan.placements.values():
+        for placement in placements:
+            by_shard[placement.shard].append(placement)
+    return {
+        "metadata": {
+            "ParamSize": sum(map(len, by_shard)),
+            "ParamBytes": plan.total_bytes,
+            "BitsPerParam": plan.total_bytes * 8 / parameter_count(plan.table),
+        },
+        "records": [
+            {
+                "dataPath": shard_name(index),
+                "format": "raw-shard",
+                "nbytes": plan.shard_bytes[index],
+                "records": [_record(placement) for placement in placements],
+                "md5sum": hash_md5(folder / shard_name(index)),
+            }
+            for index, placements in enumerate(by_shard)
+        ],
+    }
+
+
+def _record(placement: Placement) -> dict[str, Any]:
+    tensor = placement.tensor
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "format": tensor.storage,
+        "nbytes": tensor.stored_bytes,
+        "byteOffset": placement.offset,
+    }
+
+
+def hash_md5(path: Path) -> str:
+    """MD5 of a file's content in hexadecimal: MLC's checksum of a shard."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(BLOCK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
