@@ -21,8 +21,8 @@ CORPUS = [
     "日本語のテキスト と 中文 и русский текст.",
 ]
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] | trim }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] | trim }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 BRACKETS = """{%- if messages[0]['role'] == 'system' %}
     {%- set system = messages[0]['content'] %}
@@ -46,7 +46,8 @@ BRACKETS = """{%- if messages[0]['role'] == 'system' %}
     {%- endif %}
 {%- endfor %}"""
 HEADERS = """{% for message in messages %}
-{% set content = '<|start|>' + message['role'] + '<|end|>\n\n' + message['content'] | trim + '<|stop|>' %}
+{% set header = '<|start|>' + message['role'] + '<|end|>\n\n' %}
+{% set content = header + message['content'] | trim + '<|stop|>' %}
 {% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}
 {{ content }}
 {%- endfor %}

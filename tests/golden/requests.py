@@ -24,6 +24,7 @@ PLAIN = {
     "sampling": SAMPLING,
     "stream": False,
     "includeUsage": False,
+    "ignoreEos": False,
 }
 
 
@@ -72,6 +73,7 @@ def make() -> dict[str, Any]:
             includeUsage=True,
         ),
         _accepted({"stream": True, "stream_options": None}, stream=True),
+        _accepted({"ignore_eos": True}, ignoreEos=True),
         _refused("messages", {"messages": []}),
         _refused("messages", {"messages": "Hello"}),
         _refused("messages[0]", {"messages": ["Hello"]}),

@@ -1,4 +1,4 @@
-"""Logits, settings and a seed to tokens: the definitions written out in NumPy's double precision."""
+"""Logits, settings and a seed to tokens: the definitions in NumPy's double precision."""
 
 from collections import Counter
 from typing import Any
@@ -36,9 +36,9 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 
 
 def uniform(seed: int, choice: int, position: int) -> float:
-    """In [0, 1), with 53 random bits."""
+    """In [0, 1), a multiple of 2^-32."""
     words = philox((position, choice, 0, 0), (seed & MASK, (seed >> 32) & MASK))
-    return ((words[0] >> 5) * 2**26 + (words[1] >> 6)) / 2**53
+    return words[0] / 2**32
 
 
 def logits(step: int) -> np.ndarray:

@@ -21,7 +21,7 @@ CASES: list[dict[str, Any]] = [
     {"tokens": [b"ab", b"cd"], "stops": ["c", "abcd"]},
     {"tokens": [b"abc"], "stops": ["c", "bc"]},
     {"tokens": [b"almost END"], "stops": ["END."]},
-    {"tokens": ["caf".encode(), b"\xc3", b"\xa9 later"], "stops": ["é"]},
+    {"tokens": [b"caf", b"\xc3", b"\xa9 later"], "stops": ["é"]},
     {"tokens": [b"\xf0\x9f\x98", b"\x80x"], "stops": ["😀x", "zzz"]},
     {"tokens": [b"stop", b"here"], "stops": ["stophere", "herestop"]},
 ]

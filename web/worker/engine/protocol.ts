@@ -29,6 +29,8 @@ export interface CompletionRequest {
   readonly sampling: SamplingSettings;
   readonly stream: boolean;
   readonly includeUsage: boolean;
+  /** End-of-text tokens don't end the answer. */
+  readonly ignoreEos: boolean;
 }
 
 /** What the model's author recommends, for what a request leaves open. */
@@ -59,6 +61,7 @@ const KNOWN = new Set([
   "messages", "model", "max_tokens", "max_completion_tokens", "n", "stop", "temperature", "top_p",
   "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
   "top_logprobs", "stream", "stream_options", "user", "metadata", "store", "service_tier",
+  "ignore_eos",
 ]);
 
 type Params = Record<string, unknown>;
@@ -84,6 +87,7 @@ export function parseRequest(params: ChatCompletionParams, model: ModelFacts): C
     sampling: readSampling(given, model),
     stream,
     includeUsage: readIncludeUsage(given, stream),
+    ignoreEos: flag(given, "ignore_eos"),
   };
 }
 

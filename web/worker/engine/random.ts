@@ -41,10 +41,9 @@ export function philox(counter: Words, key: [number, number]): Words {
  * The uniform number in [0, 1) that draws token `position` (0 is the answer's first) of `choice`.
  *
  * Philox4x32-10 with key (low, high 32 bits of the seed's two's complement) and counter
- * (position, choice, 0, 0); of its words w0, w1 the number is ((w0 >> 5) * 2^26 + (w1 >> 6)) / 2^53.
+ * (position, choice, 0, 0); the number is its first word / 2^32.
  */
 export function uniform(seed: number, choice: number, position: number): number {
   const key: [number, number] = [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0];
-  const [first, second] = philox([position >>> 0, choice >>> 0, 0, 0], key);
-  return ((first >>> 5) * 2 ** 26 + (second >>> 6)) / 2 ** 53;
+  return philox([position >>> 0, choice >>> 0, 0, 0], key)[0] / 2 ** 32;
 }

@@ -1,0 +1,185 @@
+/** The GPU: whether it will do, opening it, and noticing what goes wrong on it. */
+import { EngineError } from "../shared/errors.ts";
+import type { LockedTarget } from "../shared/lock.ts";
+import type { AdapterDescription, ErrorData } from "../shared/protocol.ts";
+
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|warp|basic render/i;
+/** TVM's kernels bind up to so many buffers; WebGPU guarantees eight. */
+const STORAGE_BUFFERS = 10;
+const LOSS_NOTICE_MS = 500;
+
+/** Throws EngineError "webgpu_unavailable". */
+export async function findAdapter(): Promise<GPUAdapter> {
+  const gpu = (navigator as { gpu?: GPU }).gpu;
+  const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
+  if (adapter) return adapter;
+  throw new EngineError({
+    code: "webgpu_unavailable",
+    message: gpu ? "The browser offers no GPU adapter." : "This browser has no WebGPU here.",
+    remedy:
+      "Use a current Chrome, Edge, Safari or Firefox over https or on localhost, and turn on " +
+      "hardware acceleration in its settings.",
+  });
+}
+
+export function describe({ info }: GPUAdapter): AdapterDescription {
+  const { vendor, architecture, description } = info;
+  const fallback = (info as { isFallbackAdapter?: boolean }).isFallbackAdapter === true;
+  const isSoftware = fallback || SOFTWARE.test(`${vendor} ${architecture} ${description}`);
+  return { vendor, architecture, description, isSoftware };
+}
+
+/** What a target needs and the adapter lacks; empty if it fits. */
+export function misfits(adapter: GPUAdapter, target: LockedTarget): string[] {
+  const features = target.needs.features
+    .filter((feature) => !adapter.features.has(feature as GPUFeatureName))
+    .map((feature) => `the feature ${feature}`);
+  const limits = Object.entries(target.needs.limits).flatMap(([limit, needed]) => {
+    const offered = limitOf(adapter.limits, limit);
+    return offered >= needed ? [] : [`${limit} of ${needed} (it has ${offered})`];
+  });
+  return [...features, ...limits];
+}
+
+/** WebGPU targets of a bundle, the fastest first. */
+export function preferred(targets: Iterable<LockedTarget>): LockedTarget[] {
+  const rank = ({ needs }: LockedTarget): number => (needs.features.includes("shader-f16") ? 0 : 1);
+  return [...targets]
+    .filter(({ name }) => name.startsWith("webgpu"))
+    .sort((a, b) => rank(a) - rank(b));
+}
+
+/** Why the adapter can't run a target, as data for people. */
+export function unsuitable(target: string, lacking: string[]): ErrorData {
+  return {
+    code: "adapter_unsuitable",
+    message: `This GPU lacks what ${target} needs: ${lacking.join(", ") || "a WebGPU library"}.`,
+    remedy: "Choose a smaller model or another device.",
+  };
+}
+
+function limitOf(limits: GPUSupportedLimits, name: string): number {
+  return Number((limits as unknown as Record<string, number>)[name] ?? 0);
+}
+
+/** An open GPU device that remembers its first failure. */
+export class Gpu {
+  readonly device: GPUDevice;
+  readonly #gone: Promise<never>;
+  #failure: EngineError | null = null;
+  #closing = false;
+
+  /** `onLost` is called once, if the device goes away by itself. */
+  static async open(
+    adapter: GPUAdapter,
+    target: LockedTarget,
+    onLost: (reason: string) => void,
+  ): Promise<Gpu> {
+    const requiredLimits: Record<string, number> = {
+      maxStorageBuffersPerShaderStage: Math.min(
+        STORAGE_BUFFERS,
+        adapter.limits.maxStorageBuffersPerShaderStage,
+      ),
+      maxBufferSize: Math.min(2 ** 28, adapter.limits.maxBufferSize),
+      maxStorageBufferBindingSize: Math.min(2 ** 27, adapter.limits.maxStorageBufferBindingSize),
+    };
+    for (const [limit, needed] of Object.entries(target.needs.limits)) {
+      requiredLimits[limit] = Math.max(needed, requiredLimits[limit] ?? 0);
+    }
+    const requiredFeatures = target.needs.features as GPUFeatureName[];
+    try {
+      return new Gpu(await adapter.requestDevice({ requiredLimits, requiredFeatures }), onLost);
+    } catch (error) {
+      throw new EngineError(unsuitable(target.name, [String(error)]), { cause: error });
+    }
+  }
+
+  private constructor(device: GPUDevice, onLost: (reason: string) => void) {
+    this.device = device;
+    this.#watchScopes();
+    device.addEventListener("uncapturederror", ({ error }) => {
+      this.#failure ??= gpuError(error);
+    });
+    this.#gone = device.lost.then(({ message }) => {
+      const reason = message || "the GPU was reset or taken away";
+      const known = this.#failure !== null;
+      this.#failure ??= lost(reason);
+      if (!this.#closing && !known) onLost(reason);
+      throw this.#failure;
+    });
+    this.#gone.catch(() => undefined);
+  }
+
+  /** The first thing that went wrong on the device, or null. */
+  get failure(): EngineError | null {
+    return this.#failure;
+  }
+
+  /** Waits for work of the device; throws the device's failure if there is one. */
+  async guard<T>(work: Promise<T>): Promise<T> {
+    try {
+      const value = await Promise.race([work, this.#gone]);
+      if (this.#failure) throw this.#failure;
+      return value;
+    } catch (error) {
+      throw await this.explain(error);
+    }
+  }
+
+  /** The device's failure if that is what `error` comes from, else `error`. */
+  async explain(error: unknown): Promise<unknown> {
+    if (!this.#failure && error instanceof DOMException) {
+      // Work that a loss interrupts may fail before the loss is announced.
+      const patience = new Promise((resolve) => setTimeout(resolve, LOSS_NOTICE_MS));
+      await Promise.race([this.#gone.catch(() => undefined), patience]);
+    }
+    return this.#failure ?? error;
+  }
+
+  /** Acts as if the device was lost. */
+  lose(): void {
+    this.device.destroy();
+  }
+
+  /** Gives the device back. */
+  close(): void {
+    this.#closing = true;
+    this.device.destroy();
+  }
+
+  /** tvmjs checks each buffer in error scopes and destroys the device on a failure, without a word. */
+  #watchScopes(): void {
+    const { device } = this;
+    const popErrorScope = device.popErrorScope.bind(device);
+    device.popErrorScope = async () => {
+      const error = await popErrorScope();
+      if (error) this.#failure ??= gpuError(error);
+      return error;
+    };
+  }
+}
+
+function gpuError(error: GPUError): EngineError {
+  if (error instanceof GPUOutOfMemoryError) return outOfMemory(error.message);
+  return new EngineError({
+    code: "internal",
+    message: `The GPU refused a command: ${error.message}`,
+    remedy: "Load the model again; if that fails, update browser and GPU driver.",
+  });
+}
+
+export function outOfMemory(detail: string): EngineError {
+  return new EngineError({
+    code: "out_of_memory",
+    message: `The device has too little memory for this model${detail ? `: ${detail}` : ""}.`,
+    remedy: "Close other tabs and programs, or choose a smaller model.",
+  });
+}
+
+function lost(reason: string): EngineError {
+  return new EngineError({
+    code: "device_lost",
+    message: `The GPU was lost: ${reason}.`,
+    remedy: "Load the model again; if that happens often, choose a smaller model.",
+  });
+}

@@ -1,0 +1,241 @@
+/** The compiled functions of a model and their device. Nothing else touches TVM. */
+import {
+  createPolyfillWASI,
+  instantiate,
+  type Instance,
+  type PackedFunc,
+  type Tensor,
+  type TVMArray,
+  type TVMObject,
+  type VirtualMachine,
+} from "@mlc-ai/web-runtime";
+import type { Gpu } from "./device.ts";
+import type { KvStore } from "./kv-cache.ts";
+import { parseMetadata, type Metadata, type ParameterShape, type TestArray } from "./metadata.ts";
+import { createPipelines, type Internals } from "./pipelines.ts";
+import type { TestSubject } from "./self-test.ts";
+
+const PAGE_SIZE = 16;
+const TEST_TOKENS = 64;
+const TEST_CHUNK = 16;
+/** Stages whose kernels are compiled before the first answer. */
+const FIRST_STAGES = ["prefill", "decode", "kv_cache", "self_test"];
+const MODEL_FUNCTIONS = ["embed", "prefill", "decode"] as const;
+const KV_FUNCTIONS = ["add_sequence", "begin_forward", "end_forward", "popn"] as const;
+
+type ModelFunctions = Record<(typeof MODEL_FUNCTIONS)[number], PackedFunc>;
+type KvFunctions = Record<(typeof KV_FUNCTIONS)[number], PackedFunc>;
+
+interface UploadedModel {
+  functions: ModelFunctions;
+  parameters: TVMArray;
+  kv: TVMObject;
+  /** int32[1] on the device: the input of a decode step. */
+  token: Tensor;
+  /** float32[1, 1, vocabulary] on the CPU. */
+  logits: Tensor;
+}
+
+/**
+ * Runs one sequence.
+ *
+ * TVM's objects live in scopes that are global to the instance, so no scope may span an `await`.
+ */
+export class ModelRunner implements KvStore, TestSubject {
+  readonly metadata: Metadata;
+  readonly gpu: Gpu;
+  readonly #tvm: Instance;
+  readonly #vm: VirtualMachine;
+  readonly #kvFunctions: KvFunctions;
+  #model: UploadedModel | null = null;
+  readonly #tensors = new Map<string, Tensor>();
+
+  /** Starts the library's wasm on the device. */
+  static async open(library: ArrayBuffer, gpu: Gpu): Promise<ModelRunner> {
+    const log = (text: string): void => console.debug(text);
+    const tvm = await instantiate(library, createPolyfillWASI(), log);
+    tvm.initWebGPU(gpu.device);
+    return new ModelRunner(tvm, gpu);
+  }
+
+  private constructor(tvm: Instance, gpu: Gpu) {
+    this.#tvm = tvm;
+    this.gpu = gpu;
+    tvm.beginScope();
+    try {
+      this.#vm = tvm.detachFromCurrentScope(tvm.createVirtualMachine(tvm.webgpu()));
+      this.metadata = parseMetadata(this.#vm.getFunction("_metadata")() as string);
+      const kv = KV_FUNCTIONS.map((name) => {
+        const found = tvm.getGlobalFunc(`vm.builtin.kv_state_${name}`);
+        return [name, tvm.detachFromCurrentScope(found)];
+      });
+      this.#kvFunctions = Object.fromEntries(kv) as KvFunctions;
+    } finally {
+      tvm.endScope();
+    }
+  }
+
+  /** Compiles the kernels of all stages that every answer needs. */
+  async createPipelines(onReady: (done: number, total: number) => void): Promise<void> {
+    const kernels = new Set(FIRST_STAGES.flatMap((stage) => this.metadata.kernels[stage] ?? []));
+    const created = createPipelines(this.#tvm, this.#vm.getInternalModule(), { kernels, onReady });
+    await this.gpu.guard(created);
+  }
+
+  /** Copies one parameter to the device; `bytes` have its type. */
+  upload({ name, shape, dtype }: ParameterShape, bytes: Uint8Array): void {
+    const tvm = this.#tvm;
+    tvm.withNewScope(() => {
+      const tensor = tvm.empty([...shape], dtype, tvm.webgpu());
+      tensor.copyFromRawBytes(bytes);
+      this.#tensors.set(name, tvm.detachFromCurrentScope(tensor));
+    });
+  }
+
+  /** Waits until the device has done all it was told. */
+  async settle(): Promise<void> {
+    await this.gpu.guard(this.#tvm.webgpu().sync());
+  }
+
+  /** Makes the model ready, once all parameters are uploaded. */
+  finishUpload(vocabSize: number): void {
+    const tvm = this.#tvm;
+    const { params, context_window_size: window, prefill_chunk_size: chunk } = this.metadata;
+    tvm.beginScope();
+    try {
+      const keep = <T extends { dispose(): void }>(value: T): T => tvm.detachFromCurrentScope(value);
+      const found = MODEL_FUNCTIONS.map((name) => [name, keep(this.#vm.getFunction(name))]);
+      this.#model = {
+        functions: Object.fromEntries(found) as ModelFunctions,
+        parameters: keep(tvm.makeTVMArray(params.map(({ name }) => this.#tensors.get(name)))),
+        kv: keep(this.#createKv(window, chunk)),
+        token: keep(tvm.empty([1], "int32", tvm.webgpu())),
+        logits: keep(tvm.empty([1, 1, vocabSize], "float32", tvm.cpu())),
+      };
+    } finally {
+      tvm.endScope();
+    }
+    for (const tensor of this.#tensors.values()) tensor.dispose();
+    this.#tensors.clear();
+  }
+
+  /** Appends tokens, at most a prefill chunk; logits float32[vocabulary] after the last one. */
+  async forward(tokens: readonly number[]): Promise<Float32Array> {
+    try {
+      this.#launch(tokens);
+      await this.gpu.guard(this.#tvm.webgpu().sync());
+      return this.#ready.logits.toArray() as Float32Array;
+    } catch (error) {
+      throw await this.gpu.explain(error);
+    }
+  }
+
+  popTokens(count: number): void {
+    const tvm = this.#tvm;
+    this.#kvFunctions.popn(this.#ready.kv, tvm.scalar(0, "int64"), tvm.scalar(count, "int32"));
+  }
+
+  async multiply(inputs: readonly TestArray[]): Promise<Float32Array> {
+    const tvm = this.#tvm;
+    const result = tvm.withNewScope(() => {
+      const tensors = inputs.map(({ shape, dtype, data }) =>
+        tvm.empty([...shape], dtype, tvm.webgpu()).copyFrom([...data]),
+      );
+      return this.#toCpu(this.#vm.getFunction("self_test_matmul")(...tensors) as Tensor);
+    });
+    return this.#read(result);
+  }
+
+  async attend(steps: readonly Float32Array[]): Promise<Float32Array> {
+    const tvm = this.#tvm;
+    const { num_attention_heads: heads, num_key_value_heads: kvHeads } = this.metadata.attention;
+    const width = (heads + 2 * kvHeads) * this.metadata.attention.head_dim;
+    const result = tvm.withNewScope(() => {
+      const attend = this.#vm.getFunction("self_test_attention");
+      const kv = this.#createKv(TEST_TOKENS, TEST_CHUNK);
+      const outputs = steps.map((rows) => {
+        const count = rows.length / width;
+        const input = tvm.empty([1, count, width], "float32", tvm.webgpu()).copyFrom(rows);
+        this.#begin(kv, count);
+        const output = attend(input, kv) as Tensor;
+        this.#kvFunctions.end_forward(kv);
+        return output;
+      });
+      return this.#toCpu(outputs.at(-1) as Tensor);
+    });
+    return this.#read(result);
+  }
+
+  /** Bytes allocated on the device, and of the wasm's memory. */
+  memory(): { deviceBytes: number; wasmBytes: number } {
+    const { lib } = this.#tvm as unknown as Internals;
+    return {
+      deviceBytes: lib.webGPUContext.currAllocatedBytes,
+      wasmBytes: this.#tvm.memory.memory.buffer.byteLength,
+    };
+  }
+
+  dispose(): void {
+    this.gpu.close();
+    try {
+      this.#tvm.dispose();
+    } catch (error) {
+      // After a loss tvmjs has disposed most of it already.
+      console.debug("disposing of the runtime:", error);
+    }
+  }
+
+  get #ready(): UploadedModel {
+    if (!this.#model) throw new Error("the model's parameters aren't uploaded yet");
+    return this.#model;
+  }
+
+  /** A KV cache with the one sequence 0, attached to the current scope. */
+  #createKv(tokens: number, chunk: number): TVMObject {
+    const sizes = [1, tokens, chunk, PAGE_SIZE, 0].map((size) => this.#tvm.makeShapeTuple([size]));
+    const kv = this.#vm.getFunction("create_tir_paged_kv_cache")(...sizes) as TVMObject;
+    this.#kvFunctions.add_sequence(kv, this.#tvm.scalar(0, "int64"));
+    return kv;
+  }
+
+  #begin(kv: TVMObject, count: number): void {
+    const [sequence, lengths] = [[0], [count]].map((shape) => this.#tvm.makeShapeTuple(shape));
+    this.#kvFunctions.begin_forward(kv, sequence, lengths);
+  }
+
+  #launch(tokens: readonly number[]): void {
+    const tvm = this.#tvm;
+    const { functions, parameters, kv, token, logits } = this.#ready;
+    tvm.beginScope();
+    try {
+      const single = tokens.length === 1;
+      const ids = single ? token : tvm.empty([tokens.length], "int32", tvm.webgpu());
+      ids.copyFrom([...tokens]);
+      const embedded = functions.embed(ids, parameters) as Tensor;
+      const rows = embedded.view([1, tokens.length, embedded.shape[1] ?? 0]);
+      this.#begin(kv, tokens.length);
+      const run = single ? functions.decode : functions.prefill;
+      const outputs = run(rows, kv, parameters) as TVMArray;
+      this.#kvFunctions.end_forward(kv);
+      logits.copyFrom(outputs.get(0) as Tensor);
+    } finally {
+      tvm.endScope();
+    }
+  }
+
+  /** Begins to copy a tensor of the device; the copy belongs to no scope. */
+  #toCpu(tensor: Tensor): Tensor {
+    const tvm = this.#tvm;
+    const copy = tvm.detachFromCurrentScope(tvm.empty(tensor.shape, "float32", tvm.cpu()));
+    return copy.copyFrom(tensor);
+  }
+
+  async #read(copy: Tensor): Promise<Float32Array> {
+    try {
+      await this.gpu.guard(this.#tvm.webgpu().sync());
+      return copy.toArray() as Float32Array;
+    } finally {
+      copy.dispose();
+    }
+  }
+}

@@ -1,0 +1,78 @@
+/** tensor-cache.json and its shards: from stored bytes to the bytes that a library wants. */
+import { EngineError } from "../shared/errors.ts";
+import type { ParameterShape } from "./metadata.ts";
+
+export interface TensorRecord {
+  name: string;
+  shape: number[];
+  dtype: string;
+  /** "raw", or "f32-to-bf16": upper halves of float32. */
+  format: string;
+  nbytes: number;
+  byteOffset: number;
+}
+
+export interface TensorCache {
+  records: { dataPath: string; nbytes: number; records: TensorRecord[] }[];
+}
+
+/** Checks that every parameter is stored once, in the right shape. Throws "bundle_invalid". */
+export function checkTensors(cache: TensorCache, parameters: readonly ParameterShape[]): void {
+  const stored = new Map(cache.records.flatMap(({ records }) => records).map((r) => [r.name, r]));
+  const problems = parameters.flatMap(({ name, shape }) => {
+    const record = stored.get(name);
+    if (!record) return [`${name} is missing`];
+    if (String(record.shape) === String(shape)) return [];
+    return [`${name} is ${record.shape.join(" x ")}, not ${shape.join(" x ")}`];
+  });
+  if (problems.length > 0) throw invalid(problems.join("; "));
+}
+
+/** A tensor's bytes in the type `wanted`; a view of `shard` if nothing must be converted. */
+export function tensorBytes(
+  shard: Uint8Array<ArrayBuffer>,
+  { name, dtype, format, byteOffset, nbytes }: TensorRecord,
+  wanted: ParameterShape["dtype"],
+): Uint8Array<ArrayBuffer> {
+  if (byteOffset < 0 || nbytes < 0 || byteOffset + nbytes > shard.length) {
+    throw invalid(`${name} lies outside of its shard`);
+  }
+  const bytes = shard.subarray(byteOffset, byteOffset + nbytes);
+  const stored = format === "f32-to-bf16" ? "bfloat16" : dtype;
+  if (stored === wanted) return bytes;
+  if (wanted === "float32" && stored === "bfloat16") return widen(bytes, bfloat16);
+  if (wanted === "float32" && stored === "float16") return widen(bytes, float16);
+  throw invalid(`${name} is stored as ${stored}, but the library wants ${wanted}`);
+}
+
+/** Turns 16-bit floats into the bits of 32-bit floats. */
+function widen(bytes: Uint8Array<ArrayBuffer>, bits: (half: number) => number): Uint8Array<ArrayBuffer> {
+  // A shard may begin a tensor at an odd address, which Uint16Array refuses.
+  const aligned = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice();
+  const halves = new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.length / 2);
+  const words = new Uint32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) words[i] = bits(halves[i] ?? 0);
+  return new Uint8Array(words.buffer);
+}
+
+const bfloat16 = (half: number): number => half << 16;
+
+function float16(half: number): number {
+  const sign = (half & 0x8000) << 16;
+  const exponent = (half >> 10) & 0x1f;
+  const fraction = half & 0x3ff;
+  if (exponent === 0x1f) return sign | 0x7f800000 | (fraction << 13);
+  if (exponent > 0) return sign | ((exponent + 112) << 23) | (fraction << 13);
+  if (fraction === 0) return sign;
+  // Too small for a 16-bit exponent: shift the leading one out of the fraction.
+  const shift = Math.clz32(fraction) - 21;
+  return sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13);
+}
+
+function invalid(problem: string): EngineError {
+  return new EngineError({
+    code: "bundle_invalid",
+    message: `The bundle's weights can't be used: ${problem}.`,
+    remedy: "Build the bundle again with `mlc-edge build`.",
+  });
+}
