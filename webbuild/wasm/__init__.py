@@ -1,1 +1,1 @@
-"""TVM's runtime for WebAssembly, built from the sources in the installed wheels, and linking with it."""
+"""TVM's runtime for WebAssembly, built from the installed wheels' sources, and its linking."""

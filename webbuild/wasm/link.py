@@ -7,17 +7,37 @@ from webbuild.wasm.emscripten import find_emscripten
 from webbuild.wasm.runtime import runtime_objects
 
 FLAGS = (
-    "-Os",
+    # Above -O1, em++ has wasm-opt work for half a minute; OPTIMISATIONS take a fifth of that.
+    "-O1",
+    "-g0",
+    "-Wl,--strip-all",
     "--no-entry",
-    "-s",
-    "STANDALONE_WASM=1",
-    "-s",
-    "WASM_BIGINT=1",
-    "-s",
-    "ALLOW_MEMORY_GROWTH=1",
+    "-sSTANDALONE_WASM=1",
+    "-sWASM_BIGINT=1",
+    "-sALLOW_MEMORY_GROWTH=1",
     # tvmjs provides the two functions that are left: TVMFFIWasmSafeCall and its deleter.
-    "-s",
-    "ERROR_ON_UNDEFINED_SYMBOLS=0",
+    "-sERROR_ON_UNDEFINED_SYMBOLS=0",
+)
+# What LLVM 22 puts into object files, of what Debian's wasm-opt knows.
+FEATURES = (
+    "--mvp-features",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-bulk-memory",
+    "--enable-sign-ext",
+    "--enable-reference-types",
+    "--enable-multivalue",
+    "--enable-simd",
+)
+# Measured: they bring the module within a twentieth of -Os's size.
+OPTIMISATIONS = (
+    "-O1",
+    "--duplicate-function-elimination",
+    "--dae",
+    "--code-folding",
+    "--coalesce-locals",
+    "--low-memory-unused",
+    "--zero-filled-memory",
 )
 
 
@@ -26,8 +46,11 @@ def link(output: str, objects: list[str], options: Any = None, **_: Any) -> None
 
     Raises ToolchainError if emscripten is missing or fails.
     """
+    emscripten = find_emscripten()
+    path = Path(output).resolve()
     inputs = [*map(str, runtime_objects()), *map(str, objects)]
-    find_emscripten().run([*inputs, "-o", str(Path(output).resolve()), *(options or ()), *FLAGS])
+    emscripten.run([*inputs, "-o", str(path), *(options or ()), *FLAGS])
+    emscripten.run_wasm_opt([str(path), "-o", str(path), *FEATURES, *OPTIMISATIONS])
 
 
 # Debian's emscripten can't read the bitcode of TVM's newer LLVM, so TVM must hand over objects.

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import shutil
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,14 +35,22 @@ def runtime_objects() -> list[Path]:
     emscripten = find_emscripten()
     folder = cache_folder() / f"wasm-runtime-{_fingerprint(emscripten)}"
     if not folder.exists():
-        partial = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        _stage_sources(partial)
-        for unit in UNITS:
-            arguments = [*FLAGS, "-c", f"web/emcc/{unit}.cc", "-o", f"{unit}.o"]
-            emscripten.run(arguments, cwd=partial)
-        partial.rename(folder)
+        _compile_runtime(emscripten, folder)
     return [folder / f"{unit}.o" for unit in UNITS]
+
+
+def _compile_runtime(emscripten: Emscripten, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="wasm-runtime-partial-") as stage:
+        sources, objects = Path(stage, "sources"), Path(stage, "objects")
+        _stage_sources(sources)
+        objects.mkdir()
+        for unit in UNITS:
+            arguments = [*FLAGS, "-c", f"web/emcc/{unit}.cc", "-o", str(objects / f"{unit}.o")]
+            emscripten.run(arguments, cwd=sources)
+        # Another build may have been faster.
+        if not folder.exists():
+            objects.rename(folder)
 
 
 def _fingerprint(emscripten: Emscripten) -> str:
