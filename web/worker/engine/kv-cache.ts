@@ -24,7 +24,7 @@ export class KvCache {
    * Returns how many are kept: at most all but one, because only a token that is fed gives logits.
    */
   keepPrefix(tokens: readonly number[]): number {
-    const most = Math.min(this.#tokens.length, tokens.length - 1);
+    const most = Math.min(this.#tokens.length, Math.max(tokens.length - 1, 0));
     let kept = 0;
     while (kept < most && this.#tokens[kept] === tokens[kept]) kept += 1;
     const surplus = this.#tokens.length - kept;

@@ -1,0 +1,93 @@
+/** One choice of an answer while it is written. */
+import type { ContentLogprob, FinishReason, TokenLogprob } from "../shared/openai.ts";
+import { Detokenizer } from "./detokenizer.ts";
+import type { CompletionRequest } from "./protocol.ts";
+import { Sampler, type Sample, type ScoredToken } from "./sampler.ts";
+import type { Vocabulary } from "./vocabulary.ts";
+
+/** What a token added; often nothing that can be shown yet. */
+export interface Piece {
+  readonly text: string;
+  /** Of all tokens since the last piece that had text. */
+  readonly logprobs: readonly ContentLogprob[];
+  readonly finish: FinishReason | null;
+}
+
+export interface AnswerContext {
+  readonly request: CompletionRequest;
+  readonly vocabulary: Vocabulary;
+  readonly stopTokens: ReadonlySet<number>;
+  /** In tokens, prompt included. */
+  readonly contextWindowSize: number;
+  readonly prompt: readonly number[];
+  readonly seed: number;
+}
+
+export class Answer {
+  /** Prompt and answer so far. */
+  readonly tokens: number[];
+  readonly #context: AnswerContext;
+  readonly #sampler: Sampler;
+  readonly #detokenizer: Detokenizer;
+  #logprobs: ContentLogprob[] = [];
+  #finish: FinishReason | null = null;
+
+  constructor(context: AnswerContext, choice: number) {
+    const { request, vocabulary, prompt, seed } = context;
+    this.#context = context;
+    this.tokens = [...prompt];
+    this.#sampler = new Sampler(request.sampling, seed, choice, prompt);
+    this.#detokenizer = new Detokenizer(vocabulary, request.stop);
+  }
+
+  get finished(): boolean {
+    return this.#finish !== null;
+  }
+
+  /** How many tokens were drawn, the one that ended the answer included. */
+  get length(): number {
+    return this.tokens.length - this.#context.prompt.length;
+  }
+
+  /** Draws the next token from float32[vocabulary]. */
+  accept(logits: Float32Array): Piece {
+    const sample = this.#sampler.sample(logits);
+    this.tokens.push(sample.id);
+    if (this.#context.stopTokens.has(sample.id)) return this.end("stop");
+    if (this.#context.request.sampling.logprobs !== null) this.#logprobs.push(this.#scored(sample));
+    const { text, stopped } = this.#detokenizer.push(sample.id);
+    if (stopped) return this.#piece(text, "stop");
+    if (!this.#isFull()) return this.#piece(text, null);
+    const end = this.end("length");
+    return { ...end, text: text + end.text };
+  }
+
+  /** Ends the answer; gives what was held back. */
+  end(reason: FinishReason): Piece {
+    const { text, stopped } = this.#detokenizer.finish();
+    return this.#piece(text, stopped ? "stop" : reason);
+  }
+
+  #isFull(): boolean {
+    const { request, contextWindowSize } = this.#context;
+    if (this.tokens.length >= contextWindowSize) return true;
+    return request.maxTokens !== null && this.length >= request.maxTokens;
+  }
+
+  #piece(text: string, finish: FinishReason | null): Piece {
+    this.#finish = finish;
+    if (text === "" && finish === null) return { text, logprobs: [], finish };
+    const logprobs = this.#logprobs;
+    this.#logprobs = [];
+    return { text, logprobs, finish };
+  }
+
+  #scored(sample: Sample): ContentLogprob {
+    return { ...this.#named(sample), top_logprobs: sample.top.map((token) => this.#named(token)) };
+  }
+
+  #named({ id, logprob }: ScoredToken): TokenLogprob {
+    const { vocabulary } = this.#context;
+    return { token: vocabulary.text(id), logprob, bytes: [...vocabulary.bytes(id)] };
+  }
+}

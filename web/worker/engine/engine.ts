@@ -1,0 +1,244 @@
+/** The engine: one model, its device, and answers in the order of the requests. */
+import { EngineError, isAbort } from "../shared/errors.ts";
+import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "../shared/openai.ts";
+import type {
+  ContextPolicy,
+  DebugReplies,
+  EngineEvent,
+  FitReport,
+  LoadedModel,
+  LoadOptions,
+} from "../shared/protocol.ts";
+import { Answer, type AnswerContext, type Piece } from "./answer.ts";
+import { Bundle } from "./bundle.ts";
+import { Chunks, Meter, wholeCompletion } from "./completion.ts";
+import { checkFit } from "./fit.ts";
+import { loadModel, reopen, type LoadContext, type Model } from "./loader.ts";
+import { Progress } from "./progress.ts";
+import { parseRequest, type CompletionRequest } from "./protocol.ts";
+import { Scheduler } from "./scheduler.ts";
+import { Sequence, type Step } from "./sequence.ts";
+
+/** An answer survives so many losses of the device. */
+const MAX_LOSSES = 2;
+/** Room that the policy "truncate-oldest" makes for an answer of unknown length. */
+const RESERVE = 256;
+
+interface Session {
+  model: Model;
+  sequence: Sequence;
+  readonly policy: ContextPolicy;
+}
+
+type OnPiece = (choice: number, piece: Piece) => void;
+
+export class Engine {
+  readonly #emit: (event: EngineEvent) => void;
+  readonly #scheduler = new Scheduler();
+  #session: Session | null = null;
+
+  constructor(emit: (event: EngineEvent) => void) {
+    this.#emit = emit;
+  }
+
+  async check(bundleUrl: string, signal: AbortSignal): Promise<FitReport> {
+    return checkFit(await Bundle.open(bundleUrl, signal), signal);
+  }
+
+  /** Replaces the model that was loaded before. */
+  load(bundleUrl: string, options: LoadOptions, signal: AbortSignal): Promise<LoadedModel> {
+    const job = async (): Promise<LoadedModel> => {
+      this.#drop();
+      const bundle = await Bundle.open(bundleUrl, signal);
+      const model = await loadModel(bundle, options.target, this.#loadContext(signal));
+      const policy = options.contextPolicy ?? "error";
+      this.#session = { model, sequence: new Sequence(model.runner), policy };
+      return model.loaded;
+    };
+    return this.#scheduler.run(job, signal);
+  }
+
+  unload(signal: AbortSignal): Promise<null> {
+    const job = async (): Promise<null> => {
+      this.#drop();
+      return null;
+    };
+    return this.#scheduler.run(job, signal);
+  }
+
+  /** Answers; `onChunk` gets the chunks of a stream, whose result is null. */
+  complete(
+    params: ChatCompletionParams,
+    onChunk: (chunk: ChatCompletionChunk) => void,
+    signal: AbortSignal,
+  ): Promise<ChatCompletion | null> {
+    const job = (): Promise<ChatCompletion | null> => {
+      const { model } = this.#loaded();
+      const { vocabSize, defaults } = model.text;
+      const request = parseRequest(params, { id: model.loaded.id, vocabSize, defaults });
+      const meter = new Meter();
+      return request.stream
+        ? this.#stream(request, meter, onChunk, signal)
+        : this.#whole(request, meter, signal);
+    };
+    return this.#scheduler.run(job, signal);
+  }
+
+  loseDevice(): null {
+    this.#loaded().model.runner.gpu.lose();
+    return null;
+  }
+
+  memory(): DebugReplies["memory"] {
+    return this.#loaded().model.runner.memory();
+  }
+
+  logits(tokenIds: number[], signal: AbortSignal): Promise<Float32Array> {
+    const job = async (): Promise<Float32Array> => {
+      const { sequence } = this.#loaded();
+      sequence.clear();
+      return (await sequence.logitsAfter(tokenIds, signal)).logits;
+    };
+    return this.#scheduler.run(job, signal);
+  }
+
+  async #stream(
+    request: CompletionRequest,
+    meter: Meter,
+    onChunk: (chunk: ChatCompletionChunk) => void,
+    signal: AbortSignal,
+  ): Promise<null> {
+    const logprobs = request.sampling.logprobs !== null;
+    const options = { logprobs, usage: request.includeUsage };
+    const chunks = new Chunks(this.#loaded().model.loaded.id, options);
+    let last = -1;
+    await this.#answer(request, meter, signal, (choice, piece) => {
+      if (choice !== last) onChunk(chunks.role(choice));
+      last = choice;
+      for (const chunk of chunks.piece(choice, piece)) onChunk(chunk);
+    });
+    if (request.includeUsage) onChunk(chunks.usage(meter.usage()));
+    return null;
+  }
+
+  async #whole(
+    request: CompletionRequest,
+    meter: Meter,
+    signal: AbortSignal,
+  ): Promise<ChatCompletion> {
+    const choices = Array.from({ length: request.choices }, (): Piece[] => []);
+    await this.#answer(request, meter, signal, (choice, piece) => choices[choice]?.push(piece));
+    const logprobs = request.sampling.logprobs !== null;
+    const options = { logprobs, usage: meter.usage() };
+    return wholeCompletion(this.#loaded().model.loaded.id, choices, options);
+  }
+
+  /** Writes all choices, one after the other: they share the prompt in the KV cache. */
+  async #answer(
+    request: CompletionRequest,
+    meter: Meter,
+    signal: AbortSignal,
+    onPiece: OnPiece,
+  ): Promise<void> {
+    const session = this.#loaded();
+    const context = this.#answerContext(session, request);
+    const losses = { left: MAX_LOSSES };
+    const { activeVocabSize } = session.model.text;
+    for (let choice = 0; choice < request.choices; choice++) {
+      const answer = new Answer(context, choice);
+      while (!answer.finished) {
+        const start = performance.now();
+        const { logits, cached } = await this.#step(answer, losses, signal).catch((error) => {
+          if (isAbort(error)) onPiece(choice, answer.end("abort"));
+          throw error;
+        });
+        const ms = performance.now() - start;
+        if (choice === 0 && answer.length === 0) meter.prefilled(context.prompt.length, cached, ms);
+        else meter.decoded(ms);
+        meter.drew();
+        onPiece(choice, answer.accept(logits.subarray(0, activeVocabSize)));
+      }
+    }
+  }
+
+  #answerContext({ model, policy }: Session, request: CompletionRequest): AnswerContext {
+    const { conversation, vocabulary, stopTokens } = model.text;
+    const { contextWindowSize } = model.loaded;
+    const reserve = request.maxTokens ?? RESERVE;
+    const prompt = conversation.fit(request.turns, { window: contextWindowSize, policy, reserve });
+    const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
+    return { request, vocabulary, stopTokens, contextWindowSize, prompt, seed };
+  }
+
+  /** Logits for the answer's next token; gets a new device when the old one is lost. */
+  async #step(answer: Answer, losses: { left: number }, signal: AbortSignal): Promise<Step> {
+    for (;;) {
+      try {
+        return await this.#loaded().sequence.logitsAfter(answer.tokens, signal);
+      } catch (error) {
+        if (isAbort(error) && signal.aborted) throw error;
+        const survivable = error instanceof EngineError && error.code === "device_lost";
+        if (!survivable || losses.left === 0) {
+          // What a failed step left in the KV cache is unknown.
+          this.#drop();
+          throw error;
+        }
+        losses.left -= 1;
+        await this.#recover();
+      }
+    }
+  }
+
+  /** Loads the model onto a new device; the KV cache is empty then. Outlives its request's abort. */
+  async #recover(): Promise<void> {
+    const { signal } = new AbortController();
+    const session = this.#loaded();
+    const reason = session.model.runner.gpu.failure?.message ?? "";
+    this.#emit({ kind: "device", state: "recovering", reason });
+    session.model.runner.dispose();
+    try {
+      session.model = await reopen(session.model, this.#loadContext(signal));
+    } catch (error) {
+      this.#session = null;
+      throw error;
+    }
+    session.sequence = new Sequence(session.model.runner);
+    this.#emit({ kind: "device", state: "recovered", reason });
+  }
+
+  #loadContext(signal: AbortSignal): LoadContext {
+    return {
+      progress: new Progress(this.#emit),
+      signal,
+      onLost: (reason) => {
+        this.#emit({ kind: "device", state: "lost", reason });
+        this.#recoverIdle();
+      },
+    };
+  }
+
+  /** After a loss between answers; within one, the answer sees to it before this job's turn. */
+  #recoverIdle(): void {
+    const { signal } = new AbortController();
+    const job = async (): Promise<void> => {
+      if (this.#session?.model.runner.gpu.failure) await this.#recover();
+    };
+    this.#scheduler.run(job, signal).catch((error: unknown) => {
+      console.warn("mlc-edge: the model was dropped after its device was lost:", error);
+    });
+  }
+
+  #loaded(): Session {
+    if (this.#session) return this.#session;
+    throw new EngineError({
+      code: "model_not_loaded",
+      message: "No model is loaded.",
+      remedy: "Load one first.",
+    });
+  }
+
+  #drop(): void {
+    this.#session?.model.runner.dispose();
+    this.#session = null;
+  }
+}

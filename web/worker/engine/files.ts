@@ -1,0 +1,80 @@
+/** The small files of a bundle, and what the engine takes from them. */
+import type { Bundle } from "./bundle.ts";
+import { Conversation, type TokenizerConfig } from "./conversation.ts";
+import type { Progress } from "./progress.ts";
+import type { SamplingDefaults } from "./protocol.ts";
+import { Vocabulary, type TokenizerJson } from "./vocabulary.ts";
+
+const TEMPLATE_FILE = "chat_template.jinja";
+const GENERATION_FILE = "generation_config.json";
+
+export interface ChatConfig {
+  model_config: Record<string, unknown>;
+  vocab_size: number;
+  active_vocab_size?: number;
+  temperature?: number;
+  top_p?: number;
+  presence_penalty?: number;
+  frequency_penalty?: number;
+  repetition_penalty?: number;
+  eos_token_id?: number | number[] | null;
+  conv_template?: { stop_token_ids?: number[] };
+}
+
+interface GenerationConfig {
+  do_sample?: boolean;
+  eos_token_id?: number | number[] | null;
+}
+
+/** Everything of a model that isn't on the device. */
+export interface ModelText {
+  readonly conversation: Conversation;
+  readonly vocabulary: Vocabulary;
+  readonly stopTokens: ReadonlySet<number>;
+  readonly defaults: SamplingDefaults;
+  /** Length of the logits. */
+  readonly vocabSize: number;
+  /** How many of them stand for tokens. */
+  readonly activeVocabSize: number;
+}
+
+export async function readText(
+  bundle: Bundle,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<ModelText> {
+  const read = <T>(path: string): Promise<T> => bundle.readJson<T>(path, progress, signal);
+  const has = (path: string): boolean => bundle.lock.files.has(path);
+  const [chat, tokenizer, config, generation] = await Promise.all([
+    read<ChatConfig>("mlc-chat-config.json"),
+    read<TokenizerJson>("tokenizer.json"),
+    read<TokenizerConfig>("tokenizer_config.json"),
+    has(GENERATION_FILE) ? read<GenerationConfig>(GENERATION_FILE) : ({} as GenerationConfig),
+  ]);
+  if (has(TEMPLATE_FILE)) {
+    const bytes = await bundle.read(TEMPLATE_FILE, progress, signal);
+    config.chat_template = new TextDecoder().decode(bytes);
+  }
+  return {
+    conversation: new Conversation(tokenizer, config),
+    vocabulary: new Vocabulary(tokenizer),
+    stopTokens: new Set([
+      ...(chat.conv_template?.stop_token_ids ?? []),
+      ...[chat.eos_token_id ?? [], generation.eos_token_id ?? []].flat(),
+    ]),
+    defaults: defaultsOf(chat, generation),
+    vocabSize: chat.vocab_size,
+    activeVocabSize: chat.active_vocab_size ?? chat.vocab_size,
+  };
+}
+
+function defaultsOf(chat: ChatConfig, generation: GenerationConfig): SamplingDefaults {
+  return {
+    // Its author wants this model's likeliest answer, whatever temperature is noted beside.
+    temperature: generation.do_sample === false ? 0 : (chat.temperature ?? 1),
+    topP: chat.top_p ?? 1,
+    presencePenalty: chat.presence_penalty ?? 0,
+    frequencyPenalty: chat.frequency_penalty ?? 0,
+    repetitionPenalty: chat.repetition_penalty ?? 1,
+  };
+}

@@ -1,0 +1,159 @@
+/** Brings a bundle onto the device. */
+import type { LoadedModel } from "../shared/protocol.ts";
+import type { Bundle } from "./bundle.ts";
+import { describe, Gpu } from "./device.ts";
+import { readText, type ModelText } from "./files.ts";
+import { checkMemory, choose, downloadBytes, type Choice } from "./fit.ts";
+import { ModelRunner } from "./model-runner.ts";
+import type { Progress } from "./progress.ts";
+import { selfTest } from "./self-test.ts";
+import { checkTensors, tensorBytes, type TensorCache } from "./weights.ts";
+
+export interface LoadContext {
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+  /** The device went away by itself. */
+  readonly onLost: (reason: string) => void;
+}
+
+export interface Model {
+  readonly bundle: Bundle;
+  readonly target: string;
+  readonly text: ModelText;
+  readonly runner: ModelRunner;
+  readonly loaded: LoadedModel;
+}
+
+/** Throws EngineError of any code that has to do with bundles and devices. */
+export async function loadModel(
+  bundle: Bundle,
+  wantedTarget: string | undefined,
+  context: LoadContext,
+): Promise<Model> {
+  const { progress, signal } = context;
+  progress.enter("check");
+  const choice = await choose(bundle, wantedTarget);
+  checkMemory(choice.target);
+  progress.expect(downloadBytes(bundle, choice.target));
+  progress.enter("download");
+  const text = await readText(bundle, progress, signal);
+  const { runner, times } = await openRunner(bundle, choice, text.vocabSize, context);
+  progress.enter("ready");
+  const loaded = {
+    id: bundle.lock.model.id,
+    target: choice.target.name,
+    contextWindowSize: runner.metadata.context_window_size,
+    vocabSize: text.vocabSize,
+    adapter: describe(choice.adapter),
+    bytes: downloadBytes(bundle, choice.target),
+    ...times,
+  };
+  return { bundle, target: choice.target.name, text, runner, loaded };
+}
+
+/** The same model on a new device, after the old one was lost. */
+export async function reopen(model: Model, context: LoadContext): Promise<Model> {
+  const { bundle, target, text } = model;
+  const choice = await choose(bundle, target);
+  context.progress.expect(downloadBytes(bundle, choice.target));
+  const { runner } = await openRunner(bundle, choice, text.vocabSize, context);
+  context.progress.enter("ready");
+  return { ...model, runner };
+}
+
+interface Times {
+  downloadMs: number;
+  uploadMs: number;
+  pipelineMs: number;
+}
+
+/** Compiles kernels and tests the device while the weights come. */
+async function openRunner(
+  bundle: Bundle,
+  { adapter, target }: Choice,
+  vocabSize: number,
+  { progress, signal, onLost }: LoadContext,
+): Promise<{ runner: ModelRunner; times: Times }> {
+  progress.enter("library");
+  const library = await bundle.read(target.library, progress, signal);
+  const gpu = await Gpu.open(adapter, target, onLost);
+  const either = new AbortController();
+  let runner: ModelRunner | undefined;
+  try {
+    const opened = (runner = await ModelRunner.open(library.buffer, gpu));
+    const context = { progress, signal: AbortSignal.any([signal, either.signal]), onLost };
+    const downloading = { now: true };
+    const tasks = [
+      prepare(opened, progress, downloading),
+      uploadWeights(bundle, target.parameters, opened, context).finally(() => {
+        downloading.now = false;
+      }),
+    ] as const;
+    // The one that fails stops the other.
+    for (const task of tasks) task.catch((error: unknown) => either.abort(error));
+    const [prepared, uploaded] = await Promise.all(tasks);
+    signal.throwIfAborted();
+    opened.finishUpload(vocabSize);
+    await opened.settle();
+    return { runner: opened, times: { ...prepared, ...uploaded } };
+  } catch (error) {
+    either.abort(error);
+    const explained = await gpu.explain(error);
+    if (runner) runner.dispose();
+    else gpu.close();
+    signal.throwIfAborted();
+    throw explained;
+  }
+}
+
+async function prepare(
+  runner: ModelRunner,
+  progress: Progress,
+  downloading: { now: boolean },
+): Promise<Pick<Times, "pipelineMs">> {
+  const start = performance.now();
+  await runner.createPipelines((done, total) => {
+    if (!downloading.now) progress.enter("pipelines", { done, total });
+  });
+  const pipelineMs = performance.now() - start;
+  if (!downloading.now) progress.enter("self-test");
+  await selfTest(runner);
+  return { pipelineMs };
+}
+
+async function uploadWeights(
+  bundle: Bundle,
+  parameters: string,
+  runner: ModelRunner,
+  { progress, signal }: LoadContext,
+): Promise<Pick<Times, "downloadMs" | "uploadMs">> {
+  const start = performance.now();
+  progress.enter("download");
+  const cache = await bundle.readJson<TensorCache>(parameters, progress, signal);
+  checkTensors(cache, runner.metadata.params);
+  const wanted = new Map(runner.metadata.params.map((parameter) => [parameter.name, parameter]));
+  const read = (index: number): Promise<Uint8Array<ArrayBuffer>> | null => {
+    const record = cache.records[index];
+    const bytes = record ? bundle.read(record.dataPath, progress, signal) : null;
+    bytes?.catch(() => undefined);
+    return bytes;
+  };
+  let uploadMs = 0;
+  let next = read(0);
+  for (const [index, { records }] of cache.records.entries()) {
+    const shard = await next;
+    if (!shard) break;
+    // One shard comes while the one before it goes to the device.
+    next = read(index + 1);
+    if (!next) progress.enter("upload");
+    const uploadStart = performance.now();
+    for (const record of records) {
+      const parameter = wanted.get(record.name);
+      if (parameter) runner.upload(parameter, tensorBytes(shard, record, parameter.dtype));
+    }
+    await runner.settle();
+    signal.throwIfAborted();
+    uploadMs += performance.now() - uploadStart;
+  }
+  return { downloadMs: performance.now() - start - uploadMs, uploadMs };
+}
