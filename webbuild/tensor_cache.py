@@ -15,7 +15,7 @@ from webbuild.safetensors_file import StoredTensor
 TENSOR_CACHE_NAME = "tensor-cache.json"
 SHARD_BYTES = 32 << 20
 # Peak memory is a few times this, whatever the size of the tensors.
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
