@@ -13,6 +13,8 @@ from tvm.target import Target
 THREADS = 64
 ROWS = 4
 UNROLL = 8
+# The block of webbuild.kernels.linear that multiplies.
+MATMUL = "matmul"
 
 
 class DirectReduction(ScheduleRule):
@@ -29,18 +31,12 @@ class DirectReduction(ScheduleRule):
         blocks = sch.get_child_blocks(sch.get_sblock("root"))
         if not self._applies(sch, blocks):
             return None
+        on_gpu = target.kind.name != "llvm"
         reductions = [block for block in blocks if _is_reduction(sch, block)]
-        output = blocks[-1]
-        if output in reductions:
-            output = sch.cache_write(output, 0, "local")
-        producers = [b for b in blocks if b not in reductions and b != output]
-        for block in producers:
-            sch.compute_inline(block)
-        thread = _bind_outputs(sch, output, on_gpu=target.kind.name != "llvm")
-        for block in reversed(reductions):
-            sch.compute_at(block, thread, preserve_unit_loops=True)
-            sch.set_scope(block, 0, "local")
-            _order_reduction(sch, block, thread)
+        if len(reductions) == 1 and _has_open_rows(sch, reductions[0]):
+            _schedule_tiles(sch, reductions[0], on_gpu=on_gpu)
+        else:
+            _schedule_single(sch, blocks, reductions, on_gpu=on_gpu)
         return sch
 
     def _applies(self, sch: s_tir.Schedule, blocks: list[SBlockRV]) -> bool:
@@ -71,20 +67,67 @@ def _reduction_length(sch: s_tir.Schedule, block: SBlockRV) -> int:
     return length
 
 
-def _bind_outputs(sch: s_tir.Schedule, output: SBlockRV, *, on_gpu: bool) -> LoopRV:
-    """Give each thread (or each CPU iteration) up to ROWS outputs; returns the loop around them."""
+def _has_open_rows(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether `block` is a matrix product with a number of rows that is known at run time only."""
+    extents = [var.dom.extent for var in sch.get(block).iter_vars[:-2]]
+    return sch.get(block).name_hint == MATMUL and not all(
+        isinstance(extent, tirx.IntImm) for extent in extents
+    )
+
+
+def _inline_all_but(sch: s_tir.Schedule, kept: list[str]) -> None:
+    for block in sch.get_child_blocks(sch.get_sblock("root")):
+        if sch.get(block).name_hint not in kept:
+            sch.compute_inline(block)
+
+
+def _schedule_tiles(sch: s_tir.Schedule, matmul: SBlockRV, *, on_gpu: bool) -> None:
+    """ROWS rows of one column to a thread; rows are padded, so that a tile is always whole."""
+    variables = sch.get(matmul).iter_vars
+    sch.pad_einsum(
+        matmul, [1 if isinstance(v.dom.extent, tirx.IntImm) else ROWS for v in variables]
+    )
+    output = sch.get_child_blocks(sch.get_sblock("root"))[-1]
+    _inline_all_but(sch, [MATMUL, sch.get(output).name_hint])
+    *lead, column, _ = sch.get_loops(matmul)
+    thread = _bind(sch, lead, column, rows=ROWS, on_gpu=on_gpu)
+    sch.set_scope(matmul, 0, "local")
+    sch.reverse_compute_at(output, thread, preserve_unit_loops=True)
+    _order_reduction(sch, matmul, thread)
+
+
+def _schedule_single(
+    sch: s_tir.Schedule, blocks: list[SBlockRV], reductions: list[SBlockRV], *, on_gpu: bool
+) -> None:
+    """One output to a thread, with all the reductions that it depends on."""
+    output = blocks[-1]
+    if output in reductions:
+        output = sch.cache_write(output, 0, "local")
+    for block in blocks:
+        if block not in reductions and block != output:
+            sch.compute_inline(block)
     *lead, column = sch.get_loops(output)
+    thread = _bind(sch, lead, column, rows=1, on_gpu=on_gpu)
+    for block in reversed(reductions):
+        sch.compute_at(block, thread, preserve_unit_loops=True)
+        sch.set_scope(block, 0, "local")
+        _order_reduction(sch, block, thread)
+
+
+def _bind(
+    sch: s_tir.Schedule, lead: list[LoopRV], column: LoopRV, *, rows: int, on_gpu: bool
+) -> LoopRV:
+    """Spread `lead` by tiles of `rows`, and `column`, over the device; returns the thread's loop."""
     row = sch.fuse(*lead) if lead else sch.add_unit_loop(column)
-    extent = sch.get(row).extent
-    rows = 1 if isinstance(extent, tirx.IntImm) and int(extent) == 1 else ROWS
     outer, inner = sch.split(row, [None, rows])
     sch.reorder(outer, column, inner)
-    outputs = sch.fuse(outer, column)
     sch.unroll(inner)
     if not on_gpu:
+        outputs = sch.fuse(outer, column)
         sch.parallel(outputs)
         return outputs
-    workgroup, thread = sch.split(outputs, [None, THREADS])
+    workgroup, thread = sch.split(column, [None, THREADS])
+    sch.bind(outer, "blockIdx.y")
     sch.bind(workgroup, "blockIdx.x")
     sch.bind(thread, "threadIdx.x")
     return thread
@@ -102,7 +145,8 @@ def _order_reduction(sch: s_tir.Schedule, block: SBlockRV, thread: LoopRV) -> No
     if extent % UNROLL == 0:
         chunk, step = sch.split(depth, [None, UNROLL])
         sch.reorder(chunk, step, *rows)
-        sch.unroll(step)
+        if all(int(sch.get(row).extent) == 1 for row in rows):
+            sch.unroll(step)
     else:
         chunk = depth
         sch.reorder(chunk, *rows)

@@ -43,7 +43,7 @@ def create_kv_cache(shape: KVCacheShape, sizes: tuple[tirx.Var, ...]) -> PagedKV
         rope_scale=1,
         rope_theta=shape.rope_theta,
         rope_scaling=shape.rope_scaling,
-        rope_ext_factors=relax.op.zeros((), "float32"),
+        rope_ext_factors=relax.prim_value(0),
         rotary_dim=shape.head_dim,
         enable_disaggregation=False,
         dtype=shape.dtype,
