@@ -28,18 +28,24 @@ class TerminalProgress(Progress):
         self._task: TaskID | None = None
 
     def __enter__(self) -> "TerminalProgress":
-        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self._end_bar()
+
+    def _end_bar(self) -> None:
+        if self._task is not None:
+            self._bars.stop()
+            self._bars.remove_task(self._task)
+            self._task = None
 
     def stage(self, text: str, total_bytes: int = 0) -> None:
         """A step begins; `total_bytes` is what it will write, 0 if unknown."""
+        self._end_bar()
         self._console.print(text, highlight=False)
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(text, total=total_bytes or None)
+        if total_bytes and self._console.is_terminal:
+            self._task = self._bars.add_task("", total=total_bytes)
+            self._bars.start()
 
     def advance(self, count: int) -> None:
         """The step has written `count` more bytes."""

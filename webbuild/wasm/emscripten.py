@@ -93,7 +93,7 @@ def _download_emsdk() -> Emscripten:
     partial.mkdir(parents=True)
     script = (
         f"curl -fsSL --connect-timeout {CONNECT_TIMEOUT_S} {EMSDK_URL}"
-        f" | tar xz --strip-components=1"
+        f" > emsdk.tar.gz && tar xzf emsdk.tar.gz --strip-components=1"
         f" && ./emsdk install {EMSDK_VERSION} && ./emsdk activate {EMSDK_VERSION}"
     )
     try:

@@ -1,0 +1,204 @@
+import gzip
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_edge.bundle import verify
+from tests.build.conftest import ROOT, build_command, run_build
+from webbuild.destination import check_space
+
+MLC_FUNCTIONS = """
+    embed prefill decode batch_prefill batch_decode batch_verify create_tir_paged_kv_cache
+    apply_logit_bias_inplace apply_penalty_inplace apply_bitmask_inplace softmax_with_temperature
+    argsort_probs sample_with_top_p _metadata self_test_matmul self_test_attention
+""".split()
+RUNTIME_FUNCTIONS = """
+    vm.builtin.kv_state_clear vm.builtin.kv_state_add_sequence vm.builtin.kv_state_remove_sequence
+    vm.builtin.kv_state_begin_forward vm.builtin.kv_state_end_forward
+    vm.builtin.attention_kv_cache_enable_sliding_window_for_seq vm.builtin.tensor_cache.get
+    vm.builtin.tensor_cache.update vm.builtin.tensor_cache.remove vm.builtin.tensor_cache.clear
+    vm.builtin.param_module_from_cache vm.builtin.param_module_from_cache_by_name
+    tvmjs.array.decode_storage tvmjs.runtime.ArrayConcat tvmjs.runtime.ConcatEmbeddings
+""".split()
+LARGEST_LIBRARY = 800_000
+
+
+def load_in_node(library: Path) -> dict[str, Any]:
+    command = ["node", str(ROOT / "tests/build/loading.cjs"), str(library), *MLC_FUNCTIONS]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_a_bundle_is_whole_and_named_by_its_folder(browser_bundle: Path):
+    lock = verify(browser_bundle)
+    assert lock.model.id == "tiny-q4f16_1"
+    assert lock.model.context_window_size == 256
+    assert lock.model.parameters == sum((2 * 1024 * 64, 2 * (3 * 64 * 80 + 2 * 64), 64)) + 2 * (
+        64 * 64 * 2 + 2 * 32 * 64
+    )
+    assert {file.path for file in lock.files} == {
+        "generation_config.json",
+        "lib/webgpu-f16.wasm",
+        "lib/webgpu-f32.wasm",
+        "mlc-chat-config.json",
+        "params_shard_0.bin",
+        "tensor-cache.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+
+
+def test_targets_share_weights_and_differ_in_needs(browser_bundle: Path):
+    targets = verify(browser_bundle).targets
+    assert targets["webgpu-f16"].needs.features == ("shader-f16",)
+    assert targets["webgpu-f32"].needs.features == ()
+    assert {target.parameters for target in targets.values()} == {"tensor-cache.json"}
+    # The float32 library keeps widened scales in device memory.
+    assert targets["webgpu-f16"].parameter_bytes < targets["webgpu-f32"].parameter_bytes
+
+
+@pytest.mark.parametrize("target", ["webgpu-f16", "webgpu-f32"])
+def test_a_library_loads_in_tvmjs_and_names_mlcs_functions(browser_bundle: Path, target: str):
+    offered = load_in_node(browser_bundle / "lib" / f"{target}.wasm")
+    assert offered["missing"] == []
+    assert not set(RUNTIME_FUNCTIONS) - set(offered["globals"])
+    stages = offered["metadata"]["kernels"]
+    assert set(stages) == {"prefill", "decode", "kv_cache", "self_test", "sampling"}
+    assert not {kernel for stage in stages.values() for kernel in stage} - set(offered["kernels"])
+
+
+def test_a_librarys_parameters_are_those_of_the_weights(browser_bundle: Path):
+    index = json.loads((browser_bundle / "tensor-cache.json").read_text())
+    stored = {r["name"]: r["shape"] for shard in index["records"] for r in shard["records"]}
+    metadata = load_in_node(browser_bundle / "lib/webgpu-f16.wasm")["metadata"]
+    assert {p["name"]: p["shape"] for p in metadata["params"]} == stored
+    assert metadata["abi_version"] == 1
+
+
+def test_a_library_is_small_to_download(browser_bundle: Path):
+    for library in (browser_bundle / "lib").iterdir():
+        assert len(gzip.compress(library.read_bytes())) < LARGEST_LIBRARY
+
+
+def test_the_chat_configuration_has_mlcs_fields(browser_bundle: Path):
+    config = json.loads((browser_bundle / "mlc-chat-config.json").read_text())
+    assert config["version"] == "0.1.0"
+    assert config["model_type"] == "llama"
+    assert config["quantization"] == "q4f16_1"
+    assert config["context_window_size"] == 256
+    assert config["sliding_window_size"] == -1
+    assert config["vocab_size"] == config["active_vocab_size"] == 1024
+    assert config["eos_token_id"] == [2, 0]
+    assert config["model_config"]["num_key_value_heads"] == 1
+
+
+def test_building_again_changes_nothing(checkpoint: Path, native_bundle: Path):
+    before = (native_bundle / "mlc-lock.json").stat()
+    options = ("--target", "native", "--quant", "q4f32_1", "-o", native_bundle)
+    result = run_build(checkpoint, *options)
+    assert "up to date" in result.stdout
+    assert (native_bundle / "mlc-lock.json").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_damaged_bundle_is_built_anew_with_the_same_weights(
+    checkpoint: Path, native_bundle: Path, tmp_path: Path
+):
+    copy = shutil.copytree(native_bundle, tmp_path / native_bundle.name)
+    shard = copy / "params_shard_0.bin"
+    whole = shard.read_bytes()
+    shard.write_bytes(b"\0" * len(whole))
+    result = run_build(checkpoint, "--target", "native", "--quant", "q4f32_1", "-o", copy)
+    assert result.returncode == 0, result.stderr
+    assert shard.read_bytes() == whole
+    assert {f.path: f.sha256 for f in verify(copy).files if not f.path.startswith("lib/")} == {
+        f.path: f.sha256 for f in verify(native_bundle).files if not f.path.startswith("lib/")
+    }
+    assert [path.name for path in tmp_path.iterdir()] == [copy.name]
+
+
+def test_a_killed_build_leaves_no_bundle_and_does_not_hinder_the_next(
+    checkpoint: Path, tmp_path: Path
+):
+    output = tmp_path / "out"
+    command = build_command(checkpoint, "--target", "native", "-o", output)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("compiling"):
+                process.kill()
+                break
+    assert not output.exists()
+    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+    result = run_build(checkpoint, "--target", "native", "-o", output)
+    assert result.returncode == 0, result.stderr
+    assert verify(output).model.id == "out"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failed_build_leaves_what_was_there(
+    checkpoint: Path, native_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = shutil.copytree(native_bundle, tmp_path / "bundle")
+    broken = tmp_path / "bin" / "em++"
+    broken.parent.mkdir()
+    broken.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo 1.2.3 || { echo broken >&2; exit 1; }\n'
+    )
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(broken.parent), prepend=":")
+    monkeypatch.setenv("MLC_EDGE_CACHE", str(tmp_path / "cache"))
+    result = run_build(checkpoint, "--target", "webgpu-f32", "-o", before)
+    assert result.returncode == 2
+    assert "broken" in result.stderr
+    assert verify(before).targets.keys() == {"native"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "bundle", "cache"]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--quant", "q5"), "q0f32, q0f16, q4f32_1, q4f16_1"),
+        (("--target", "amiga"), "webgpu"),
+        (("--context-window-size", "512"), "256 tokens"),
+    ],
+)
+def test_a_wrong_flag_is_one_clear_error(
+    checkpoint: Path, tmp_path: Path, options: tuple[str, ...], part: str
+):
+    result = run_build(checkpoint, *options, "-o", tmp_path / "out")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert part in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_fits_no_url_is_refused(checkpoint: Path, tmp_path: Path):
+    result = run_build(checkpoint, "-o", tmp_path / "my model")
+    assert result.returncode == 2
+    assert "part of its URL" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_other_things_are_not_overwritten(checkpoint: Path, tmp_path: Path, kind: str):
+    output = tmp_path / "thesis"
+    if kind == "file":
+        output.write_text("years of work")
+    else:
+        output.mkdir()
+        (output / "chapter-1").write_text("years of work")
+    result = run_build(checkpoint, "-o", output)
+    assert result.returncode == 2
+    assert "--output" in result.stderr
+    assert "years of work" in (output if kind == "file" else output / "chapter-1").read_text()
+
+
+def test_too_little_disk_space_is_told_before_work_begins(tmp_path: Path):
+    with pytest.raises(Exception, match="not enough disk space") as caught:
+        check_space(tmp_path / "out", 1 << 60)
+    assert "--output on another disk" in str(caught.value)
