@@ -13,12 +13,16 @@ from tvm.target import Target
 
 from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
+from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS
 from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
 from webbuild.kernels.self_test import self_test_for, self_test_vectors
 from webbuild.architectures import model_class
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.passes import optimise
 from webbuild.targets import TargetProfile
+
+
+KV_CACHE = "create_tir_paged_kv_cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +171,10 @@ def _device_kernels(executable: Any) -> list[str]:
 
 
 def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dict[str, list[str]]:
+    def launched_by(function: str) -> list[str]:
+        programs = launched[function]
+        return [p for p in programs if function != KV_CACHE or p in EVERYDAY_PROGRAMS]
+
     def of(prim_function: str) -> list[str]:
         stem = f"{prim_function}_kernel"
         return [k for k in kernels if k == stem or k.removeprefix(f"{stem}_").isdigit()]
@@ -174,12 +182,12 @@ def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dic
     stages = {
         "prefill": ("embed", "prefill"),
         "decode": ("embed", "decode"),
-        "kv_cache": ("create_tir_paged_kv_cache",),
+        "kv_cache": (KV_CACHE,),
         "self_test": ("self_test_matmul", "self_test_attention"),
         "sampling": tuple(SAMPLING_SPEC),
     }
     return {
-        stage: list(dict.fromkeys(k for f in functions for p in launched[f] for k in of(p)))
+        stage: list(dict.fromkeys(k for f in functions for p in launched_by(f) for k in of(p)))
         for stage, functions in stages.items()
     }
 
