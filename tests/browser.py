@@ -1,0 +1,173 @@
+"""The engine in a real browser, without the chat page: fixtures and what they serve."""
+
+import functools
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from web.browser import chromium
+
+ROOT = Path(__file__).parent.parent
+WORKER = ROOT / "web/worker"
+TIMEOUT_MS = 180_000
+PAGE = """<!doctype html><title>engine</title><link rel="icon" href="data:,">
+<script type="module">
+import { EngineClient } from "./client.js";
+globalThis.EngineClient = EngineClient;
+globalThis.events = [];
+globalThis.engine = new EngineClient({ workerUrl: "worker.js" });
+engine.onEvent((event) => events.push(event));
+/** An answer in parts, and what they make up. */
+globalThis.stream = async (params, { abortAfter, loseAt = [] } = {}) => {
+  const controller = new AbortController();
+  const chunks = [];
+  let ended = "done";
+  try {
+    const options = { signal: controller.signal };
+    const answer = await engine.chat.completions.create({ ...params, stream: true }, options);
+    for await (const chunk of answer) {
+      chunks.push(chunk);
+      if (loseAt.includes(chunks.length)) await engine.debug.loseDevice();
+      if (chunks.length === abortAfter) controller.abort();
+    }
+  } catch (error) {
+    ended = { name: error.name, code: error.code, message: error.message };
+  }
+  const choices = chunks.flatMap(({ choices }) => choices);
+  const text = choices.map(({ delta }) => delta.content ?? "").join("");
+  const finish = choices.map((choice) => choice.finish_reason).filter(Boolean);
+  return { chunks, ended, text, finish, usage: chunks.at(-1)?.usage ?? null };
+};
+/** What a call throws, as data. */
+globalThis.failure = async (call) => {
+  try {
+    await call();
+  } catch ({ name, code, message, remedy, param }) {
+    return { name, code, message, remedy, param };
+  }
+  return null;
+};
+globalThis.ready = true;
+</script>"""
+
+
+def bundle_script(entry: Path, output: Path) -> None:
+    """Bundles TypeScript as `web/build.mjs` does, without minifying."""
+    names = ["fs", "path", "crypto", "perf_hooks", "ws", "url", "module", "node:*"]
+    options = ["--bundle", "--format=esm", "--target=es2022", "--log-level=warning"]
+    command = [ROOT / "node_modules/.bin/esbuild", entry, f"--outfile={output}", *options]
+    subprocess.run([*command, *(f"--external:{name}" for name in names)], check=True, cwd=ROOT)
+
+
+def build_bundle(checkpoint: Path, output: Path, *options: str) -> Path:
+    """What `mlc-edge build` makes of a checkpoint."""
+    command = [sys.executable, "-m", "mlc_edge", "build", str(checkpoint), "--output", str(output)]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A plain file server, as a CDN would be; gives its URL, with a slash at its end."""
+    handler = functools.partial(_Handler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class EnginePage:
+    """A page with an EngineClient as `engine`; `run` evaluates JavaScript in it."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        page.set_default_timeout(TIMEOUT_MS)
+        page.goto(url + "page.html")
+        page.wait_for_function("globalThis.ready === true")
+
+    def run(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)
+
+    def load(self, bundle: str, **options: Any) -> dict[str, Any]:
+        model: dict[str, Any] = self.run(
+            "([url, options]) => engine.load(url, options)", [f"bundles/{bundle}/", options]
+        )
+        return model
+
+    def load_failure(self, bundle: str, **options: Any) -> dict[str, Any]:
+        failed: dict[str, Any] = self.run(
+            "([url, options]) => failure(() => engine.load(url, options))",
+            [f"bundles/{bundle}/", options],
+        )
+        return failed
+
+    def complete(self, **params: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self.run("(p) => engine.chat.completions.create(p)", params)
+        return answer
+
+    def complete_failure(self, **params: Any) -> dict[str, Any]:
+        failed: dict[str, Any] = self.run(
+            "(p) => failure(() => engine.chat.completions.create(p))", params
+        )
+        return failed
+
+    def stream(self, params: dict[str, Any], **options: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self.run("([p, o]) => stream(p, o)", [params, options])
+        return answer
+
+    def events(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.run("() => events")
+        return found
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Computes WebGPU on the CPU, with SwiftShader."""
+    with chromium(software=True) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the page and the engine; tests put bundles under `bundles/`."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "page.html").write_text(PAGE)
+    (folder / "bundles").mkdir()
+    bundle_script(WORKER / "page/index.ts", folder / "client.js")
+    bundle_script(WORKER / "engine/worker.ts", folder / "worker.js")
+    return folder
+
+
+@pytest.fixture(scope="package")
+def site_url(site: Path) -> Iterator[str]:
+    with serving(site) as url:
+        yield url
+
+
+@contextmanager
+def engine_page(browser: Browser, url: str) -> Iterator[EnginePage]:
+    """A page in a context of its own, which ends with the block."""
+    context: BrowserContext = browser.new_context()
+    try:
+        yield EnginePage(context.new_page(), url)
+    finally:
+        context.close()
