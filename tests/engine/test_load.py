@@ -1,0 +1,129 @@
+"""Loading in a browser: what is reported, and what is refused with which error."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from playwright.sync_api import Browser
+
+from tests.browser import EnginePage, engine_page
+
+STAGES = ["check", "download", "library", "upload", "pipelines", "self-test", "ready"]
+
+
+def edit_lock(bundle: Path, path: str | None = None, **changes: object) -> None:
+    """Change top-level fields, and make the lock agree with the file at `path`."""
+    lock = json.loads((bundle / "mlc-lock.json").read_text())
+    lock.update(changes)
+    for entry in lock["files"]:
+        if entry["path"] == path:
+            content = (bundle / path).read_bytes()
+            entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    (bundle / "mlc-lock.json").write_text(json.dumps(lock))
+
+
+def test_a_bundle_is_checked_then_loaded_with_progress(fresh: EnginePage) -> None:
+    fit = fresh.run("() => engine.check('bundles/tiny-q4f32_1/')")
+    assert fit["fits"] and fit["target"] == "webgpu-f32" and fit["problems"] == []
+    assert fit["memoryBytes"] > 0 and fit["storage"]["quota"] > 0
+    model = fresh.load("tiny-q4f32_1")
+    assert model["id"] == "tiny-q4f32_1" and model["target"] == "webgpu-f32"
+    assert model["contextWindowSize"] == 128 and model["vocabSize"] == 1024
+    assert model["adapter"]["isSoftware"]
+    events = fresh.events()
+    stages = [event["stage"] for event in events]
+    assert stages[0] == "check" and stages[-1] == "ready"
+    assert set(stages) <= set(STAGES)
+    loaded = [event["loadedBytes"] for event in events]
+    assert loaded == sorted(loaded)
+    assert loaded[-1] == events[-1]["totalBytes"] == fit["downloadBytes"]
+
+
+def test_calls_without_a_model_fail_and_the_worker_stays_usable(fresh: EnginePage) -> None:
+    failed = fresh.complete_failure(messages=[{"role": "user", "content": "Hi"}])
+    assert failed["code"] == "model_not_loaded" and failed["remedy"]
+    assert fresh.load_failure("missing")["code"] == "network_error"
+    assert fresh.load("tiny-q0f32")["id"] == "tiny-q0f32"
+    fresh.run("() => engine.unload()")
+    failed = fresh.complete_failure(messages=[{"role": "user", "content": "Hi"}])
+    assert failed["code"] == "model_not_loaded"
+
+
+def test_an_invalid_lock_is_refused_with_all_its_problems(fresh: EnginePage, damaged: Path) -> None:
+    edit_lock(damaged, model={"id": 3}, targets={})
+    failed = fresh.load_failure("damaged")
+    assert failed["code"] == "bundle_invalid"
+    for part in ("model.id", "model.quantization", "targets"):
+        assert part in failed["message"]
+
+
+def test_another_abi_is_refused(fresh: EnginePage, damaged: Path) -> None:
+    edit_lock(damaged, abi_version=99)
+    assert fresh.load_failure("damaged")["code"] == "abi_mismatch"
+
+
+def test_changed_weights_are_refused(fresh: EnginePage, damaged: Path) -> None:
+    shard = damaged / "params_shard_0.bin"
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    assert fresh.load_failure("damaged")["code"] == "integrity_error"
+
+
+def test_an_unsuitable_adapter_is_named_before_the_download(
+    fresh: EnginePage, damaged: Path
+) -> None:
+    lock = json.loads((damaged / "mlc-lock.json").read_text())
+    target = lock["targets"]["webgpu-f32"]
+    target["needs"] = {"features": ["shader-f16"], "limits": {"maxBufferSize": 2**50}}
+    edit_lock(damaged, targets={"webgpu-f32": target})
+    fit = fresh.run("() => engine.check('bundles/damaged/')")
+    assert not fit["fits"] and fit["problems"][0]["code"] == "adapter_unsuitable"
+    failed = fresh.load_failure("damaged")
+    assert failed["code"] == "adapter_unsuitable"
+    assert "shader-f16" in failed["message"] and "maxBufferSize" in failed["message"]
+
+
+def test_a_device_that_computes_wrong_is_refused(fresh: EnginePage, damaged: Path) -> None:
+    """As many bytes of WGSL as before, but the products of matrices are added up wrong."""
+    library = damaged / "lib/webgpu-f32.wasm"
+    content = library.read_bytes()
+    fused = re.compile(rb"(?<=fn )linear\w*_kernel\(.*?\0", re.DOTALL)
+    changed = fused.sub(lambda m: m.group().replace(b"fma(", b"mix("), content)
+    assert changed != content and len(changed) == len(content)
+    library.write_bytes(changed)
+    edit_lock(damaged, "lib/webgpu-f32.wasm")
+    failed = fresh.load_failure("damaged")
+    assert failed["code"] == "self_test_failed"
+    assert "value" in failed["message"] and failed["remedy"]
+    assert fresh.load("tiny-q0f32")["id"] == "tiny-q0f32"
+
+
+def test_loading_can_be_aborted(fresh: EnginePage) -> None:
+    failed = fresh.run(
+        """() => {
+          const controller = new AbortController();
+          engine.onEvent(({ stage }) => stage === "download" && controller.abort());
+          const { signal } = controller;
+          return failure(() => engine.load("bundles/tiny-q0f32/", { signal }));
+        }"""
+    )
+    assert failed["name"] == "AbortError"
+
+
+def test_a_browser_without_webgpu_is_told_so(browser: Browser, site_url: str) -> None:
+    with engine_page(browser, site_url) as page:
+        # The worker's own global scope lacks WebGPU, as in browsers that have none.
+        page.run(
+            """() => {
+              const source = `Object.defineProperty(WorkerNavigator.prototype, "gpu",
+                { get: () => undefined });
+                await import("${new URL("worker.js", location.href)}");`;
+              const blob = new Blob([source], { type: "text/javascript" });
+              globalThis.engine = new EngineClient({ workerUrl: URL.createObjectURL(blob) });
+            }"""
+        )
+        failed = page.load_failure("tiny-q0f32")
+    assert failed["code"] == "webgpu_unavailable"
+    assert failed["remedy"]
