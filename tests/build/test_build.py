@@ -9,7 +9,6 @@ import pytest
 
 from mlc_edge.bundle import verify
 from tests.build.conftest import ROOT, build_command, run_build
-from webbuild.destination import check_space
 
 MLC_FUNCTIONS = """
     embed prefill decode batch_prefill batch_decode batch_verify create_tir_paged_kv_cache
@@ -196,9 +195,3 @@ def test_other_things_are_not_overwritten(checkpoint: Path, tmp_path: Path, kind
     assert result.returncode == 2
     assert "--output" in result.stderr
     assert "years of work" in (output if kind == "file" else output / "chapter-1").read_text()
-
-
-def test_too_little_disk_space_is_told_before_work_begins(tmp_path: Path):
-    with pytest.raises(Exception, match="not enough disk space") as caught:
-        check_space(tmp_path / "out", 1 << 60)
-    assert "--output on another disk" in str(caught.value)

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from mlc_edge.errors import ConfigError
+from webbuild.destination import check_space, replacing
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_and_be_interrupted(output: Path) -> None:
+    with replacing(output) as folder:
+        (folder / "new").touch()
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old").touch()
+    return folder
+
+
+def test_a_folder_is_replaced_as_a_whole(output: Path):
+    with replacing(output) as folder:
+        (folder / "new").touch()
+        assert names(output) == ["old"]
+    assert names(output) == ["new"]
+    assert names(output.parent) == ["out"]
+
+
+def test_an_error_leaves_the_folder_as_it_was(output: Path):
+    with pytest.raises(KeyboardInterrupt):
+        write_and_be_interrupted(output)
+    assert names(output) == ["old"]
+    assert names(output.parent) == ["out"]
+
+
+def test_a_build_killed_between_its_renames_is_undone(output: Path):
+    former = output.rename(output.with_name(".out.former"))
+    with pytest.raises(KeyboardInterrupt):
+        write_and_be_interrupted(output)
+    assert names(output) == ["old"]
+    assert not former.exists()
+
+
+def test_leftovers_of_a_killed_build_are_not_taken_over(output: Path):
+    leftover = output.with_name(".out.partial")
+    (leftover / "lib").mkdir(parents=True)
+    (leftover / "lib" / "half").touch()
+    with replacing(output) as folder:
+        assert names(folder) == []
+    assert names(output) == []
+
+
+def test_two_builds_do_not_share_a_folder(output: Path):
+    with replacing(output) as folder:
+        (folder / "new").touch()
+        with pytest.raises(ConfigError, match="another build"), replacing(output):
+            pass
+    assert names(output) == ["new"]
+
+
+def test_too_little_disk_space_is_told_before_work_begins(tmp_path: Path):
+    with pytest.raises(ConfigError, match="not enough disk space") as caught:
+        check_space(tmp_path / "out", 1 << 60)
+    assert "--output on another disk" in str(caught.value)
