@@ -53,4 +53,4 @@ bench: $(VENV)/.test-installed web-assets
 	$(BIN)/mlc-edge bench build/pocket-q4f32_1 --target webgpu
 
 clean:
-	rm -rf build dist web/static/dist web/static/index.html web/static/service-worker.js web/static/app-lock.json
+	rm -rf build dist web/static/dist web/static/index.html web/static/benchmark.html web/static/service-worker.js web/static/app-lock.json

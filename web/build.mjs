@@ -10,6 +10,13 @@ const WEB = dirname(fileURLToPath(import.meta.url));
 const WORKER = join(WEB, "worker");
 const STATIC = join(WEB, "static");
 const DIST = join(STATIC, "dist");
+const TEMPLATES = { "page.html": "index.html", "benchmark-page.html": "benchmark.html" };
+const NOT_LOCKED = new Set([
+  "app-lock.json",
+  "service-worker.js",
+  "chat.css",
+  ...Object.keys(TEMPLATES),
+]);
 
 const common = {
   bundle: true,
@@ -29,6 +36,7 @@ async function bundleHashed() {
     entryPoints: {
       chat: join(WORKER, "chat/main.ts"),
       engine: join(WORKER, "engine/worker.ts"),
+      benchmark: join(WORKER, "bench/main.ts"),
       style: join(STATIC, "chat.css"),
     },
     entryNames: "[name]-[hash]",
@@ -62,23 +70,21 @@ async function replaceFile(path, content) {
   await rename(`${path}.tmp`, path);
 }
 
-async function writePage(names) {
-  const template = await readFile(join(STATIC, "page.html"), "utf8");
-  const page = template.replace(/\{\{([\w.]+)\}\}/g, (_, name) => {
-    if (!(name in names)) throw new Error(`page.html names ${name}, which was not bundled`);
+async function writePage(template, page, names) {
+  const text = await readFile(join(STATIC, template), "utf8");
+  const filled = text.replace(/\{\{([\w.]+)\}\}/g, (_, name) => {
+    if (!(name in names)) throw new Error(`${template} names ${name}, which was not bundled`);
     return names[name];
   });
-  await replaceFile(join(STATIC, "index.html"), page);
+  await replaceFile(join(STATIC, page), filled);
 }
-
-const NOT_SERVED = new Set(["app-lock.json", "service-worker.js", "page.html", "chat.css"]);
 
 async function writeLock() {
   const entries = await readdir(STATIC, { recursive: true, withFileTypes: true });
   const files = [];
   for (const entry of entries.filter((e) => e.isFile())) {
     const path = relative(STATIC, join(entry.parentPath ?? entry.path, entry.name));
-    if (NOT_SERVED.has(path) || path.endsWith(".tmp")) continue;
+    if (NOT_LOCKED.has(path) || path.endsWith(".tmp")) continue;
     const content = await readFile(join(STATIC, path));
     const sha256 = createHash("sha256").update(content).digest("hex");
     files.push({ path, bytes: content.length, sha256 });
@@ -91,5 +97,5 @@ await rm(DIST, { recursive: true, force: true });
 await mkdir(DIST, { recursive: true });
 const names = await bundleHashed();
 await bundleStable();
-await writePage(names);
+for (const [template, page] of Object.entries(TEMPLATES)) await writePage(template, page, names);
 await writeLock();

@@ -142,5 +142,3 @@ def planned_memory(module: tvm.IRModule) -> dict[str, int]:
         relax.analysis.post_order_visit(function, visit)
         usage[name.name_hint] = total
     return usage
-
-

@@ -201,7 +201,11 @@ class Model(nn.Module):
             },
             "self_test_attention": {
                 "qkv": nn.spec.Tensor(
-                    [1, "seq_len", self.model.layers[0].self_attn.fused_heads * self.config.head_dim],
+                    [
+                        1,
+                        "seq_len",
+                        self.model.layers[0].self_attn.fused_heads * self.config.head_dim,
+                    ],
                     "float32",
                 ),
                 "kv_cache": cache,

@@ -130,9 +130,7 @@ def parameter_table(config: LlamaConfig) -> list[ParameterSpec]:
         table += [
             linear(f"{attention}.qkv_proj", (query + 2 * keys, width), *heads),
             linear(f"{attention}.o_proj", (width, query)),
-            linear(
-                f"{mlp}.gate_up_proj", (2 * inner, width), f"{mlp}.gate_proj", f"{mlp}.up_proj"
-            ),
+            linear(f"{mlp}.gate_up_proj", (2 * inner, width), f"{mlp}.gate_proj", f"{mlp}.up_proj"),
             linear(f"{mlp}.down_proj", (width, inner)),
             norm(f"{layer}.input_layernorm"),
             norm(f"{layer}.post_attention_layernorm"),
