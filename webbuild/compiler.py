@@ -13,14 +13,13 @@ from tvm.target import Target
 
 from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
+from webbuild.architectures import model_class
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS
 from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
 from webbuild.kernels.self_test import self_test_for, self_test_vectors
-from webbuild.architectures import model_class
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.passes import optimise
 from webbuild.targets import TargetProfile
-
 
 KV_CACHE = "create_tir_paged_kv_cache"
 

@@ -10,7 +10,6 @@ from tvm.s_tir import dlight
 from webbuild.kernels.direct import DirectReduction
 from webbuild.targets import TargetProfile
 
-
 ALLOC_STORAGE = tvm.ir.Op.get("relax.memory.alloc_storage")
 
 

@@ -1,6 +1,6 @@
 """The numeric self-test of a library: known inputs, and what NumPy says must come out."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ class PlainSelfTest:
         """x float32 [1, 64] by weight float32 [32, 64] to float32 [1, 32]."""
         return linear(op.astype(x, self.dtype), op.astype(weight, self.dtype), "float32")
 
-    spec = {
+    spec: ClassVar[dict[str, Any]] = {
         "self_test_matmul": {
             "x": nn.spec.Tensor([1, DEPTH], "float32"),
             "weight": nn.spec.Tensor([ROWS, DEPTH], "float32"),
@@ -45,7 +45,7 @@ class QuantizedSelfTest:
         """x float32 [1, 64], words uint32 [32, 8], scales float32 [32, 2] to float32 [1, 32]."""
         return q4_linear(op.astype(x, self.dtype), words, op.astype(scales, self.dtype), "float32")
 
-    spec = {
+    spec: ClassVar[dict[str, Any]] = {
         "self_test_matmul": {
             "x": nn.spec.Tensor([1, DEPTH], "float32"),
             "words": nn.spec.Tensor([ROWS, DEPTH // VALUES_PER_WORD], "uint32"),
@@ -84,13 +84,13 @@ def _matmul_vectors(quantization: str) -> dict[str, Any]:
         return {"inputs": [_entry(x), _entry(weight)], "expected": _rounded((x @ weight.T)[0])}
     values = generator.integers(0, 15, (ROWS, DEPTH))
     scales = generator.integers(1, 17, (ROWS, DEPTH // GROUP)) / 16
-    weight = (values - ZERO_POINT) * np.repeat(scales, GROUP, axis=1)
+    dequantized = (values - ZERO_POINT) * np.repeat(scales, GROUP, axis=1)
     shifts = 4 * np.arange(VALUES_PER_WORD)
     words = (values.reshape(ROWS, -1, VALUES_PER_WORD) << shifts).sum(axis=-1)
     packed = {"shape": list(words.shape), "dtype": "uint32", "data": words.ravel().tolist()}
     return {
         "inputs": [_entry(x), packed, _entry(scales)],
-        "expected": _rounded((x @ weight.T)[0]),
+        "expected": _rounded((x @ dequantized.T)[0]),
     }
 
 

@@ -72,8 +72,8 @@ def _missing(config: dict[str, Any]) -> list[str]:
     problems = []
     for field, kind in REQUIRED.items():
         value = config.get(field)
-        number = isinstance(value, (int, float)) if kind is float else isinstance(value, int)
-        if isinstance(value, bool) or not number or value <= 0:
+        accepted = (int, float) if kind is float else (int,)
+        if isinstance(value, bool) or not isinstance(value, accepted) or value <= 0:
             problems.append(f"{field} is {value!r}, expected a positive {kind.__name__}")
     heads, kv_heads = config.get("num_attention_heads"), config.get("num_key_value_heads")
     if isinstance(heads, int) and isinstance(kv_heads, int) and kv_heads and heads % kv_heads:
