@@ -32,11 +32,7 @@ def chat_config(
         "vocab_size": model.vocab_size,
         "active_vocab_size": chat.token_count,
         **sizes,
-        "temperature": _or(generation.get("temperature"), 1.0),
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "repetition_penalty": _or(generation.get("repetition_penalty"), 1.0),
-        "top_p": _or(generation.get("top_p"), 1.0),
+        **_sampling_defaults(generation),
         "tokenizer_files": ["tokenizer.json", "tokenizer_config.json"],
         "tokenizer_info": _tokenizer_info(chat.tokenizer),
         # Engines render tokenizer_config.json's chat template; MLC's want these fields to exist.
@@ -69,6 +65,16 @@ def _model_config(
         "context_window_size": context_window_size,
         "prefill_chunk_size": prefill_chunk_size,
         "tensor_parallel_shards": 1,
+    }
+
+
+def _sampling_defaults(generation: dict[str, Any]) -> dict[str, float]:
+    return {
+        "temperature": _or(generation.get("temperature"), 1.0),
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "repetition_penalty": _or(generation.get("repetition_penalty"), 1.0),
+        "top_p": _or(generation.get("top_p"), 1.0),
     }
 
 
