@@ -53,8 +53,9 @@ export class Answer {
   accept(logits: Float32Array): Piece {
     const sample = this.#sampler.sample(logits);
     this.tokens.push(sample.id);
-    if (this.#context.stopTokens.has(sample.id)) return this.end("stop");
-    if (this.#context.request.sampling.logprobs !== null) this.#logprobs.push(this.#scored(sample));
+    const { request, stopTokens } = this.#context;
+    if (!request.ignoreEos && stopTokens.has(sample.id)) return this.end("stop");
+    if (request.sampling.logprobs !== null) this.#logprobs.push(this.#scored(sample));
     const { text, stopped } = this.#detokenizer.push(sample.id);
     if (stopped) return this.#piece(text, "stop");
     if (!this.#isFull()) return this.#piece(text, null);

@@ -8,8 +8,8 @@ export interface TextPart {
 }
 
 export interface ChatMessage {
-  role: "system" | "developer" | "user" | "assistant" | "tool";
-  content: string | TextPart[] | null;
+  role: "system" | "developer" | "user" | "assistant";
+  content: string | TextPart[];
   name?: string;
 }
 
