@@ -1,5 +1,6 @@
 """Runs a model library with TVM's runtime: the only module that touches TVM on a device."""
 
+import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -13,8 +14,7 @@ from mlc_edge.bundle import ABI_VERSION, BundleTarget, read_lock
 from mlc_edge.errors import BundleError
 
 # Read by tvm when it is imported: the 3 MB runtime library is enough to run a model.
-os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-
+RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
 PAGE_TOKENS = 16
 SEQUENCE = 0
 
@@ -29,6 +29,7 @@ class ModelRunner:
 
         Raises BundleError if the bundle is damaged, lacks the target or has another ABI.
         """
+        _import_runtime()
         import tvm_ffi
         from tvm.runtime import device, load_module
         from tvm.runtime.vm import VirtualMachine
@@ -122,6 +123,17 @@ class ModelRunner:
         return [
             self._tensor(_read(*stored[p["name"]]).astype(p["dtype"], copy=False)) for p in wanted
         ]
+
+
+def _import_runtime() -> None:
+    """Import TVM without its compiler; child processes are not told to do the same."""
+    chosen = os.environ.get(RUNTIME_ONLY)
+    os.environ[RUNTIME_ONLY] = chosen or "1"
+    try:
+        importlib.import_module("tvm.runtime")
+    finally:
+        if chosen is None:
+            del os.environ[RUNTIME_ONLY]
 
 
 def _target(bundle: Path, name: str) -> BundleTarget:

@@ -57,11 +57,13 @@ def build_library(
     with target:
         module, parameters = _export(config, quantization, profile)
         metadata = _metadata(config, quantization, profile, parameters, options)
-        draft = _compile(module, {**metadata, "kernels": {}}, target, profile, options)
-        kernels = _kernels_by_stage(draft.prim_functions, _device_kernels(draft.executable))
-        final = _compile(module, {**metadata, "kernels": kernels}, target, profile, options)
+        compiled = _compile(module, {**metadata, "kernels": {}}, target, profile, options)
+        if profile.device == "gpu":
+            # Kernels get their names in code generation, and the metadata is compiled in.
+            kernels = _kernels_by_stage(compiled.launched, _device_kernels(compiled.executable))
+            compiled = _compile(module, {**metadata, "kernels": kernels}, target, profile, options)
     output.parent.mkdir(parents=True, exist_ok=True)
-    _link(final.executable, profile, output)
+    _link(compiled.executable, profile, output)
     return LibraryInfo(
         parameter_bytes=sum(_bytes_of(p) for p in metadata["params"]),
         needs=_needs(profile, metadata, options),
@@ -123,7 +125,7 @@ def _metadata(
 @dataclass(frozen=True)
 class _Compiled:
     executable: Any
-    prim_functions: dict[str, list[str]]
+    launched: dict[str, list[str]]
 
 
 def _compile(

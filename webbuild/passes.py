@@ -36,7 +36,7 @@ def optimise(
             memory_usage = planned_memory(module)
         if dump_ir:
             dump_ir.mkdir(parents=True, exist_ok=True)
-            path = dump_ir / f"{profile.name}-{number:02}-{phase}.py"
+            path = dump_ir / f"{number:02}-{phase}.py"
             path.write_text(module.script(show_meta=False))
     return module, launched, memory_usage
 

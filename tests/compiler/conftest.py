@@ -1,0 +1,66 @@
+"""Random checkpoints compiled for this machine, beside transformers' model of the same weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from mlc_edge.model_runner import ModelRunner
+from tests.build.checkpoints import write_checkpoint
+from tests.build.conftest import checkpoint, run_build
+
+Floats = npt.NDArray[np.float32]
+CHUNK = 16
+
+
+@dataclass
+class Compiled:
+    """A checkpoint, its bundle with a native library, and that library loaded."""
+
+    checkpoint: Path
+    bundle: Path
+    runner: ModelRunner
+
+    def reference(self) -> LlamaForCausalLM:
+        return LlamaForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32).eval()
+
+
+def logits_of(model: LlamaForCausalLM, tokens: list[int]) -> Floats:
+    """[n, V] after each token."""
+    with torch.no_grad():
+        return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+def assert_close(actual: Floats, expected: Floats, tolerance: float = 1e-3) -> None:
+    """Largest difference relative to the largest logit."""
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.fixture(scope="session")
+def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Compiled]:
+    cache: dict[str, Compiled] = {}
+
+    def compile_checkpoint(quant: str = "q0f32", **changes: Any) -> Compiled:
+        key = repr((quant, changes))
+        if key not in cache:
+            folder = tmp_path_factory.mktemp("native")
+            checkpoint = write_checkpoint(folder / "checkpoint", **changes)
+            output = folder / "bundle"
+            options = ("--target", "native", "--quant", quant, "--prefill-chunk-size", CHUNK)
+            result = run_build(checkpoint, *options, "-o", output)
+            assert result.returncode == 0, result.stderr
+            cache[key] = Compiled(checkpoint, output, ModelRunner(output))
+        cache[key].runner.reset()
+        return cache[key]
+
+    return compile_checkpoint
+
+
+__all__ = ["checkpoint"]

@@ -1,0 +1,92 @@
+"""Compiled logits agree with transformers', whatever the shape and however tokens arrive."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tests.build.mlc_reader import dequantize, read_tensors
+from tests.compiler.conftest import CHUNK, Compiled, assert_close, logits_of
+
+TOKENS = np.random.default_rng(0).integers(3, 900, 40).tolist()
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+SHAPES = {
+    "grouped heads": {},
+    "all heads, tied": {"num_key_value_heads": 2, "tie_word_embeddings": True},
+    "odd vocabulary": {"vocab_size": 1031},
+    "llama3 rope": {"rope_parameters": LLAMA3_ROPE},
+    "wide heads": {"head_dim": 64, "num_attention_heads": 4, "num_key_value_heads": 2},
+}
+
+
+@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES.keys())
+def test_unquantised_logits_agree(compile_native: Callable[..., Compiled], changes: dict):
+    compiled = compile_native(**changes)
+    expected = logits_of(compiled.reference(), TOKENS)
+    runner = compiled.runner
+
+    assert_close(runner.prefill(TOKENS), expected[-1])
+
+    runner.reset()
+    runner.prefill(TOKENS[:5])
+    for position in range(5, 9):
+        assert_close(runner.decode(TOKENS[position]), expected[position])
+
+    runner.reset()
+    assert_close(runner.verify(TOKENS[:CHUNK]), expected[:CHUNK])
+
+
+def test_forgotten_tokens_leave_no_trace(compile_native: Callable[..., Compiled]):
+    runner = compile_native().runner
+    runner.prefill(TOKENS[:10])
+    expected = runner.decode(7)
+    runner.pop(1)
+    runner.prefill(TOKENS[10:20])
+    runner.pop(10)
+    np.testing.assert_allclose(runner.decode(7), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("quant", ["q4f32_1", "q4f16_1"])
+def test_quantised_logits_agree_with_dequantised_weights(
+    compile_native: Callable[..., Compiled], quant: str
+):
+    compiled = compile_native(quant)
+    stored = read_tensors(compiled.bundle)
+    model = compiled.reference()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(_stored(name, stored, parameter.shape)))
+    assert_close(compiled.runner.prefill(TOKENS), logits_of(model, TOKENS)[-1])
+
+
+def _stored(name: str, stored: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """A parameter of transformers, taken out of the bundle's fused and quantised tensors."""
+    if name in stored:
+        return stored[name].astype(np.float32)
+    fused, before = _place(name, stored, shape)
+    stem = fused.removesuffix(".weight")
+    values = dequantize(stored[f"{stem}.q_weight"], stored[f"{stem}.q_scale"], shape[1])
+    return values[before : before + shape[0]]
+
+
+def _place(name: str, stored: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[str, int]:
+    """Name of the fused parameter that holds `name`, and the rows before it."""
+    for part, fused in (("gate_proj", "gate_up_proj"), ("up_proj", "gate_up_proj")):
+        if part in name:
+            return name.replace(part, fused), shape[0] if part == "up_proj" else 0
+    for part in ("q_proj", "k_proj", "v_proj"):
+        if part in name:
+            whole = name.replace(part, "qkv_proj")
+            rows = stored[whole.replace(".weight", ".q_weight")].shape[0]
+            return whole, {"q_proj": 0, "k_proj": rows - 2 * shape[0], "v_proj": rows - shape[0]}[
+                part
+            ]
+    return name, 0

@@ -1,0 +1,55 @@
+"""What the compiler's phases do to the module."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.build.conftest import run_build
+
+PHASES = ["export", "dispatch", "legalize", "fuse", "schedule", "narrow", "lower", "plan-memory"]
+
+
+@pytest.fixture(scope="module")
+def dumped(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ir")
+    options = ("--target", "webgpu-f32", "--quant", "q4f32_1", "--dump-ir", folder)
+    result: subprocess.CompletedProcess[str] = run_build(
+        checkpoint, *options, "-o", folder.with_name("bundle")
+    )
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def phase(folder: Path, name: str) -> str:
+    return next(folder.rglob(f"*-{name}.py")).read_text()
+
+
+def test_every_phase_is_dumped(dumped: Path):
+    found = [path.stem.split("-", 1)[1] for path in sorted(dumped.rglob("*.py"))]
+    assert found == [*PHASES, "finalize"]
+
+
+def test_no_dequantised_weight_is_materialised(dumped: Path):
+    scheduled = phase(dumped, "schedule")
+    assert "dequantize" in phase(dumped, "fuse")
+    buffers = re.findall(r"(\w+) = T\.sblock_alloc_buffer\(\((.*?)\)(.*?)\)\n", scheduled)
+    assert buffers
+    for name, shape, rest in buffers:
+        assert "dequantize" not in name, f"{name} {shape}"
+        # What is left in global memory are scores of attention, never as large as a weight.
+        assert 'scope="local"' in rest or 'scope="shared"' in rest or "pages" in shape, name
+
+
+def test_residual_adds_join_their_matmuls(dumped: Path):
+    assert re.search(r"def fused_q4_linear\w*_add", phase(dumped, "fuse"))
+
+
+def test_kernels_of_short_reductions_have_no_barrier(dumped: Path):
+    scheduled = phase(dumped, "schedule")
+    linear = re.findall(r"def (?:fused_)?q4_linear.*?(?=\n    @T\.prim_func|\Z)", scheduled, re.S)
+    assert len(linear) >= 5
+    for source in linear:
+        assert "tvm_storage_sync" not in source
+        assert 'scope="shared"' not in source
