@@ -23,6 +23,7 @@ from webbuild.quantization import find_quantization
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
 from webbuild.wasm.emscripten import find_emscripten
+from webbuild.wasm.runtime import runtime_objects
 
 DEFAULT_QUANTIZATION = "q4f16_1"
 DEFAULT_CONTEXT = 4096
@@ -94,6 +95,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         return BuildResult(existing, up_to_date=True)
     check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
     with replacing(request.output) as folder:
+        _prepare_runtime(plan, progress)
         _write_weights(plan, folder, progress)
         _write_chat_files(plan, folder)
         targets = {
@@ -151,6 +153,13 @@ def _weight_bytes(plan: _Plan) -> int:
     if isinstance(plan.source, PublishedWeights):
         return plan.source.total_bytes
     return plan_weights(plan.source.table, find_quantization(plan.quantization)).total_bytes
+
+
+def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
+    """Compile what libraries are linked with: it fails sooner than quantising takes."""
+    if any(profile.linker == "wasm" for profile in plan.profiles):
+        progress.stage("preparing TVM's WebAssembly runtime (about a minute the first time)")
+        runtime_objects()
 
 
 def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
