@@ -61,6 +61,10 @@ def _told_and_asked(rng: random.Random) -> list[Turn]:
     return turns
 
 
+def _short(rng: random.Random) -> list[Turn]:
+    return rng.choices((_sums, _mixture, _told_and_asked), (0.35, 0.3, 0.35))[0](rng)
+
+
 def _long(rng: random.Random) -> list[Turn]:
     memory = Memory()
     turns: list[Turn] = []
@@ -80,10 +84,7 @@ def _long(rng: random.Random) -> list[Turn]:
 
 def draw_conversation(rng: random.Random, *, long: bool = False) -> list[Message]:
     """One training conversation: 1 to about 10 turns, or about 18 to 34 when `long`."""
-    if long:
-        turns = _long(rng)
-    else:
-        turns = rng.choices((_sums, _mixture, _told_and_asked), (0.35, 0.3, 0.35))[0](rng)
+    turns = _long(rng) if long else _short(rng)
     system = rng.choice(smalltalk.SYSTEM_PROMPTS) if rng.random() < 0.15 else None
     return to_messages(turns, system=system)
 
