@@ -13,7 +13,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run-installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[build,web]'
+	$(BIN)/python -m pip install --quiet --editable '.[web,bench]'
 	touch $@
 
 $(VENV)/.test-installed: pyproject.toml | $(VENV)/bin/python

@@ -42,7 +42,7 @@ def test_arithmetic_and_memory_then_offline(browser: Browser, start_host: Callab
     assert "Ada" in ask(page, "What is my name?")
     assert not violations
 
-    page.wait_for_function("navigator.serviceWorker.controller !== null")
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     host.stop()
     page.reload()
     wait_until_ready(page)
