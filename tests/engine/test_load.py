@@ -117,11 +117,13 @@ def test_a_browser_without_webgpu_is_told_so(browser: Browser, site_url: str) ->
         # The worker's own global scope lacks WebGPU, as in browsers that have none.
         page.run(
             """() => {
-              const source = `Object.defineProperty(WorkerNavigator.prototype, "gpu",
-                { get: () => undefined });
-                await import("${new URL("worker.js", location.href)}");`;
-              const blob = new Blob([source], { type: "text/javascript" });
-              globalThis.engine = new EngineClient({ workerUrl: URL.createObjectURL(blob) });
+              const module = (source) =>
+                URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+              const without = module(`Object.defineProperty(WorkerNavigator.prototype, "gpu",
+                { get: () => undefined });`);
+              const worker = new URL("worker.js", location.href);
+              const workerUrl = module(`import "${without}"; import "${worker}";`);
+              globalThis.engine = new EngineClient({ workerUrl });
             }"""
         )
         failed = page.load_failure("tiny-q0f32")
