@@ -346,3 +346,55 @@ def paged_decode(heads: int, kv_heads: int, width: int, dtype: str) -> tirx.Prim
                             )
 
     return direct_decode
+
+
+def merge_states(heads: int, width: int, dtype: str) -> tirx.PrimFunc:
+    """Merge attention over two sets of keys into the first: one thread for a token and a head.
+
+    TVM's kernel has several threads read and write one log-sum-exp without a barrier between: where they
+    don't run in lockstep, late ones read what early ones wrote.
+    """
+
+    @T.prim_func(s_tir=True)
+    def direct_merge(
+        output_handle: T.handle,
+        lse_handle: T.handle,
+        other_output_handle: T.handle,
+        other_lse_handle: T.handle,
+    ):
+        T.func_attr({"tirx.is_scheduled": True})
+        tokens = T.int32()
+        output = T.match_buffer(output_handle, (tokens, heads, width), dtype)
+        lse = T.match_buffer(lse_handle, (tokens, heads), "float32")
+        other_output = T.match_buffer(other_output_handle, (tokens, heads, width), dtype)
+        other_lse = T.match_buffer(other_lse_handle, (tokens, heads), "float32")
+
+        for bx in T.thread_binding(T.ceildiv(tokens * heads, THREADS), thread="blockIdx.x"):
+            for tx in T.thread_binding(THREADS, thread="threadIdx.x"):
+                with T.sblock("merge"):
+                    T.reads()
+                    T.writes()
+                    highest = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                    weight = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                    other_weight = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                    norm = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                    if bx * THREADS + tx < tokens * heads:
+                        token: T.let[T.int32] = (bx * THREADS + tx) // heads
+                        head: T.let[T.int32] = (bx * THREADS + tx) % heads
+                        highest[0] = T.max(lse[token, head], other_lse[token, head])
+                        weight[0] = T.exp2(lse[token, head] - highest[0])
+                        other_weight[0] = T.exp2(other_lse[token, head] - highest[0])
+                        norm[0] = weight[0] + other_weight[0]
+                        for d in T.serial(width):
+                            output[token, head, d] = T.Cast(
+                                dtype,
+                                (
+                                    T.Cast("float32", output[token, head, d]) * weight[0]
+                                    + T.Cast("float32", other_output[token, head, d])
+                                    * other_weight[0]
+                                )
+                                / norm[0],
+                            )
+                        lse[token, head] = highest[0] + T.log2(norm[0])
+
+    return direct_merge

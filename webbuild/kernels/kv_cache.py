@@ -9,7 +9,7 @@ from tvm.relax.frontend.nn.llm import kv_cache as tvm_kernels
 from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
 from tvm.target import Target
 
-from webbuild.kernels.attention import paged_decode, paged_prefill, ragged_prefill
+from webbuild.kernels.attention import merge_states, paged_decode, paged_prefill, ragged_prefill
 
 PAGE_TOKENS = 16
 # Models up to this many query features take the kernels without barriers, and head dimensions that fit a
@@ -121,9 +121,7 @@ def _attention(shape: KVCacheShape, target: Target) -> tuple[tirx.PrimFunc, ...]
             ),
             tvm_kernels._merge_state_inplace_cpu(dtype),
         )
-    merge = tvm_kernels._merge_state_inplace(
-        heads, width, dtype, target, "tir_attention_merge_state"
-    )
+    merge = merge_states(heads, width, dtype)
     if heads * width <= DIRECT_FEATURES and width <= DIRECT_HEAD_DIM:
         return (
             ragged_prefill(heads, kv_heads, width, dtype),
