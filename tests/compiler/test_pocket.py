@@ -55,6 +55,6 @@ def test_compiled_model_stays_within_two_points_of_float32(bundle: Path):
     compiled = evaluate(CompiledBackend(bundle), cases)
     reference = evaluate(TransformersBackend(POCKET), cases)
     for task in tasks:
-        assert compiled[task].accuracy >= reference[task].accuracy - TWO_POINTS, (
-            compiled[task].mistakes
-        )
+        assert compiled[task].accuracy >= reference[task].accuracy - TWO_POINTS, compiled[
+            task
+        ].mistakes

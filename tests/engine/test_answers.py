@@ -89,9 +89,9 @@ def test_log_probabilities_name_the_likeliest_first(tiny: EnginePage) -> None:
         likeliest = [top["logprob"] for top in token["top_logprobs"]]
         assert len(likeliest) == 4 and likeliest == sorted(likeliest, reverse=True)
         assert token["logprob"] == likeliest[0] <= 0
-    assert bytes(b for token in content for b in token["bytes"]).decode(
-        errors="replace"
-    ) == text(answer)
+    assert bytes(b for token in content for b in token["bytes"]).decode(errors="replace") == text(
+        answer
+    )
 
 
 def test_the_next_turn_reads_only_what_is_new(tiny: EnginePage) -> None:

@@ -1,4 +1,4 @@
-"""A device that goes away, and a context that is too short, in a browser."""
+"""A device that goes away, in a browser."""
 
 from typing import Any
 
@@ -38,15 +38,3 @@ def test_a_device_that_is_lost_again_and_again_is_given_up(fresh: EnginePage) ->
     lost = fresh.stream(GREEDY, loseAt=[2, 4, 6])
     assert lost["ended"]["code"] == "device_lost"
     assert fresh.load("tiny-q0f32")["id"] == "tiny-q0f32"
-
-
-def test_the_oldest_turns_give_way_if_asked_to(fresh: EnginePage) -> None:
-    fresh.load("tiny-q0f32", contextPolicy="truncate-oldest")
-    turns = [{"role": "system", "content": "Be brief."}]
-    for number in range(12):
-        turns.append({"role": "user", "content": f"This is question number {number}."})
-        turns.append({"role": "assistant", "content": "This is the answer."})
-    turns.append({"role": "user", "content": "And now?"})
-    answer = fresh.complete(messages=turns, max_tokens=4, ignore_eos=True)
-    assert answer["usage"]["prompt_tokens"] <= 124
-    assert answer["usage"]["completion_tokens"] == 4

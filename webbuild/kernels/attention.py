@@ -398,3 +398,48 @@ def merge_states(heads: int, width: int, dtype: str) -> tirx.PrimFunc:
                         lse[token, head] = highest[0] + T.log2(norm[0])
 
     return direct_merge
+
+
+def merge_states(heads: int, width: int, dtype: str) -> tirx.PrimFunc:
+    """Join attention over other keys into `v`, `s` in place: one thread for a query and a head.
+
+    TVM's own kernel has many threads read the log-sum-exp that one of them overwrites, which goes
+    wrong where a subgroup is narrower than a head.
+    """
+
+    @T.prim_func(s_tir=True)
+    def direct_merge_states(
+        v_handle: T.handle, s_handle: T.handle, v_other_handle: T.handle, s_other_handle: T.handle
+    ):
+        T.func_attr({"tirx.is_scheduled": True})
+        tokens = T.int32()
+        v = T.match_buffer(v_handle, (tokens, heads, width), dtype)
+        s = T.match_buffer(s_handle, (tokens, heads), "float32")
+        v_other = T.match_buffer(v_other_handle, (tokens, heads, width), dtype)
+        s_other = T.match_buffer(s_other_handle, (tokens, heads), "float32")
+        for bx in T.thread_binding(T.ceildiv(tokens * heads, THREADS), thread="blockIdx.x"):
+            for tx in T.thread_binding(THREADS, thread="threadIdx.x"):
+                with T.sblock("merge"):
+                    T.reads()
+                    T.writes()
+                    part = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                    other = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                    highest = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                    if bx * THREADS + tx < tokens * heads:
+                        token: T.let[T.int32] = (bx * THREADS + tx) // heads
+                        head: T.let[T.int32] = (bx * THREADS + tx) % heads
+                        highest[0] = T.max(s[token, head], s_other[token, head])
+                        part[0] = T.exp2(s[token, head] - highest[0])
+                        other[0] = T.exp2(s_other[token, head] - highest[0])
+                        for d in T.serial(width):
+                            v[token, head, d] = T.Cast(
+                                dtype,
+                                (
+                                    T.Cast("float32", v[token, head, d]) * part[0]
+                                    + T.Cast("float32", v_other[token, head, d]) * other[0]
+                                )
+                                / (part[0] + other[0]),
+                            )
+                        s[token, head] = highest[0] + T.log2(part[0] + other[0])
+
+    return direct_merge_states
