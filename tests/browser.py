@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import json
 import subprocess
 import sys
 import threading
@@ -23,7 +24,13 @@ PAGE = """<!doctype html><title>engine</title><link rel="icon" href="data:,">
 import { EngineClient } from "./client.js";
 globalThis.EngineClient = EngineClient;
 globalThis.events = [];
-globalThis.engine = new EngineClient({ workerUrl: "worker.js" });
+const blob = (source) => URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+/** The worker's address, behind a script that runs in it first. */
+const workerAfter = (source) =>
+  blob(`import "${blob(source)}"; import "${new URL("worker.js", location.href)}";`);
+const workerUrl = globalThis.beforeWorker ? workerAfter(beforeWorker) : "worker.js";
+globalThis.worker = new Worker(workerUrl, { type: "module" });
+globalThis.engine = new EngineClient({ endpoint: worker });
 engine.onEvent((event) => events.push(event));
 /** An answer in parts, and what they make up. */
 globalThis.stream = async (params, { abortAfter, loseAt = [] } = {}) => {
@@ -63,7 +70,8 @@ def bundle_script(entry: Path, output: Path) -> None:
     """Bundles TypeScript as `web/build.mjs` does, without minifying."""
     names = ["fs", "path", "crypto", "perf_hooks", "ws", "url", "module", "node:*"]
     options = ["--bundle", "--format=esm", "--target=es2022", "--log-level=warning"]
-    command = [ROOT / "node_modules/.bin/esbuild", entry, f"--outfile={output}", *options]
+    tool = str(ROOT / "node_modules/.bin/esbuild")
+    command = [tool, str(entry), f"--outfile={output}", *options]
     subprocess.run([*command, *(f"--external:{name}" for name in names)], check=True, cwd=ROOT)
 
 
@@ -98,14 +106,20 @@ def serving(folder: Path) -> Iterator[str]:
 class EnginePage:
     """A page with an EngineClient as `engine`; `run` evaluates JavaScript in it."""
 
-    def __init__(self, page: Page, url: str) -> None:
+    def __init__(self, page: Page, url: str, before_worker: str = "") -> None:
         self.page = page
+        page.add_init_script(f"globalThis.beforeWorker = {json.dumps(before_worker)};")
         page.set_default_timeout(TIMEOUT_MS)
         page.goto(url + "page.html")
         page.wait_for_function("globalThis.ready === true")
 
     def run(self, script: str, argument: Any = None) -> Any:
-        return self.page.evaluate(script, argument)
+        """What the JavaScript function `script` returns; fails if that takes too long."""
+        return self.page.evaluate(
+            f"""(argument) => Promise.race([({script})(argument), new Promise((_, reject) =>
+              setTimeout(() => reject(new Error("no answer in time")), {TIMEOUT_MS}))])""",
+            argument,
+        )
 
     def load(self, bundle: str, **options: Any) -> dict[str, Any]:
         model: dict[str, Any] = self.run(
@@ -164,10 +178,13 @@ def site_url(site: Path) -> Iterator[str]:
 
 
 @contextmanager
-def engine_page(browser: Browser, url: str) -> Iterator[EnginePage]:
-    """A page in a context of its own, which ends with the block."""
+def engine_page(browser: Browser, url: str, before_worker: str = "") -> Iterator[EnginePage]:
+    """A page in a context of its own, which ends with the block.
+
+    `before_worker` is JavaScript that runs in the worker before the engine.
+    """
     context: BrowserContext = browser.new_context()
     try:
-        yield EnginePage(context.new_page(), url)
+        yield EnginePage(context.new_page(), url, before_worker)
     finally:
         context.close()

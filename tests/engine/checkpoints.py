@@ -28,7 +28,7 @@ def write_checkpoint(folder: Path, *, seed: int = 0) -> Path:
         eos_token_id=2,
         pad_token_id=0,
     )
-    model = LlamaForCausalLM(config).to(torch.float32).eval()
+    model = LlamaForCausalLM(config).float().eval()
     model.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copy(ROOT / "models/pocket" / name, folder / name)

@@ -17,7 +17,7 @@ def edit_lock(bundle: Path, path: str | None = None, **changes: object) -> None:
     lock = json.loads((bundle / "mlc-lock.json").read_text())
     lock.update(changes)
     for entry in lock["files"]:
-        if entry["path"] == path:
+        if path and entry["path"] == path:
             content = (bundle / path).read_bytes()
             entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     (bundle / "mlc-lock.json").write_text(json.dumps(lock))
@@ -113,19 +113,27 @@ def test_loading_can_be_aborted(fresh: EnginePage) -> None:
 
 
 def test_a_browser_without_webgpu_is_told_so(browser: Browser, site_url: str) -> None:
-    with engine_page(browser, site_url) as page:
-        # The worker's own global scope lacks WebGPU, as in browsers that have none.
-        page.run(
-            """() => {
-              const module = (source) =>
-                URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-              const without = module(`Object.defineProperty(WorkerNavigator.prototype, "gpu",
-                { get: () => undefined });`);
-              const worker = new URL("worker.js", location.href);
-              const workerUrl = module(`import "${without}"; import "${worker}";`);
-              globalThis.engine = new EngineClient({ workerUrl });
-            }"""
-        )
+    without = "Object.defineProperty(WorkerNavigator.prototype, 'gpu', { get: () => undefined });"
+    with engine_page(browser, site_url, before_worker=without) as page:
         failed = page.load_failure("tiny-q0f32")
     assert failed["code"] == "webgpu_unavailable"
     assert failed["remedy"]
+
+
+FULL_AT_BUFFER_9 = """
+let left = 9 * 3;
+const pop = GPUDevice.prototype.popErrorScope;
+GPUDevice.prototype.popErrorScope = async function () {
+  const error = await pop.call(this);
+  return --left === 0 ? new GPUOutOfMemoryError("no room") : error;
+};"""
+
+
+def test_too_little_memory_is_told_and_the_worker_stays_usable(
+    browser: Browser, site_url: str, bundles: Path
+) -> None:
+    with engine_page(browser, site_url, before_worker=FULL_AT_BUFFER_9) as page:
+        failed = page.load_failure("tiny-q0f32")
+        assert failed["code"] == "out_of_memory"
+        assert "no room" in failed["message"] and failed["remedy"]
+        assert page.load("tiny-q0f32")["id"] == "tiny-q0f32"

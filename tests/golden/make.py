@@ -1,7 +1,8 @@
 """Writes the golden vectors next to this file: `python -m tests.golden.make`.
 
 What must come out is found by independent means: transformers for prompts, a plain transcription of
-the definitions in double precision for sampling, codecs and a search letter by letter for text.
+the definitions in double precision for sampling, codecs and a search letter by letter for text,
+NumPy for stored numbers.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.golden import prompts, requests, sampling, text
+from tests.golden import prompts, requests, sampling, text, weights
 
 FOLDER = Path(__file__).parent
 MAKERS: dict[str, Callable[[], Any]] = {
@@ -17,6 +18,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "requests.json": requests.make,
     "sampling.json": sampling.make,
     "text.json": text.make,
+    "weights.json": weights.make,
 }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "id": "tiny",
     "vocabSize": 100,
     "defaults": {
@@ -14,7 +14,7 @@ MODEL = {
     },
 }
 HELLO = [{"role": "user", "content": "Hello"}]
-SAMPLING = {**MODEL["defaults"], "logitBias": [], "logprobs": None}  # type: ignore[dict-item]
+SAMPLING: dict[str, Any] = {**MODEL["defaults"], "logitBias": [], "logprobs": None}
 PLAIN = {
     "turns": HELLO,
     "maxTokens": None,

@@ -98,7 +98,7 @@ async function openRunner(
     return { runner: opened, times: { ...prepared, ...uploaded } };
   } catch (error) {
     either.abort(error);
-    const explained = await gpu.explain(error);
+    const explained = signal.aborted ? error : await gpu.explain(error);
     if (runner) runner.dispose();
     else gpu.close();
     signal.throwIfAborted();

@@ -53,7 +53,7 @@ export class Sampler {
 
   #scores(logits: Float32Array): Float64Array {
     const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = this.#settings;
-    const scores = Float64Array.from(logits);
+    const scores = new Float64Array(logits);
     if (repetitionPenalty !== 1) {
       for (const id of this.#seen) {
         const score = scores[id] ?? 0;
