@@ -1,6 +1,7 @@
 """From a model definition to a model library: passes, schedules, code generation, linking."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from webbuild.passes import optimise
 from webbuild.targets import TargetProfile
 
 KV_CACHE = "create_tir_paged_kv_cache"
+WORKGROUP_ARRAY = re.compile(r"var<workgroup> \w+ ?: ?array<(\w+), ?(\d+)>")
+WGSL_BYTES = {"f32": 4, "i32": 4, "u32": 4, "f16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +63,15 @@ def build_library(
         compiled = _compile(module, {**metadata, "kernels": {}}, target, profile, options)
         if profile.device == "gpu":
             # Kernels get their names in code generation, and the metadata is compiled in.
-            kernels = _kernels_by_stage(compiled.launched, _device_kernels(compiled.executable))
+            kernels = _kernels_by_stage(
+                compiled.launched, list(_device_sources(compiled.executable))
+            )
             compiled = _compile(module, {**metadata, "kernels": kernels}, target, profile, options)
     output.parent.mkdir(parents=True, exist_ok=True)
     _link(compiled.executable, profile, output)
     return LibraryInfo(
         parameter_bytes=sum(_bytes_of(p) for p in metadata["params"]),
-        needs=_needs(profile, metadata, options),
+        needs=_needs(profile, metadata, options, _device_sources(compiled.executable)),
     )
 
 
@@ -157,18 +162,22 @@ def _walk_modules(module: Any) -> Iterator[Any]:
         yield from _walk_modules(imported)
 
 
-def _device_kernels(executable: Any) -> list[str]:
-    """Names of the kernels in the WebGPU module, none for a CPU."""
-    names: list[str] = []
+def _device_sources(executable: Any) -> dict[str, str]:
+    """WGSL of each kernel by its name; empty for a CPU."""
+    sources: dict[str, str] = {}
     for module in _walk_modules(executable.mod):
         if module.kind == "webgpu":
-            source = module.inspect_source()
-            names += [
-                line.removeprefix("// Function: ").strip()
-                for line in source.splitlines()
-                if line.startswith("// Function: ")
-            ]
-    return names
+            for part in module.inspect_source().split("// Function: ")[1:]:
+                name, _, source = part.partition("\n")
+                sources[name.strip()] = source
+    return sources
+
+
+def _workgroup_bytes(source: str) -> int:
+    """Workgroup memory that a kernel declares."""
+    return sum(
+        int(count) * WGSL_BYTES[element] for element, count in WORKGROUP_ARRAY.findall(source)
+    )
 
 
 def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dict[str, list[str]]:
@@ -213,7 +222,10 @@ def _bytes_of(parameter: dict[str, Any]) -> int:
 
 
 def _needs(
-    profile: TargetProfile, metadata: dict[str, Any], options: CompileOptions
+    profile: TargetProfile,
+    metadata: dict[str, Any],
+    options: CompileOptions,
+    sources: dict[str, str],
 ) -> dict[str, Any]:
     if profile.device == "cpu":
         return {"features": [], "limits": {}}
@@ -228,6 +240,6 @@ def _needs(
             "maxStorageBufferBindingSize": largest,
             "maxBufferSize": largest,
             "maxComputeInvocationsPerWorkgroup": profile.tvm_target["max_num_threads"],
-            "maxComputeWorkgroupStorageSize": profile.tvm_target["max_shared_memory_per_block"],
+            "maxComputeWorkgroupStorageSize": max(map(_workgroup_bytes, sources.values())),
         },
     }
