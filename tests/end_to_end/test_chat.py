@@ -27,7 +27,7 @@ def ask(page: Page, text: str) -> str:
     page.get_by_role("textbox", name="Message").fill(text)
     page.get_by_role("button", name="Send").click()
     expect(answers).to_have_count(before + 1)
-    wait_until_ready(page)
+    expect(answers.last).to_contain_text("to first token", timeout=SLOW_GPU_MS)
     return answers.last.inner_text()
 
 
