@@ -240,6 +240,9 @@ def _needs(
             "maxStorageBufferBindingSize": largest,
             "maxBufferSize": largest,
             "maxComputeInvocationsPerWorkgroup": profile.tvm_target["max_num_threads"],
+            "maxStorageBuffersPerShaderStage": max(
+                source.count("var<storage") for source in sources.values()
+            ),
             "maxComputeWorkgroupStorageSize": max(map(_workgroup_bytes, sources.values())),
         },
     }

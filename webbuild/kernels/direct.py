@@ -11,10 +11,13 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 THREADS = 64
+# A prefill's tile: each value read serves a row or a column of it.
 ROWS = 4
+COLUMNS = 4
 UNROLL = 8
-# The block of webbuild.kernels.linear that multiplies.
+# Blocks of webbuild.kernels.linear.
 MATMUL = "matmul"
+DEQUANTIZE = "dequantize"
 
 
 class DirectReduction(ScheduleRule):
@@ -75,6 +78,10 @@ def _has_open_rows(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     )
 
 
+def _name_of(sch: s_tir.Schedule, block: SBlockRV) -> str:
+    return str(sch.get(block).name_hint)
+
+
 def _inline_all_but(sch: s_tir.Schedule, kept: list[str]) -> None:
     for block in sch.get_child_blocks(sch.get_sblock("root")):
         if sch.get(block).name_hint not in kept:
@@ -82,18 +89,30 @@ def _inline_all_but(sch: s_tir.Schedule, kept: list[str]) -> None:
 
 
 def _schedule_tiles(sch: s_tir.Schedule, matmul: SBlockRV, *, on_gpu: bool) -> None:
-    """ROWS rows of one column to a thread; rows are padded, so that a tile is always whole."""
+    """A tile of ROWS by COLUMNS to a thread; rows are padded, so that a tile is always whole."""
+    blocks = sch.get_child_blocks(sch.get_sblock("root"))
     variables = sch.get(matmul).iter_vars
     sch.pad_einsum(
         matmul, [1 if isinstance(v.dom.extent, tirx.IntImm) else ROWS for v in variables]
     )
-    output = sch.get_child_blocks(sch.get_sblock("root"))[-1]
-    _inline_all_but(sch, [MATMUL, sch.get(output).name_hint])
+    before = {_name_of(sch, b) for b in blocks}
+    *others, output = sch.get_child_blocks(sch.get_sblock("root"))
+    padded = next(b for b in others if _name_of(sch, b) not in before)
+    dequantize = [b for b in others if _name_of(sch, b) == DEQUANTIZE]
+    kept = [matmul, output, padded, *dequantize]
+    _inline_all_but(sch, [_name_of(sch, block) for block in kept])
     *lead, column, _ = sch.get_loops(matmul)
-    thread = _bind(sch, lead, column, rows=ROWS, on_gpu=on_gpu)
+    width = int(sch.get(column).extent)
+    columns = COLUMNS if width % COLUMNS == 0 else 1
+    thread = _bind(sch, lead, column, tile=(ROWS, columns), on_gpu=on_gpu)
     sch.set_scope(matmul, 0, "local")
     sch.reverse_compute_at(output, thread, preserve_unit_loops=True)
-    _order_reduction(sch, matmul, thread)
+    chunk, step = _order_reduction(sch, matmul, thread)
+    for block, loop in ((padded, chunk), *((block, step) for block in dequantize)):
+        sch.compute_at(block, loop, preserve_unit_loops=True)
+        sch.set_scope(block, 0, "local")
+    for block in dequantize:
+        _read_packed_once(sch, block, chunk, step)
 
 
 def _schedule_single(
@@ -107,56 +126,61 @@ def _schedule_single(
         if block not in reductions and block != output:
             sch.compute_inline(block)
     *lead, column = sch.get_loops(output)
-    thread = _bind(sch, lead, column, rows=1, on_gpu=on_gpu)
+    thread = _bind(sch, lead, column, tile=(1, 1), on_gpu=on_gpu)
     for block in reversed(reductions):
         sch.compute_at(block, thread, preserve_unit_loops=True)
         sch.set_scope(block, 0, "local")
-        _order_reduction(sch, block, thread)
+        chunk, step = _order_reduction(sch, block, thread)
+        _read_packed_once(sch, block, chunk, step)
 
 
 def _bind(
-    sch: s_tir.Schedule, lead: list[LoopRV], column: LoopRV, *, rows: int, on_gpu: bool
+    sch: s_tir.Schedule, lead: list[LoopRV], column: LoopRV, *, tile: tuple[int, int], on_gpu: bool
 ) -> LoopRV:
-    """Spread `lead` by tiles of `rows`, and `column`, over the device; returns the thread's loop."""
+    """Spread rows (`lead`) and columns over the device by tiles; returns the thread's loop."""
     row = sch.fuse(*lead) if lead else sch.add_unit_loop(column)
-    outer, inner = sch.split(row, [None, rows])
-    sch.reorder(outer, column, inner)
-    sch.unroll(inner)
+    row, inner_row = sch.split(row, [None, tile[0]])
+    column, inner_column = sch.split(column, [None, tile[1]])
+    sch.reorder(row, column, inner_row, inner_column)
+    sch.unroll(inner_row)
+    sch.unroll(inner_column)
     if not on_gpu:
-        outputs = sch.fuse(outer, column)
+        outputs = sch.fuse(row, column)
         sch.parallel(outputs)
         return outputs
     workgroup, thread = sch.split(column, [None, THREADS])
-    sch.bind(outer, "blockIdx.y")
+    sch.bind(row, "blockIdx.y")
     sch.bind(workgroup, "blockIdx.x")
     sch.bind(thread, "threadIdx.x")
     return thread
 
 
-def _order_reduction(sch: s_tir.Schedule, block: SBlockRV, thread: LoopRV) -> None:
-    """Reduce outside, rows inside; packed words and their scales are read once for UNROLL values."""
+def _order_reduction(sch: s_tir.Schedule, block: SBlockRV, thread: LoopRV) -> tuple[LoopRV, LoopRV]:
+    """Reduce outside, rows inside; returns the loops over chunks of UNROLL values and over values."""
     loops = sch.get_loops(block)
     below = loops[[sch.get(loop).loop_var for loop in loops].index(sch.get(thread).loop_var) + 1 :]
-    reduced = _reduce_axes(sch, block)[-1]
-    if not reduced or len(below) < 1:
-        return
     *rows, depth = below
-    extent = int(sch.get(depth).extent)
-    if extent % UNROLL == 0:
+    chunk, step = depth, depth
+    if int(sch.get(depth).extent) % UNROLL == 0:
         chunk, step = sch.split(depth, [None, UNROLL])
+        sch.unroll(step)
         sch.reorder(chunk, step, *rows)
-        if all(int(sch.get(row).extent) == 1 for row in rows):
-            sch.unroll(step)
     else:
-        chunk = depth
-        sch.reorder(chunk, *rows)
+        sch.reorder(depth, *rows)
     for row in rows:
         sch.unroll(row)
+    sch.decompose_reduction(block, chunk)
+    return chunk, step
+
+
+def _read_packed_once(sch: s_tir.Schedule, block: SBlockRV, chunk: LoopRV, step: LoopRV) -> None:
+    """Keep a chunk's packed word and its scale in registers."""
+    if chunk is step:
+        return
     for index, read in enumerate(sch.get(block).reads):
-        if _is_packed(sch, block, read.source) and extent % UNROLL == 0:
+        if _is_packed(sch, block, read.source):
             copy = sch.cache_read(block, index, "local")
             sch.compute_at(copy, chunk, preserve_unit_loops=True)
-    sch.decompose_reduction(block, chunk)
 
 
 def _is_packed(sch: s_tir.Schedule, block: SBlockRV, buffer: tirx.Buffer) -> bool:
