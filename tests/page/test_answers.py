@@ -1,0 +1,79 @@
+"""Asking and reading: streamed answers, stopping, regenerating, copying, Markdown, announcements."""
+
+from playwright.sync_api import expect
+
+from tests.page.conftest import OpenChat
+
+HOSTILE = (
+    "**bold** <script>window.hacked = 1</script> <img src=x onerror='window.hacked = 2'> "
+    "[click](javascript:window.hacked=3) <a href='https://example.org'>fine</a>"
+)
+
+
+def test_answer_streams_then_can_be_stopped(open_chat: OpenChat):
+    chat = open_chat({"manualAnswer": True})
+    chat.box.fill("Hello")
+    chat.send_button.click()
+    chat.expect_engine("generating")
+    chat.engine("push", "First words")
+    expect(chat.answers.last).to_contain_text("First words")
+    chat.stop_button.click()
+    chat.expect_engine("ready")
+    expect(chat.answers.last).to_contain_text("First words")
+    expect(chat.box).to_be_enabled()
+
+
+def test_speed_is_shown_and_announced_once(open_chat: OpenChat):
+    chat = open_chat({"manualAnswer": True})
+    announcer = chat.page.get_by_role("status").first
+    chat.box.fill("Hello")
+    chat.send_button.click()
+    chat.engine("push", "Good ")
+    expect(chat.answers.last).to_contain_text("Good")
+    expect(chat.log).to_have_attribute("aria-live", "off")
+    expect(announcer).not_to_contain_text("Good")
+    chat.engine("push", "day.")
+    chat.engine("finish")
+    expect(chat.answers.last).to_contain_text("12.3 tokens/s")
+    expect(announcer).to_have_text("Assistant: Good day.")
+
+
+def test_regenerate_asks_again_with_the_same_turns(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One.", "Two."]})
+    chat.ask("Count.")
+    expect(chat.answers.last).to_contain_text("One.")
+    chat.page.get_by_role("button", name="Regenerate").click()
+    expect(chat.answers.last).to_contain_text("Two.")
+    expect(chat.answers).to_have_count(1)
+    first, second = chat.requests()
+    assert first["messages"] == second["messages"]
+
+
+def test_copy_takes_the_markdown(open_chat: OpenChat):
+    chat = open_chat(
+        {"answers": ["Some **bold** words."]}, permissions=["clipboard-read", "clipboard-write"]
+    )
+    chat.ask("Say something.")
+    chat.page.get_by_role("button", name="Copy answer").click()
+    expect(chat.page.get_by_role("region", name="Notifications")).to_contain_text("copied")
+    assert chat.page.evaluate("navigator.clipboard.readText()") == "Some **bold** words."
+
+
+def test_markdown_is_shown_and_code_in_it_is_not_run(open_chat: OpenChat):
+    chat = open_chat({"answers": [HOSTILE]})
+    chat.ask("Attack me.")
+    expect(chat.answers.last.locator("strong")).to_have_text("bold")
+    for dangerous in ("script", "img", "[onerror]", "a[href^=javascript]"):
+        expect(chat.answers.last.locator(dangerous)).to_have_count(0)
+    assert chat.page.evaluate("window.hacked") is None
+
+
+def test_earlier_turns_go_with_the_question(open_chat: OpenChat):
+    chat = open_chat({"answers": ["Hi Ada.", "You are Ada."]})
+    chat.ask("I am Ada.")
+    chat.ask("Who am I?")
+    assert [m["content"] for m in chat.requests()[1]["messages"]] == [
+        "I am Ada.",
+        "Hi Ada.",
+        "Who am I?",
+    ]
