@@ -3,7 +3,14 @@
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 
-from webbuild.kernels.linear import GROUP, VALUES_PER_WORD, linear, q4_linear, q4_take
+from webbuild.kernels.linear import (
+    GROUP,
+    VALUES_PER_WORD,
+    linear,
+    q4_linear,
+    q4_take,
+    take_rows,
+)
 
 
 class Linear(nn.Module):
@@ -39,7 +46,7 @@ class Embedding(Linear):
         """Rows of `ids` int32 [n], [n, width]."""
         if self.quantized:
             return q4_take(self.q_weight, self.q_scale, ids, self.in_features, self.dtype)
-        return op.take(self.weight, ids, axis=0)
+        return take_rows(self.weight, ids)
 
 
 class RMSNorm(nn.Module):

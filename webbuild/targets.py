@@ -30,7 +30,7 @@ class TargetProfile:
     group: str = field(default="")
 
 
-_WASM_HOST = {"kind": "llvm", "mtriple": "wasm32-unknown-unknown-wasm"}
+_WASM_HOST = {"kind": "llvm", "mtriple": "wasm32-unknown-unknown-wasm", "vector-width": 128}
 
 
 def _webgpu(dtype: Literal["float16", "float32"], features: tuple[str, ...]) -> TargetProfile:

@@ -73,3 +73,16 @@ def q4_take(words: Tensor, scales: Tensor, ids: Tensor, width: int, out_dtype: s
         )
 
     return op.tensor_expr_op(compute, "q4_take", [words, scales, ids])
+
+
+def take_rows(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:
+    """Rows `ids` int32 [n] of `table` along `axis`, which is 0 ([V, K]) or 1 ([1, m, K])."""
+
+    def compute(table: te.Tensor, ids: te.Tensor) -> te.Tensor:
+        shape = [*table.shape]
+        shape[axis] = ids.shape[0]
+        return te.compute(
+            shape, lambda *i: table[(*i[:axis], ids[i[axis]], *i[axis + 1 :])], name="take_rows"
+        )
+
+    return op.tensor_expr_op(compute, "take_rows", [table, ids])

@@ -9,6 +9,7 @@ from tvm.relax.frontend.nn import Tensor, op
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from webbuild.kernels.kv_cache import KVCacheShape, create_kv_cache
+from webbuild.kernels.linear import take_rows
 from webbuild.layers import Embedding, Linear, RMSNorm
 from webbuild.models.llama_spec import LlamaConfig
 
@@ -107,7 +108,7 @@ class Model(nn.Module):
         self, input_embeds: Tensor, logit_positions: Tensor, kv_cache: PagedKVCache
     ) -> tuple[Tensor, PagedKVCache]:
         """Embeddings [1, n, H] of b sequences to logits [1, b, V] at `logit_positions` int32 [b]."""
-        x = op.take(self.model(input_embeds, kv_cache), logit_positions, axis=1)
+        x = take_rows(self.model(input_embeds, kv_cache), logit_positions, axis=1)
         return self._logits(x), kv_cache
 
     def batch_decode(

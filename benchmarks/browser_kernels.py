@@ -1,0 +1,109 @@
+"""Our WebGPU kernels against TVM's own schedules (dlight, tiled attention), which MLC LLM uses.
+
+Both libraries hold the same random Llama of 4 million parameters with the same weights, and are measured in
+turn in the same Chromium: `python -m benchmarks.browser_kernels [--rounds 3]`. Prints JSON with medians and
+ratios.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from web.bench import measure
+from webbuild import targets
+from webbuild.build import BuildRequest, build
+from webbuild.kernels import kv_cache
+
+POCKET = Path(__file__).parent.parent / "models" / "pocket"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+MEASURES = ("pipeline_ms", "ttft_ms", "tpot_ms", "prefill_tokens_per_s", "wasm_gzip_bytes")
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """Random weights in the shape of the embedded model, with a fourth layer and more vocabulary."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=2048,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        (folder / name).write_bytes((POCKET / name).read_bytes())
+    return folder
+
+
+def build_both(folder: Path) -> dict[str, Path]:
+    """Bundles of one checkpoint: with our kernels, and with TVM's alone."""
+    checkpoint = write_checkpoint(folder / "checkpoint")
+
+    def bundle(name: str) -> Path:
+        output = folder / name
+        request = BuildRequest(
+            checkpoint=checkpoint, output=output, targets=("webgpu-f32",), quantization="q4f32_1"
+        )
+        build(request)
+        return output
+
+    ours = bundle("ours")
+    barriers = tuple(replace(profile, direct_reduction=0) for profile in targets.PROFILES)
+    with patch.object(targets, "PROFILES", barriers), patch.object(kv_cache, "DIRECT_FEATURES", 0):
+        return {"ours": ours, "tvm": bundle("tvm")}
+
+
+def run(rounds: int) -> dict[str, Any]:
+    """Medians over `rounds` turns, and how many times better ours are."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = build_both(Path(folder))
+        results: dict[str, list[dict[str, Any]]] = {name: [] for name in bundles}
+        for _ in range(rounds):
+            for name, path in bundles.items():
+                results[name].append(
+                    measure(
+                        path,
+                        target="webgpu-f32",
+                        prompt_words=24,
+                        max_tokens=8,
+                        repeats=1,
+                        software=True,
+                    )
+                )
+    medians = {
+        name: {field: statistics.median(r[field] for r in measured) for field in MEASURES}
+        for name, measured in results.items()
+    }
+    ratios = {field: round(medians["tvm"][field] / medians["ours"][field], 2) for field in MEASURES}
+    first = results["ours"][0]
+    return {
+        "rounds": rounds,
+        "browser": first["browser"],
+        "adapter": first["adapter"],
+        "medians": medians,
+        "tvm_over_ours": ratios,
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="turns that each library takes")
+    print(json.dumps(run(parser.parse_args().rounds), indent=1))
+
+
+if __name__ == "__main__":
+    main()
