@@ -41,3 +41,30 @@ def dequantize(words: np.ndarray, scales: np.ndarray, columns: int) -> np.ndarra
             level = (int(words[row, column // 8]) >> (4 * (column % 8))) & 15
             values[row, column] = np.float32(level - 7) * np.float32(scales[row, column // 32])
     return values
+
+
+def stored_parameter(
+    name: str, stored: dict[str, np.ndarray], shape: tuple[int, ...]
+) -> np.ndarray:
+    """A parameter of transformers, taken out of the bundle's fused and quantised tensors."""
+    if name in stored:
+        return stored[name].astype(np.float32)
+    fused, before = _place(name, stored, shape)
+    stem = fused.removesuffix(".weight")
+    values = dequantize(stored[f"{stem}.q_weight"], stored[f"{stem}.q_scale"], shape[1])
+    return values[before : before + shape[0]]
+
+
+def _place(name: str, stored: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[str, int]:
+    """Name of the fused parameter that holds `name`, and the rows before it."""
+    for part, fused in (("gate_proj", "gate_up_proj"), ("up_proj", "gate_up_proj")):
+        if part in name:
+            return name.replace(part, fused), shape[0] if part == "up_proj" else 0
+    for part in ("q_proj", "k_proj", "v_proj"):
+        if part in name:
+            whole = name.replace(part, "qkv_proj")
+            rows = stored[whole.replace(".weight", ".q_weight")].shape[0]
+            return whole, {"q_proj": 0, "k_proj": rows - 2 * shape[0], "v_proj": rows - shape[0]}[
+                part
+            ]
+    return name, 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.build.mlc_reader import dequantize, read_tensors
+from tests.build.mlc_reader import read_tensors, stored_parameter
 from tests.compiler.conftest import CHUNK, Compiled, assert_close, logits_of
 
 TOKENS = np.random.default_rng(0).integers(3, 900, 40).tolist()
@@ -63,30 +63,5 @@ def test_quantised_logits_agree_with_dequantised_weights(
     model = compiled.reference()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(_stored(name, stored, parameter.shape)))
+            parameter.copy_(torch.from_numpy(stored_parameter(name, stored, parameter.shape)))
     assert_close(compiled.runner.prefill(TOKENS), logits_of(model, TOKENS)[-1])
-
-
-def _stored(name: str, stored: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """A parameter of transformers, taken out of the bundle's fused and quantised tensors."""
-    if name in stored:
-        return stored[name].astype(np.float32)
-    fused, before = _place(name, stored, shape)
-    stem = fused.removesuffix(".weight")
-    values = dequantize(stored[f"{stem}.q_weight"], stored[f"{stem}.q_scale"], shape[1])
-    return values[before : before + shape[0]]
-
-
-def _place(name: str, stored: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[str, int]:
-    """Name of the fused parameter that holds `name`, and the rows before it."""
-    for part, fused in (("gate_proj", "gate_up_proj"), ("up_proj", "gate_up_proj")):
-        if part in name:
-            return name.replace(part, fused), shape[0] if part == "up_proj" else 0
-    for part in ("q_proj", "k_proj", "v_proj"):
-        if part in name:
-            whole = name.replace(part, "qkv_proj")
-            rows = stored[whole.replace(".weight", ".q_weight")].shape[0]
-            return whole, {"q_proj": 0, "k_proj": rows - 2 * shape[0], "v_proj": rows - shape[0]}[
-                part
-            ]
-    return name, 0
