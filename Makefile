@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 BUNDLE := build/pocket-q4f16_1
 
-.PHONY: setup chat test test-slow check bench web-assets clean
+.PHONY: setup emscripten chat test check bench bench-kernels web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -27,19 +27,18 @@ node_modules/.package-lock.json: package.json package-lock.json
 web-assets: node_modules/.package-lock.json
 	node web/build.mjs
 
-chat: setup
-	webbuild/install_system_packages.sh emscripten
+# emsdk at the pinned version where it can be downloaded, else Debian's package.
+emscripten: | $(VENV)/bin/python
+	$(BIN)/python -m webbuild.wasm.emscripten >/dev/null 2>&1 || webbuild/install_system_packages.sh emscripten
+
+chat: setup emscripten
 	$(BIN)/mlc-edge build models/pocket --target webgpu --quant q4f16_1 --output $(BUNDLE)
 	$(BIN)/mlc-edge web $(BUNDLE) --port $(PORT)
 
-test: $(VENV)/.test-installed web-assets
-	webbuild/install_system_packages.sh emscripten chromium
+test: $(VENV)/.test-installed web-assets emscripten
+	webbuild/install_system_packages.sh chromium
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -m 'not slow'
-
-test-slow: $(VENV)/.test-installed web-assets
-	webbuild/install_system_packages.sh emscripten chromium
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 check: $(VENV)/.test-installed node_modules/.package-lock.json
 	$(BIN)/ruff check .
@@ -47,10 +46,14 @@ check: $(VENV)/.test-installed node_modules/.package-lock.json
 	$(BIN)/mypy
 	npm run --silent check
 
-bench: $(VENV)/.test-installed web-assets
-	webbuild/install_system_packages.sh emscripten chromium
+bench: $(VENV)/.test-installed web-assets emscripten
+	webbuild/install_system_packages.sh chromium
 	$(BIN)/mlc-edge build models/pocket --target webgpu --quant q4f32_1 --output build/pocket-q4f32_1
 	$(BIN)/mlc-edge bench build/pocket-q4f32_1 --target webgpu
+
+bench-kernels: $(VENV)/.test-installed web-assets emscripten
+	webbuild/install_system_packages.sh chromium
+	$(BIN)/python -m benchmarks.browser_kernels
 
 clean:
 	rm -rf build dist web/static/dist web/static/index.html web/static/benchmark.html web/static/service-worker.js web/static/app-lock.json

@@ -109,3 +109,7 @@ def _download_emsdk() -> Emscripten:
     partial.rename(folder)
     compiler = str(_compiler_in(folder))
     return Emscripten(compiler, _version(compiler))
+
+
+if __name__ == "__main__":
+    print(find_emscripten().compiler)
