@@ -9,9 +9,17 @@ command_of() {
   esac
 }
 
+packages_of() {
+  case "$1" in
+    # A headless machine may have no font at all.
+    chromium) echo chromium fonts-liberation ;;
+    *) echo "$1" ;;
+  esac
+}
+
 missing=""
 for package in "$@"; do
-  command -v "$(command_of "$package")" >/dev/null 2>&1 || missing="$missing $package"
+  command -v "$(command_of "$package")" >/dev/null 2>&1 || missing="$missing $(packages_of "$package")"
 done
 [ -n "$missing" ] || exit 0
 
