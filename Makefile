@@ -9,8 +9,10 @@ BUNDLE := build/pocket-q4f16_1
 
 setup: $(VENV)/.run-installed web-assets
 
+# Debian keeps venv in a package of its own.
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV) && webbuild/install_system_packages.sh python3-venv && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.run-installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[web,bench]'
@@ -36,7 +38,7 @@ chat: setup emscripten
 	$(BIN)/mlc-edge web $(BUNDLE) --port $(PORT)
 
 test: $(VENV)/.test-installed web-assets emscripten
-	webbuild/install_system_packages.sh chromium
+	webbuild/install_system_packages.sh chromium g++
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 

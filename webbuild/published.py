@@ -90,8 +90,9 @@ def _huggingface_config(chat_config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(model_config, dict):
         return chat_config
     fields = {RENAMED.get(str(name), str(name)): value for name, value in model_config.items()}
-    if model_config.get("sliding_window_size", -1) > 0:
-        fields["sliding_window"] = model_config["sliding_window_size"]
+    window = model_config.get("sliding_window_size")
+    if isinstance(window, int) and window > 0:
+        fields["sliding_window"] = window
     defaults = {"vocab_size": chat_config.get("vocab_size")}
     return {**defaults, **fields, "model_type": chat_config.get("model_type")}
 

@@ -15,6 +15,10 @@ REQUIRED = {
     "rms_norm_eps": float,
     "max_position_embeddings": int,
 }
+OPTIONAL = {"num_key_value_heads": int, "head_dim": int, "rope_theta": float}
+# Far beyond any model: it keeps a damaged number from filling the memory with a table.
+LARGEST = 1 << 31
+MOST_LAYERS = 4096
 LLAMA3_FIELDS = (
     "factor",
     "low_freq_factor",
@@ -46,7 +50,10 @@ class LlamaConfig:
         """Parse config.json's content; raises CheckpointError that lists every problem."""
         problems = [*_missing(config), *_unsupported(config)]
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        scaling, rope_problems = _rope_scaling(rope)
+        if isinstance(rope, dict):
+            scaling, rope_problems = _rope_scaling(rope)
+        else:
+            scaling, rope_problems = None, [f"rope parameters are {rope!r:.60}, expected an object"]
         problems += rope_problems
         if problems:
             raise CheckpointError("config.json: " + "; ".join(problems))
@@ -69,22 +76,42 @@ class LlamaConfig:
 
 
 def _missing(config: dict[str, Any]) -> list[str]:
-    problems = []
-    for field, kind in REQUIRED.items():
-        value = config.get(field)
-        accepted = (int, float) if kind is float else (int,)
-        if isinstance(value, bool) or not isinstance(value, accepted) or value <= 0:
-            problems.append(f"{field} is {value!r}, expected a positive {kind.__name__}")
-    heads, kv_heads = config.get("num_attention_heads"), config.get("num_key_value_heads")
-    if isinstance(heads, int) and isinstance(kv_heads, int) and kv_heads and heads % kv_heads:
+    optional = {f: kind for f, kind in OPTIONAL.items() if config.get(f) is not None}
+    problems = [
+        f"{field} is {config.get(field)!r:.60}, expected a positive {kind.__name__}"
+        for field, kind in {**REQUIRED, **optional}.items()
+        if not _is_positive(config.get(field), kind)
+    ]
+    if problems:
+        return problems
+    heads, layers = config["num_attention_heads"], config["num_hidden_layers"]
+    kv_heads = config.get("num_key_value_heads") or heads
+    if heads % kv_heads:
         problems.append(
             f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
         )
+    if config.get("head_dim") is None and config["hidden_size"] % heads:
+        problems.append(
+            f"hidden_size {config['hidden_size']} is not a multiple of num_attention_heads {heads}, "
+            "and there is no head_dim"
+        )
+    if layers > MOST_LAYERS:
+        problems.append(f"num_hidden_layers is {layers}, expected {MOST_LAYERS} at most")
     return problems
+
+
+def _is_positive(value: Any, kind: type) -> bool:
+    accepted = (int, float) if kind is float else (int,)
+    return isinstance(value, accepted) and not isinstance(value, bool) and 0 < value < LARGEST
 
 
 def _unsupported(config: dict[str, Any]) -> list[str]:
     problems = []
+    if config.get("quantization_config"):
+        problems.append(
+            "quantization_config says that the weights are quantised already: use the original "
+            "checkpoint in float32, float16 or bfloat16"
+        )
     for field in ("attention_bias", "mlp_bias"):
         if config.get(field):
             problems.append(f"{field} is true, and biases are not supported")
@@ -100,13 +127,16 @@ def _unsupported(config: dict[str, Any]) -> list[str]:
 
 def _rope_scaling(rope: dict[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
     kind = rope.get("rope_type", rope.get("type", "default"))
+    theta = rope.get("rope_theta")
+    if theta is not None and not _is_positive(theta, float):
+        return None, [f"rope_theta is {theta!r:.60}, expected a positive float"]
     if kind == "default":
         return None, []
     if kind != "llama3":
         return None, [f"rope type {kind!r} is not supported (supported: 'default', 'llama3')"]
-    missing = [field for field in LLAMA3_FIELDS if field not in rope]
-    if missing:
-        return None, [f"llama3 rope scaling lacks {', '.join(missing)}"]
+    wrong = [field for field in LLAMA3_FIELDS if not _is_positive(rope.get(field), float)]
+    if wrong:
+        return None, [f"llama3 rope scaling has no positive number as {', '.join(wrong)}"]
     return {"rope_type": "llama3", **{field: rope[field] for field in LLAMA3_FIELDS}}, []
 
 
