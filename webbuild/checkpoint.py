@@ -15,6 +15,7 @@ from webbuild.safetensors_file import ITEM_BYTES, StoredTensor, read_header
 
 SINGLE_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+TOKEN_FIELDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 PICKLES = ("*.bin", "*.pth", "*.pt")
 DOWNLOAD = "download the whole checkpoint again"
 
@@ -30,9 +31,9 @@ class ChatFiles:
     @property
     def token_count(self) -> int:
         """One more than the highest token id."""
-        vocabulary = (self.tokenizer.get("model") or {}).get("vocab") or {}
+        vocabulary = self.tokenizer["model"]["vocab"]
         ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-        added = [entry.get("id", -1) for entry in self.tokenizer.get("added_tokens") or []]
+        added = [entry["id"] for entry in self.tokenizer.get("added_tokens") or []]
         return max([-1, *ids, *added]) + 1
 
 
@@ -83,8 +84,10 @@ class FolderReader:
         """Like `json`, but a missing file is an empty object and no problem."""
         return self.json(name) if self.has(name) else {}
 
-    def chat_files(self, config: dict[str, Any]) -> ChatFiles:
-        """Tokenizer, template and generation defaults; token ids that lack come from `config`."""
+    def chat_files(
+        self, config: dict[str, Any], inherited: Sequence[str] = TOKEN_FIELDS
+    ) -> ChatFiles:
+        """Tokenizer, template, generation defaults; what they lack of `inherited` is `config`'s."""
         tokenizer = self.json("tokenizer.json")
         tokenizer_config = self.json("tokenizer_config.json")
         template = self._template(tokenizer_config)
@@ -94,17 +97,22 @@ class FolderReader:
                 "Use a chat or instruct model, or put a chat_template.jinja into the folder"
             )
         generation = self.optional_json("generation_config.json")
-        for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        for field in inherited:
             if generation.get(field) is None and config.get(field) is not None:
                 generation[field] = config[field]
         return ChatFiles(tokenizer, {**tokenizer_config, "chat_template": template}, generation)
 
     def _template(self, tokenizer_config: dict[str, Any]) -> str | None:
         if self.has("chat_template.jinja"):
-            return (self.folder / "chat_template.jinja").read_text(encoding="utf-8")
+            try:
+                return (self.folder / "chat_template.jinja").read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                self.problems.append(f"chat_template.jinja can't be read ({error}): {DOWNLOAD}")
+                return ""
         template = tokenizer_config.get("chat_template")
         if isinstance(template, list):
-            named = {entry.get("name"): entry.get("template") for entry in template}
+            entries = [entry for entry in template if isinstance(entry, dict)]
+            named = {str(entry.get("name")): entry.get("template") for entry in entries}
             template = named.get("default")
         return template if isinstance(template, str) else None
 
@@ -121,10 +129,17 @@ class FolderReader:
         return model, module.parameter_table(model)
 
     def check_vocabulary(self, model: LlamaConfig, chat: ChatFiles) -> None:
-        """Note a tokenizer that has more tokens than the model has embeddings."""
-        if chat.token_count > model.vocab_size:
+        """Note a damaged tokenizer, or one with more tokens than the model has embeddings."""
+        if not chat.tokenizer:
+            return
+        try:
+            count = chat.token_count
+        except (KeyError, TypeError, AttributeError):
+            self.problems.append(f"tokenizer.json has no vocabulary of token ids: {DOWNLOAD}")
+            return
+        if count > model.vocab_size:
             self.problems.append(
-                f"tokenizer.json has token ids up to {chat.token_count - 1}, config.json a "
+                f"tokenizer.json has token ids up to {count - 1}, config.json a "
                 f"vocab_size of {model.vocab_size}: they belong to different models"
             )
 

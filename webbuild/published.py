@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc_edge.errors import ConfigError
-from webbuild.checkpoint import DOWNLOAD, ChatFiles, FolderReader
+from webbuild.checkpoint import DOWNLOAD, TOKEN_FIELDS, ChatFiles, FolderReader
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
 from webbuild.quantization import FORMATS, OutputTensor, find_quantization, output_tensors
@@ -21,6 +21,7 @@ RENAMED = {
     "position_embedding_base": "rope_theta",
     "context_window_size": "max_position_embeddings",
 }
+GENERATION_FIELDS = (*TOKEN_FIELDS, "temperature", "top_p", "repetition_penalty")
 ITEM_BYTES = {"uint32": 4, "float32": 4, "float16": 2}
 
 
@@ -63,7 +64,8 @@ def open_published(folder: Path, quantization: str | None) -> PublishedWeights:
     chat_config = reader.json(CHAT_CONFIG_NAME)
     index = reader.json(next(name for name in INDEX_NAMES if reader.has(name)))
     model = reader.model(_huggingface_config(chat_config))
-    chat = reader.chat_files(chat_config)
+    # Such folders have no generation_config.json: its fields are in MLC's configuration.
+    chat = reader.chat_files(chat_config, GENERATION_FIELDS)
     name = str(chat_config.get("quantization"))
     if chat_config and name not in FORMATS:
         reader.problems.append(

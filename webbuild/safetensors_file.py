@@ -91,9 +91,8 @@ def _entry_problem(entry: Any, data_bytes: int) -> str | None:
         begin, end = entry["data_offsets"]
         shape, dtype = entry["shape"], entry["dtype"]
         items = math.prod(shape)
-        sane = 0 <= begin <= end and all(
-            isinstance(extent, int) and extent >= 0 for extent in shape
-        )
+        sane = isinstance(dtype, str) and 0 <= begin <= end
+        sane = sane and all(isinstance(n, int) and n >= 0 for n in (begin, end, *shape))
     except (KeyError, TypeError, ValueError):
         return "has a damaged header entry: download the file again"
     if not sane:

@@ -71,6 +71,36 @@ def test_an_unknown_architecture_lists_the_supported(folder: Path):
     assert "llama" in error
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_key_value_heads", "2"),
+        ("num_hidden_layers", 10**12),
+        ("head_dim", -32),
+        ("rope_theta", "large"),
+        ("rope_parameters", True),
+        ("rope_parameters", {"rope_type": "yarn"}),
+        ("quantization_config", {"quant_method": "gptq"}),
+    ],
+)
+def test_a_field_that_cannot_be_built_is_named(folder: Path, field: str, value: Any):
+    change_json(folder / "config.json", **{field: value})
+    error = error_of(folder)
+    assert "config.json: " in error
+    assert field.split("_")[0] in error
+
+
+@pytest.mark.parametrize("changes", [{"model": []}, {"model": {}}, {"added_tokens": [7]}])
+def test_a_tokenizer_without_a_vocabulary_is_named(folder: Path, changes: dict[str, Any]):
+    change_json(folder / "tokenizer.json", **changes)
+    assert "tokenizer.json has no vocabulary of token ids" in error_of(folder)
+
+
+def test_a_chat_template_that_is_no_text_is_named(folder: Path):
+    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    assert "chat_template.jinja can't be read" in error_of(folder)
+
+
 def test_a_missing_tensor_is_named(folder: Path):
     change_tensors(folder, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
     assert "tensor model.layers.1.mlp.up_proj.weight is missing" in error_of(folder)
@@ -114,6 +144,8 @@ def test_a_truncated_file_is_named(folder: Path, kept: float):
         {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]},
         {"dtype": "F32", "shape": [4], "data_offsets": [0]},
         {"dtype": "F32", "shape": "4", "data_offsets": [0, 16]},
+        {"dtype": "F32", "shape": [4], "data_offsets": [0.0, 16.0]},
+        {"dtype": [], "shape": [4], "data_offsets": [0, 16]},
         [],
     ],
 )

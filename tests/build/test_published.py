@@ -47,6 +47,17 @@ def test_published_weights_become_a_bundle_unmodified(published: Path, tmp_path:
     assert json.loads((output / "tensor-cache.json").read_text())["records"]
 
 
+def test_sampling_defaults_and_stop_tokens_are_taken_over(published: Path):
+    config = json.loads((published / "mlc-chat-config.json").read_text())
+    config |= {"temperature": 0.6, "top_p": 0.9, "eos_token_id": [5, 7]}
+    config["model_config"]["sliding_window_size"] = None
+    (published / "mlc-chat-config.json").write_text(json.dumps(config))
+    generation = open_published(published, None).chat.generation_config
+    assert generation["temperature"] == 0.6
+    assert generation["top_p"] == 0.9
+    assert generation["eos_token_id"] == [5, 7]
+
+
 def test_another_quantization_cannot_be_asked_for(published: Path):
     with pytest.raises(ConfigError, match="holds q4f32_1 weights, and --quant asks for q4f16_1"):
         open_published(published, "q4f16_1")

@@ -1,5 +1,6 @@
 """Llama's configuration and parameter table; knows nothing of TVM."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,8 +102,11 @@ def _missing(config: dict[str, Any]) -> list[str]:
 
 
 def _is_positive(value: Any, kind: type) -> bool:
-    accepted = (int, float) if kind is float else (int,)
-    return isinstance(value, accepted) and not isinstance(value, bool) and 0 < value < LARGEST
+    if isinstance(value, bool):
+        return False
+    if kind is float:
+        return isinstance(value, int | float) and 0 < value < math.inf
+    return isinstance(value, int) and 0 < value < LARGEST
 
 
 def _unsupported(config: dict[str, Any]) -> list[str]:
