@@ -82,7 +82,8 @@ def _export(
     library = type("Library", (model_class(config.model_type), Sampling, self_test), {})
     model = library(config, quantization, profile.dtype)
     spec = {**model.export_spec(), **SAMPLING_SPEC, **self_test.spec}
-    return model.export_tvm(spec=spec)
+    # The export takes entries out of the methods' dictionaries.
+    return model.export_tvm(spec={name: dict(method) for name, method in spec.items()})
 
 
 def _metadata(

@@ -47,13 +47,17 @@ def assert_close(actual: Floats, expected: Floats, tolerance: float = 1e-3) -> N
 def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Compiled]:
     cache: dict[str, Compiled] = {}
 
-    def compile_checkpoint(quant: str = "q0f32", **changes: Any) -> Compiled:
-        key = repr((quant, changes))
+    def compile_checkpoint(
+        quant: str = "q0f32", *, first: tuple[str, ...] = (), **changes: Any
+    ) -> Compiled:
+        """`first` names targets that are built before the native one, in the same process."""
+        key = repr((quant, first, changes))
         if key not in cache:
             folder = tmp_path_factory.mktemp("native")
             checkpoint = write_checkpoint(folder / "checkpoint", **changes)
             output = folder / "bundle"
-            options = ("--target", "native", "--quant", quant, "--prefill-chunk-size", CHUNK)
+            targets = [word for name in (*first, "native") for word in ("--target", name)]
+            options = (*targets, "--quant", quant, "--prefill-chunk-size", CHUNK)
             result = run_build(checkpoint, *options, "-o", output)
             assert result.returncode == 0, result.stderr
             cache[key] = Compiled(checkpoint, output, ModelRunner(output))

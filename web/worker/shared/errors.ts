@@ -26,7 +26,12 @@ export class EngineError extends Error {
 /** Whatever was thrown, as an EngineError; unknown things become code "internal". */
 export function asEngineError(thrown: unknown): EngineError {
   if (thrown instanceof EngineError) return thrown;
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  const message =
+    thrown instanceof Error
+      ? thrown.message
+      : typeof thrown === "string"
+        ? thrown
+        : "The model library stopped; the console says why.";
   return new EngineError(
     { code: "internal", message, remedy: "Load the model again; if that fails, reload the page." },
     { cause: thrown },
