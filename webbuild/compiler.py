@@ -75,6 +75,18 @@ def build_library(
     )
 
 
+def compile_kernels(
+    config: LlamaConfig, quantization: str, profile: TargetProfile, options: CompileOptions
+) -> dict[str, str]:
+    """WGSL of each of the library's kernels by name, without linking a library."""
+    target = Target(profile.tvm_target, host=profile.tvm_host)
+    with target:
+        module, parameters = _export(config, quantization, profile)
+        metadata = _metadata(config, quantization, profile, parameters, options)
+        compiled = _compile(module, {**metadata, "kernels": {}}, target, profile, options)
+    return _device_sources(compiled.executable)
+
+
 def _export(
     config: LlamaConfig, quantization: str, profile: TargetProfile
 ) -> tuple[tvm.IRModule, list[tuple[str, nn.Parameter]]]:

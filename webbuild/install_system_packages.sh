@@ -9,6 +9,13 @@ command_of() {
   esac
 }
 
+is_there() {
+  case "$1" in
+    mesa-vulkan-drivers) ls /usr/share/vulkan/icd.d/lvp_icd* >/dev/null 2>&1 ;;
+    *) command -v "$(command_of "$1")" >/dev/null 2>&1 ;;
+  esac
+}
+
 packages_of() {
   case "$1" in
     # A headless machine may have no font at all.
@@ -19,7 +26,7 @@ packages_of() {
 
 missing=""
 for package in "$@"; do
-  command -v "$(command_of "$package")" >/dev/null 2>&1 || missing="$missing $(packages_of "$package")"
+  is_there "$package" || missing="$missing $(packages_of "$package")"
 done
 [ -n "$missing" ] || exit 0
 
