@@ -85,14 +85,34 @@ def test_an_unsuitable_adapter_is_named_before_the_download(
     assert "shader-f16" in failed["message"] and "maxBufferSize" in failed["message"]
 
 
-def test_a_device_that_computes_wrong_is_refused(fresh: EnginePage, damaged: Path) -> None:
+def compute_wrong(library: Path) -> None:
     """As many bytes of WGSL as before, but the products of matrices are added up wrong."""
-    library = damaged / "lib/webgpu-f32.wasm"
     content = library.read_bytes()
     fused = re.compile(rb"(?<=fn )linear\w*_kernel\(.*?\0", re.DOTALL)
     changed = fused.sub(lambda m: m.group().replace(b"fma(", b"mix("), content)
     assert changed != content and len(changed) == len(content)
     library.write_bytes(changed)
+
+
+def test_kernels_that_come_out_wrong_give_way_to_the_next(fresh: EnginePage, damaged: Path) -> None:
+    library = damaged / "lib/webgpu-f32.wasm"
+    wrong = library.with_name("webgpu-first.wasm")
+    wrong.write_bytes(library.read_bytes())
+    compute_wrong(wrong)
+    lock = json.loads((damaged / "mlc-lock.json").read_text())
+    good = lock["targets"]["webgpu-f32"]
+    entry = {"path": "lib/webgpu-first.wasm", "bytes": 0, "sha256": ""}
+    edit_lock(
+        damaged,
+        "lib/webgpu-first.wasm",
+        files=[*lock["files"], entry],
+        targets={"webgpu-first": {**good, "library": entry["path"]}, "webgpu-f32": good},
+    )
+    assert fresh.load("damaged")["target"] == "webgpu-f32"
+
+
+def test_a_device_that_computes_wrong_is_refused(fresh: EnginePage, damaged: Path) -> None:
+    compute_wrong(damaged / "lib/webgpu-f32.wasm")
     edit_lock(damaged, "lib/webgpu-f32.wasm")
     failed = fresh.load_failure("damaged")
     assert failed["code"] == "self_test_failed"

@@ -1,7 +1,8 @@
 /** Brings a bundle onto the device. */
+import { EngineError } from "../shared/errors.ts";
 import type { LoadedModel } from "../shared/protocol.ts";
 import type { Bundle } from "./bundle.ts";
-import { describe, Gpu } from "./device.ts";
+import { describe, Gpu, preferred } from "./device.ts";
 import { readText, type ModelText } from "./files.ts";
 import { checkMemory, choose, downloadBytes, type Choice } from "./fit.ts";
 import { ModelRunner } from "./model-runner.ts";
@@ -24,15 +25,30 @@ export interface Model {
   readonly loaded: LoadedModel;
 }
 
-/** Throws EngineError of any code that has to do with bundles and devices. */
+/**
+ * Loads the best target, or the next one where the device computes that one wrong.
+ *
+ * Throws EngineError of any code that has to do with bundles and devices.
+ */
 export async function loadModel(
   bundle: Bundle,
   wantedTarget: string | undefined,
   context: LoadContext,
 ): Promise<Model> {
-  const { progress, signal } = context;
-  progress.enter("check");
+  context.progress.enter("check");
   const choice = await choose(bundle, wantedTarget);
+  try {
+    return await loadTarget(bundle, choice, context);
+  } catch (error) {
+    const ranked = preferred(bundle.lock.targets.values());
+    const next = wantedTarget ? undefined : ranked[ranked.indexOf(choice.target) + 1];
+    if (!next || !(error instanceof EngineError) || error.code !== "self_test_failed") throw error;
+    return loadTarget(bundle, await choose(bundle, next.name), context);
+  }
+}
+
+async function loadTarget(bundle: Bundle, choice: Choice, context: LoadContext): Promise<Model> {
+  const { progress, signal } = context;
   checkMemory(choice.target);
   progress.expect(downloadBytes(bundle, choice.target));
   progress.enter("download");
