@@ -119,3 +119,46 @@ def test_icons_that_the_page_names_exist():
 def test_the_only_bundle_is_chosen(open_chat: OpenChat):
     chat = open_chat(bundles=(POCKET,))
     expect(chat.page.locator("#model-button")).to_contain_text("pocket-q4f16_1")
+
+
+def test_the_notice_of_a_software_gpu_covers_nothing(open_chat: OpenChat):
+    chat = open_chat({"isSoftware": True})
+    chat.ask("Hello " * 200)
+    notice = chat.page.locator(".notice")
+    expect(notice).to_contain_text("software WebGPU")
+    box = notice.bounding_box()
+    top = chat.page.evaluate("document.querySelector('#scroller').getBoundingClientRect().top")
+    assert box
+    assert box["y"] + box["height"] <= top
+    notice.get_by_role("button").click()
+    expect(notice).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_dialogs(open_chat: OpenChat, scheme: str):
+    chat = open_chat(color_scheme=scheme)
+    chat.page.evaluate(AXE)
+    for open_dialog in (chat.open_settings, chat.open_models):
+        open_dialog()
+        expect(chat.page.get_by_role("dialog")).to_be_visible()
+        results = chat.page.evaluate("axe.run()")
+        found = [(v["id"], [n["html"] for n in v["nodes"]]) for v in results["violations"]]
+        assert found == []
+        chat.page.keyboard.press("Escape")
+        expect(chat.page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_tab_reaches_every_control(open_chat: OpenChat):
+    chat = open_chat()
+    chat.ask("Hello")
+    reached = set()
+    for _ in range(40):
+        chat.page.keyboard.press("Tab")
+        reached.add(
+            chat.page.evaluate(
+                "document.activeElement.getAttribute('aria-label') ?? "
+                "document.activeElement.textContent.trim()"
+            )
+        )
+    wanted = {"Message", "New chat", "Settings", "Options for Hello", "Copy answer", "Regenerate"}
+    assert wanted <= reached
