@@ -105,11 +105,13 @@ class Chat:
         expect(self.page.locator("html")).to_have_attribute("data-engine", state)
 
     def ask(self, text: str) -> None:
-        """Send a message and wait for its answer."""
+        """Send a message and wait for its answer, which can be copied once it is complete."""
+        complete = self.page.get_by_role("button", name="Copy answer")
+        earlier = complete.count()
         self.box.fill(text)
         self.send_button.click()
+        expect(complete).to_have_count(earlier + 1)
         self.expect_engine("ready")
-        expect(self.page.get_by_role("button", name="Copy answer").last).to_be_visible()
 
     def engine(self, call: str, *arguments: object) -> Any:
         """Call the scripted engine, e.g. `engine("push", "text")`."""
