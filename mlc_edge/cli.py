@@ -13,7 +13,11 @@ from mlc_edge.errors import MlcEdgeError
 COMMANDS = {
     "build": "webbuild.cli",
     "web": "web.cli",
-    "bench": "web.bench",
+    "run": "edge.daemon.cli",
+    "chat": "edge.chat",
+    "doctor": "edge.doctor",
+    "update": "edge.update",
+    "bench": "mlc_edge.bench",
 }
 
 

@@ -4,7 +4,8 @@ MlcEdgeError
  ├── ConfigError      a flag, field or file is not what was expected
  ├── CheckpointError  a Hugging Face checkpoint can't be read
  ├── BundleError      a bundle is damaged or of another ABI
- └── ToolchainError   a compiler, linker or browser is missing or failed
+ ├── ToolchainError   a compiler, linker or browser is missing or failed
+ └── EngineError      a request is refused, or the engine failed
 """
 
 
@@ -26,3 +27,18 @@ class BundleError(MlcEdgeError):
 
 class ToolchainError(MlcEdgeError):
     """A compiler, linker or browser is missing or failed."""
+
+
+class EngineError(MlcEdgeError):
+    """A request or the engine failed; `code`, `param` as in OpenAI's error objects.
+
+    Codes: invalid_request, context_length_exceeded, model_not_found, queue_full, engine_stopped,
+    out_of_memory, internal. The text is the message, then the remedy.
+    """
+
+    def __init__(self, code: str, message: str, remedy: str = "", param: str | None = None) -> None:
+        super().__init__(f"{message} {remedy}".strip())
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+        self.param = param

@@ -1,0 +1,1 @@
+"""Language models on boards: daemon, terminal, what each board needs."""
