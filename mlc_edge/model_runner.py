@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mlc_edge.bundle import ABI_VERSION, BundleTarget, read_lock
 from mlc_edge.errors import BundleError
+from mlc_edge.parameters import load_parameters
 
 # Read by tvm when it is imported: the 3 MB runtime library is enough to run a model.
 RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
@@ -48,7 +49,9 @@ class ModelRunner:
                 f"{bundle / chosen.library} has ABI {self.metadata['abi_version']} and this "
                 f"mlc-edge has {ABI_VERSION}: build the bundle again."
             )
-        self._parameters = self._load_parameters(bundle, chosen.parameters)
+        self._parameters = load_parameters(
+            bundle, chosen.parameters, self.metadata["params"], self._device
+        )
         self._cache = self._create_cache()
         self.reset()
 
@@ -109,21 +112,6 @@ class ModelRunner:
         sizes = (1, self.context_window_size, self.metadata["prefill_chunk_size"], PAGE_TOKENS, 0)
         return self._machine["create_tir_paged_kv_cache"](*(Shape([int(size)]) for size in sizes))
 
-    def _load_parameters(self, bundle: Path, index: str) -> list[Any]:
-        content = json.loads((bundle / index).read_text())
-        stored = {
-            record["name"]: (bundle / shard["dataPath"], record)
-            for shard in content["records"]
-            for record in shard["records"]
-        }
-        wanted = self.metadata["params"]
-        missing = [p["name"] for p in wanted if p["name"] not in stored]
-        if missing:
-            raise BundleError(f"{bundle / index} lacks {', '.join(missing)}: build it again.")
-        return [
-            self._tensor(_read(*stored[p["name"]]).astype(p["dtype"], copy=False)) for p in wanted
-        ]
-
 
 def _import_runtime() -> None:
     """Import TVM without its compiler; child processes are not told to do the same."""
@@ -144,15 +132,3 @@ def _target(bundle: Path, name: str) -> BundleTarget:
             f"build it with --target {name}."
         )
     return targets[name]
-
-
-def _read(shard: Path, record: dict[str, Any]) -> npt.NDArray[Any]:
-    encoded = record["format"] == "f32-to-bf16"
-    values = np.memmap(
-        shard,
-        np.dtype("<u2") if encoded else np.dtype(record["dtype"]),
-        mode="r",
-        offset=record["byteOffset"],
-        shape=tuple(record["shape"]),
-    )
-    return (values.astype(np.uint32) << np.uint32(16)).view(np.float32) if encoded else values

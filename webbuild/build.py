@@ -18,6 +18,8 @@ from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint, open_checkpoint, parameter_count
 from webbuild.destination import check_destination, check_space, find_same_build, replacing
 from webbuild.fingerprint import build_fingerprint
+from webbuild.interleaved import INTERLEAVED_INDEX, interleave
+from webbuild.linker import find_linker
 from webbuild.published import PublishedWeights, holds_published_weights, open_published
 from webbuild.quantization import find_quantization
 from webbuild.targets import TargetProfile, profiles_for
@@ -97,6 +99,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     with replacing(request.output) as folder:
         _prepare_runtime(plan, progress)
         _write_weights(plan, folder, progress)
+        _write_interleaved(plan, folder, progress)
         _write_chat_files(plan, folder)
         targets = {
             profile.name: _compile(plan, profile, folder, progress) for profile in plan.profiles
@@ -126,8 +129,8 @@ def _plan(request: BuildRequest) -> _Plan:
     )
     found = [p for target in request.targets for p in profiles_for(target, quantization)]
     profiles = tuple({profile.name: profile for profile in found}.values())
-    if any(profile.linker == "wasm" for profile in profiles):
-        find_emscripten()
+    for profile in profiles:
+        find_linker(profile) if profile.linker == "shared" else find_emscripten()
     context = _context_window_size(request, source.model.context_length)
     chunk = min(request.prefill_chunk_size or DEFAULT_PREFILL_CHUNK, context)
     return _Plan(request, source, quantization, profiles, context, chunk)
@@ -172,6 +175,18 @@ def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
     write_weights(folder, weights, plan.source.tensors, progress.advance)
 
 
+def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:
+    """Add the parameter set of CPUs where one is wanted; drop the standard one if nothing reads it."""
+    wants = {profile.interleaves(plan.quantization) for profile in plan.profiles}
+    if True not in wants:
+        return
+    progress.stage("interleaving weights for CPUs", _weight_bytes(plan))
+    interleave(folder, progress.advance)
+    if False not in wants:
+        for path in (folder / TENSOR_CACHE_NAME, *folder.glob("params_shard_*.bin")):
+            path.unlink()
+
+
 def _write_chat_files(plan: _Plan, folder: Path) -> None:
     chat = plan.source.chat
     contents = {
@@ -205,7 +220,9 @@ def _compile(plan: _Plan, profile: TargetProfile, folder: Path, progress: Progre
     library = folder / profile.library
     info = build_library(plan.source.model, plan.quantization, profile, library, options)
     needs = Needs(tuple(info.needs["features"]), info.needs["limits"])
-    return BundleTarget(profile.library, TENSOR_CACHE_NAME, info.parameter_bytes, needs)
+    interleaved = profile.interleaves(plan.quantization)
+    index = INTERLEAVED_INDEX if interleaved else TENSOR_CACHE_NAME
+    return BundleTarget(profile.library, index, info.parameter_bytes, needs)
 
 
 def _model_info(plan: _Plan) -> ModelInfo:

@@ -18,8 +18,11 @@ from webbuild.architectures import model_class
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS
 from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
 from webbuild.kernels.self_test import self_test_for, self_test_vectors
+from webbuild.linker import find_linker
 from webbuild.models.llama_spec import LlamaConfig
+from webbuild.numerics import Numerics
 from webbuild.passes import optimise
+from webbuild.quantization import find_quantization
 from webbuild.targets import TargetProfile
 
 KV_CACHE = "create_tir_paged_kv_cache"
@@ -33,7 +36,6 @@ class CompileOptions:
 
     context_window_size: int
     prefill_chunk_size: int
-    max_batch_size: int = 4
     dump_ir: Path | None = None
 
 
@@ -90,12 +92,24 @@ def compile_kernels(
 def _export(
     config: LlamaConfig, quantization: str, profile: TargetProfile
 ) -> tuple[tvm.IRModule, list[tuple[str, nn.Parameter]]]:
-    self_test = self_test_for(quantization)
+    numerics = _numerics(quantization, profile)
+    self_test = self_test_for(numerics)
     library = type("Library", (model_class(config.model_type), Sampling, self_test), {})
-    model = library(config, quantization, profile.dtype)
+    model = library(config, numerics)
     spec = {**model.export_spec(), **SAMPLING_SPEC, **self_test.spec}
     # The export takes entries out of the methods' dictionaries.
     return model.export_tvm(spec={name: dict(method) for name, method in spec.items()})
+
+
+def _numerics(quantization: str, profile: TargetProfile) -> Numerics:
+    interleaved = profile.interleaves(quantization)
+    return Numerics(
+        quantization=quantization,
+        dtype=profile.dtype,
+        scale_dtype=find_quantization(quantization).dtype if interleaved else profile.dtype,
+        dot_product=profile.dot_product if interleaved else None,
+        on_cpu=profile.device == "cpu",
+    )
 
 
 def _metadata(
@@ -115,7 +129,7 @@ def _metadata(
         "sliding_window_size": -1,
         "attention_sink_size": -1,
         "prefill_chunk_size": options.prefill_chunk_size,
-        "max_batch_size": options.max_batch_size,
+        "max_batch_size": profile.max_batch_size,
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
         "disaggregation": False,
@@ -136,7 +150,7 @@ def _metadata(
             "num_attention_heads": config.num_attention_heads,
             "head_dim": config.head_dim,
         },
-        "self_test": self_test_vectors(config, quantization, profile.dtype),
+        "self_test": self_test_vectors(config, _numerics(quantization, profile)),
     }
 
 
@@ -153,7 +167,7 @@ def _compile(
     profile: TargetProfile,
     options: CompileOptions,
 ) -> _Compiled:
-    bounds = {"seq_len": options.prefill_chunk_size, "batch_size": options.max_batch_size}
+    bounds = {"seq_len": options.prefill_chunk_size, "batch_size": profile.max_batch_size}
     module, launched, memory_usage = optimise(
         module, profile, bounds=bounds, dump_ir=options.dump_ir
     )
@@ -222,13 +236,17 @@ def _link(executable: Any, profile: TargetProfile, output: Path) -> None:
 
             executable.export_library(str(output), fcompile=link)
         else:
-            executable.export_library(str(output))
+            from tvm.support import cc
+
+            executable.export_library(
+                str(output), fcompile=cc.cross_compiler(find_linker(profile), options=["-shared"])
+            )
     except RuntimeError as error:
         raise ToolchainError(f"linking {output.name} failed: {error}") from error
 
 
 def _bytes_of(parameter: dict[str, Any]) -> int:
-    size = {"uint32": 4, "float32": 4, "float16": 2}[parameter["dtype"]]
+    size = {"uint8": 1, "uint32": 4, "float32": 4, "float16": 2}[parameter["dtype"]]
     for extent in parameter["shape"]:
         size *= extent
     return size
@@ -241,7 +259,7 @@ def _needs(
     sources: dict[str, str],
 ) -> dict[str, Any]:
     if profile.device == "cpu":
-        return {"features": [], "limits": {}}
+        return {"features": list(profile.features), "limits": {}}
     attention = metadata["attention"]
     element = 2 if profile.dtype == "float16" else 4
     tokens = options.context_window_size + 2 * options.prefill_chunk_size

@@ -1,21 +1,26 @@
 """Target profiles: everything that the pipeline knows about a device. Adding a board is adding one."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from mlc_edge.cpu import Cpu, host_cpu
 from mlc_edge.errors import ConfigError
 
 # What kernels may use; a library's lock entry says what it does use.
 WEBGPU_LIMITS = {"max_num_threads": 256, "max_shared_memory_per_block": 32768}
+
+DotProduct = Literal["avx512vnni", "avx2", "dotprod", "neon"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetProfile:
     """One kind of device that a model library is compiled for.
 
-    `library` is the file's path in a bundle, `dtype` the kernels' float type, `features` the WebGPU
-    features that an adapter must have, `direct_reduction` the longest reduction that one GPU thread
-    (or CPU lane) does alone instead of sharing it with its workgroup.
+    `library` is the file's path in a bundle, `dtype` the kernels' float type, `features` what a browser's
+    adapter or a CPU must have (WebGPU's names, or Linux's), `direct_reduction` the longest reduction that
+    one GPU thread (or CPU lane) does alone instead of sharing it with its workgroup, `dot_product` the
+    instructions that 4-bit products of a CPU are made of, `compiler` the program that links a shared
+    library and `max_batch_size` the number of sequences that one step takes.
     """
 
     name: str
@@ -27,7 +32,14 @@ class TargetProfile:
     dtype: Literal["float16", "float32"]
     features: tuple[str, ...] = ()
     direct_reduction: int = 1024
+    dot_product: DotProduct | None = None
+    compiler: str = "g++"
+    max_batch_size: int = 4
     group: str = field(default="")
+
+    def interleaves(self, quantization: str) -> bool:
+        """Whether 4-bit weights are stored in the order in which a CPU's dot products take them."""
+        return self.dot_product is not None and quantization.startswith("q4")
 
 
 _WASM_HOST = {"kind": "llvm", "mtriple": "wasm32-unknown-unknown-wasm", "vector-width": 128}
@@ -48,22 +60,59 @@ def _webgpu(dtype: Literal["float16", "float32"], features: tuple[str, ...]) -> 
     )
 
 
-def _native() -> TargetProfile:
-    host = {"kind": "llvm"}
+def _cpu(name: str, arch: str, mcpu: str, dot: DotProduct, mattr: str, needs: str) -> TargetProfile:
+    """A Linux CPU; `mattr` are LLVM's features beyond those of `mcpu`, `needs` Linux's names."""
+    machine = {"kind": "llvm", "mtriple": f"{arch}-linux-gnu", "mcpu": mcpu, "mattr": mattr.split()}
     return TargetProfile(
-        name="native",
-        library="lib/native.so",
-        tvm_target=host,
-        tvm_host=host,
+        name=name,
+        library=f"lib/{name}.so",
+        tvm_target=machine,
+        tvm_host=machine,
         device="cpu",
         linker="shared",
         dtype="float32",
-        group="native",
+        features=(arch, *needs.split()),
+        dot_product=dot,
+        compiler=f"{arch}-linux-gnu-g++",
+        max_batch_size=16,
     )
 
 
-PROFILES = (_webgpu("float32", ()), _webgpu("float16", ("shader-f16",)), _native())
-GROUPS = tuple(dict.fromkeys(profile.group for profile in PROFILES))
+_ARMV8_2 = "asimd crc32 atomics fphp asimdhp asimdrdm lrcpc asimddp"
+_X86_64_V3 = "avx avx2 bmi1 bmi2 f16c fma abm movbe"
+# 512-bit vectors are wanted wherever they exist: LLVM prefers shorter ones on CPUs that once slowed down.
+_X86_64_V4 = f"{_X86_64_V3} avx512f avx512bw avx512cd avx512dq avx512vl"
+CPU_PROFILES = (
+    _cpu("pi4", "aarch64", "cortex-a72", "neon", "+neon", "asimd crc32"),
+    _cpu("pi5", "aarch64", "cortex-a76", "dotprod", "+neon +dotprod", _ARMV8_2),
+    _cpu("jetson-orin", "aarch64", "cortex-a78ae", "dotprod", "+neon +dotprod", _ARMV8_2),
+    _cpu("jetson-thor", "aarch64", "neoverse-v3ae", "dotprod", "+dotprod", f"{_ARMV8_2} sve2 i8mm"),
+    _cpu("aarch64", "aarch64", "generic", "neon", "+neon", "asimd"),
+    _cpu("x86-64", "x86_64", "x86-64-v3", "avx2", "", _X86_64_V3),
+    _cpu(
+        "x86-64-v4",
+        "x86_64",
+        "x86-64-v4",
+        "avx512vnni",
+        "+avx512vnni -prefer-256-bit",
+        f"{_X86_64_V4} avx512_vnni",
+    ),
+)
+
+
+def _native(cpu: Cpu) -> TargetProfile | None:
+    """The best of the CPU profiles for `cpu`: a bundle stays loadable on every machine like it."""
+    offered = cpu.features | {cpu.arch}
+    fitting = [profile for profile in CPU_PROFILES if set(profile.features) <= offered]
+    if not fitting:
+        return None
+    best = max(fitting, key=lambda profile: len(profile.features))
+    return replace(best, name="native", library="lib/native.so", compiler="g++")
+
+
+PROFILES = (_webgpu("float32", ()), _webgpu("float16", ("shader-f16",)), *CPU_PROFILES)
+GROUPS = tuple(dict.fromkeys(profile.group for profile in PROFILES if profile.group))
+KNOWN_TARGETS = (*GROUPS, *(profile.name for profile in PROFILES), "native")
 
 
 def profiles_for(target: str, quantization: str) -> list[TargetProfile]:
@@ -73,9 +122,19 @@ def profiles_for(target: str, quantization: str) -> list[TargetProfile]:
     Raises ConfigError for an unknown target.
     """
     found = [p for p in PROFILES if target in (p.name, p.group)]
+    if target == "native":
+        cpu = host_cpu()
+        native = _native(cpu)
+        if native is None:
+            raise ConfigError(
+                f"--target native: no profile suits this CPU ({cpu.model}, {cpu.arch}): "
+                f"name one of {', '.join(p.name for p in CPU_PROFILES)}."
+            )
+        found = [native]
     if not found:
-        known = ", ".join(dict.fromkeys((*GROUPS, *(p.name for p in PROFILES))))
-        raise ConfigError(f"unknown target {target!r}: --target takes one of {known}.")
+        raise ConfigError(
+            f"unknown target {target!r}: --target takes one of {', '.join(KNOWN_TARGETS)}."
+        )
     fitting = [p for p in found if p.dtype == "float32" or "f16" in quantization]
     if not fitting:
         raise ConfigError(

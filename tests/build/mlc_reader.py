@@ -33,6 +33,28 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
+def read_interleaved(folder: Path) -> dict[str, np.ndarray]:
+    """The tensors of a bundle's parameter set for CPUs, in MLC's order, blocks still padded."""
+    tensors = read_tensors(folder / "cpu")
+    return {name: _reorder(name, tensor) for name, tensor in tensors.items()}
+
+
+def _reorder(name: str, tensor: np.ndarray) -> np.ndarray:
+    if name.endswith("q_scale"):
+        blocks, groups, rows = tensor.shape
+        return tensor.transpose(0, 2, 1).reshape(blocks * rows, groups)
+    if not name.endswith("q_weight"):
+        return tensor
+    blocks, groups, _ = tensor.shape
+    words = np.zeros((blocks * 16, groups * 4), np.uint32)
+    for block, group, byte in np.ndindex(*tensor.shape):
+        eight, lane, inner = byte // 64, byte % 64 // 4, byte % 4
+        value = int(tensor[block, group, byte])
+        word = (block * 16 + lane, group * 4 + eight)
+        words[word] |= np.uint32((value & 15) << (4 * inner) | (value >> 4) << (4 * (inner + 4)))
+    return words
+
+
 def dequantize(words: np.ndarray, scales: np.ndarray, columns: int) -> np.ndarray:
     """q4 words [n, w] and scales [n, g] to values [n, columns], exactly, in float32."""
     values = np.zeros((words.shape[0], columns), np.float32)

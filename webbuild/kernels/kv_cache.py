@@ -10,6 +10,7 @@ from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, PagedKVCache, RopeMode
 from tvm.target import Target
 
 from webbuild.kernels.attention import merge_states, paged_decode, paged_prefill, ragged_prefill
+from webbuild.kernels.cpu import attention as cpu_attention
 
 PAGE_TOKENS = 16
 # Models up to this many query features take the kernels without barriers, and head dimensions that fit a
@@ -82,7 +83,7 @@ def create_kv_cache(shape: KVCacheShape, sizes: tuple[tirx.Var, ...]) -> PagedKV
         attention(decode, "attention_decode"),
         *[nothing] * 5,
         relax.Tuple([program(merge, "attention_merge_state")]),
-        program(_rotary(shape), "split_rotary"),
+        program(_rotary(shape, Target.current()), "split_rotary"),
         program(copy_page, "kv_cache_copy_page"),
         program(
             tvm_kernels._kv_cache_debug_get_kv(
@@ -108,6 +109,14 @@ def _attention(shape: KVCacheShape, target: Target) -> tuple[tirx.PrimFunc, ...]
         shape.head_dim,
         shape.dtype,
     )
+    if _suits_vectors(shape, target):
+        vectors = cpu_attention.HeadShape(heads, kv_heads, width)
+        return (
+            cpu_attention.ragged_prefill(vectors),
+            cpu_attention.paged_prefill(vectors),
+            cpu_attention.paged_decode(vectors),
+            tvm_kernels._merge_state_inplace_cpu(dtype),
+        )
     if target.kind.name == "llvm":
         return (
             tvm_kernels._attention_prefill_ragged_cpu(
@@ -154,7 +163,16 @@ def _page_programs(shape: KVCacheShape, target: Target) -> tuple[tirx.PrimFunc, 
     )
 
 
-def _rotary(shape: KVCacheShape) -> tirx.PrimFunc:
+def _suits_vectors(shape: KVCacheShape, target: Target) -> bool:
+    """Whether a CPU's vector kernels take heads of this shape."""
+    on_cpu = target.kind.name == "llvm" and shape.dtype == "float32"
+    return on_cpu and shape.head_dim % cpu_attention.HEAD_DIM_STEP == 0
+
+
+def _rotary(shape: KVCacheShape, target: Target) -> tirx.PrimFunc:
+    if _suits_vectors(shape, target):
+        vectors = cpu_attention.HeadShape(shape.query_heads, shape.kv_heads, shape.head_dim)
+        return cpu_attention.split_rotary(vectors, shape.rope_theta, shape.rope_scaling)
     return tvm_kernels.llama_rope_with_position_map(
         shape.rope_theta,
         1,

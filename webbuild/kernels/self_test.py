@@ -7,8 +7,11 @@ import numpy.typing as npt
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 
+from webbuild.interleaved import interleave_scales, interleave_words
+from webbuild.kernels.cpu.int4 import BLOCK_ROWS, GROUP_BYTES, int4_linear
 from webbuild.kernels.linear import GROUP, VALUES_PER_WORD, ZERO_POINT, linear, q4_linear
 from webbuild.models.llama_spec import LlamaConfig
+from webbuild.numerics import Numerics
 
 ROWS, DEPTH = 32, 64
 PREFILL_LENGTH, TOTAL_LENGTH = 3, 4
@@ -55,18 +58,43 @@ class QuantizedSelfTest:
     }
 
 
-def self_test_for(quantization: str) -> type[PlainSelfTest] | type[QuantizedSelfTest]:
-    """The mixin that tests the linear layers of `quantization`."""
-    return QuantizedSelfTest if quantization.startswith("q4") else PlainSelfTest
+class InterleavedSelfTest:
+    """Mixed into a library's module: one product through the kernel of interleaved 4-bit layers."""
+
+    numerics: Numerics
+
+    def self_test_matmul(self, x: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
+        """x float32 [1, 64], weight uint8 [2, 2, 256], scales float32 [2, 2, 16] to float32 [1, 32]."""
+        assert self.numerics.dot_product
+        return int4_linear(x, weight, scales, ROWS, self.numerics.dot_product)
+
+    spec: ClassVar[dict[str, Any]] = {
+        "self_test_matmul": {
+            "x": nn.spec.Tensor([1, DEPTH], "float32"),
+            "weight": nn.spec.Tensor([ROWS // BLOCK_ROWS, DEPTH // GROUP, GROUP_BYTES], "uint8"),
+            "scales": nn.spec.Tensor([ROWS // BLOCK_ROWS, DEPTH // GROUP, BLOCK_ROWS], "float32"),
+            "$": BARE,
+        }
+    }
 
 
-def self_test_vectors(config: LlamaConfig, quantization: str, dtype: str) -> dict[str, Any]:
-    """The `self_test` entry of a library's metadata; tolerances suit kernels of `dtype`."""
-    tolerance = {"float32": 1e-4, "float16": 2e-2}[dtype]
+SelfTest = type[PlainSelfTest] | type[QuantizedSelfTest] | type[InterleavedSelfTest]
+
+
+def self_test_for(numerics: Numerics) -> SelfTest:
+    """The mixin that tests the linear layers of a library."""
+    if not numerics.quantization.startswith("q4"):
+        return PlainSelfTest
+    return InterleavedSelfTest if numerics.dot_product else QuantizedSelfTest
+
+
+def self_test_vectors(config: LlamaConfig, numerics: Numerics) -> dict[str, Any]:
+    """The `self_test` entry of a library's metadata; tolerances suit the kernels' float type."""
+    tolerance = {"float32": 1e-4, "float16": 2e-2}[numerics.dtype]
     bounds = {"atol": tolerance, "rtol": tolerance}
     expected = attention_reference(config)[:EXPECTED_VALUES]
     return {
-        "matmul": {**_matmul_vectors(quantization), **bounds},
+        "matmul": {**_matmul_vectors(numerics), **bounds},
         "attention": {
             "prefill_length": PREFILL_LENGTH,
             "expected_decode": _rounded(expected),
@@ -75,11 +103,11 @@ def self_test_vectors(config: LlamaConfig, quantization: str, dtype: str) -> dic
     }
 
 
-def _matmul_vectors(quantization: str) -> dict[str, Any]:
+def _matmul_vectors(numerics: Numerics) -> dict[str, Any]:
     generator = np.random.default_rng(0)
     # Multiples of 1/16: exact in float16 too.
     x = generator.integers(-16, 17, (1, DEPTH)) / 16
-    if not quantization.startswith("q4"):
+    if not numerics.quantization.startswith("q4"):
         weight = generator.integers(-16, 17, (ROWS, DEPTH)) / 16
         return {"inputs": [_entry(x), _entry(weight)], "expected": _rounded((x @ weight.T)[0])}
     values = generator.integers(0, 15, (ROWS, DEPTH))
@@ -87,11 +115,25 @@ def _matmul_vectors(quantization: str) -> dict[str, Any]:
     dequantized = (values - ZERO_POINT) * np.repeat(scales, GROUP, axis=1)
     shifts = 4 * np.arange(VALUES_PER_WORD)
     words = (values.reshape(ROWS, -1, VALUES_PER_WORD) << shifts).sum(axis=-1)
+    seen = x
     packed = {"shape": list(words.shape), "dtype": "uint32", "data": words.ravel().tolist()}
+    if numerics.dot_product:
+        seen = _int8_rounded(x)
+        order = interleave_words(words.astype(np.uint32))
+        packed = {"shape": list(order.shape), "dtype": "uint8", "data": order.ravel().tolist()}
+        scales = interleave_scales(scales)
     return {
         "inputs": [_entry(x), packed, _entry(scales)],
-        "expected": _rounded((x @ dequantized.T)[0]),
+        "expected": _rounded((seen @ dequantized.T)[0]),
     }
+
+
+def _int8_rounded(x: Floats) -> Floats:
+    """What is left of activations after int8 quantisation in groups."""
+    grouped = x.reshape(-1, GROUP)
+    steps = np.abs(grouped).max(axis=1, keepdims=True) / 127
+    rounded: Floats = (np.rint(grouped / steps) * steps).reshape(x.shape)
+    return rounded
 
 
 def _entry(array: Floats) -> dict[str, Any]:

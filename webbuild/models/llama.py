@@ -10,18 +10,19 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from webbuild.kernels.kv_cache import KVCacheShape, create_kv_cache
 from webbuild.kernels.linear import take_rows
-from webbuild.layers import Embedding, Linear, RMSNorm
+from webbuild.layers import Embedding, Linear, RMSNorm, gated_silu
 from webbuild.models.llama_spec import LlamaConfig
+from webbuild.numerics import Numerics
 
 
 class LlamaAttention(nn.Module):
-    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
+    def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
         self.heads = config.num_attention_heads
         self.fused_heads = config.num_attention_heads + 2 * config.num_key_value_heads
         self.head_dim = config.head_dim
         width = config.hidden_size
-        self.qkv_proj = Linear(width, self.fused_heads * self.head_dim, quantization, dtype)
-        self.o_proj = Linear(self.heads * self.head_dim, width, quantization, dtype)
+        self.qkv_proj = Linear(width, self.fused_heads * self.head_dim, numerics)
+        self.o_proj = Linear(self.heads * self.head_dim, width, numerics)
 
     def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
         batch, length, _ = x.shape
@@ -33,22 +34,22 @@ class LlamaAttention(nn.Module):
 
 
 class LlamaMLP(nn.Module):
-    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
+    def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
+        self.numerics = numerics
         width, inner = config.hidden_size, config.intermediate_size
-        self.gate_up_proj = Linear(width, 2 * inner, quantization, dtype)
-        self.down_proj = Linear(inner, width, quantization, dtype)
+        self.gate_up_proj = Linear(width, 2 * inner, numerics)
+        self.down_proj = Linear(inner, width, numerics)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = op.split(self.gate_up_proj(x), 2, axis=-1)
-        return self.down_proj(op.silu(gate) * up)
+        return self.down_proj(gated_silu(self.gate_up_proj(x), self.numerics))
 
 
 class LlamaDecoderLayer(nn.Module):
-    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
-        self.self_attn = LlamaAttention(config, quantization, dtype)
-        self.mlp = LlamaMLP(config, quantization, dtype)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
+    def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
+        self.self_attn = LlamaAttention(config, numerics)
+        self.mlp = LlamaMLP(config, numerics)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, numerics)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, numerics)
 
     def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
         x = self.self_attn(self.input_layernorm(x), kv_cache, layer) + x
@@ -56,15 +57,12 @@ class LlamaDecoderLayer(nn.Module):
 
 
 class LlamaModel(nn.Module):
-    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, quantization, dtype)
+    def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, numerics)
         self.layers = nn.ModuleList(
-            [
-                LlamaDecoderLayer(config, quantization, dtype)
-                for _ in range(config.num_hidden_layers)
-            ]
+            [LlamaDecoderLayer(config, numerics) for _ in range(config.num_hidden_layers)]
         )
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, numerics)
 
     def forward(self, x: Tensor, kv_cache: PagedKVCache) -> Tensor:
         for index, layer in enumerate(self.layers):
@@ -80,12 +78,13 @@ def _last_row(x: te.Tensor) -> te.Tensor:
 class Model(nn.Module):
     """The functions that a model library offers for a Llama; shapes as in MLC's ABI."""
 
-    def __init__(self, config: LlamaConfig, quantization: str, dtype: str) -> None:
+    def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
         self.config = config
-        self.dtype = dtype
-        self.model = LlamaModel(config, quantization, dtype)
+        self.numerics = numerics
+        self.dtype = numerics.dtype
+        self.model = LlamaModel(config, numerics)
         if not config.tie_word_embeddings:
-            self.lm_head = Linear(config.hidden_size, config.vocab_size, quantization, dtype)
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, numerics)
 
     def _logits(self, x: Tensor) -> Tensor:
         head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head

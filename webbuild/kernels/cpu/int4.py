@@ -1,0 +1,274 @@
+"""4-bit weights times 8-bit activations: y = x W^T with W in blocks that suit a CPU's dot products.
+
+Weights are those of MLC's q4 formats, value = (u - 7) * scale for groups of 32 inputs, in another order:
+uint8 [ceil(N/16), G, 256] with byte 64 j + 4 r + i holding, for output row r of the block, input
+8 j + i in its lower and input 8 j + 4 + i in its upper four bits; scales [ceil(N/16), G, 16].
+Activations are quantised to int8 by groups of 32, symmetrically, as they come. With s = scale of
+the activations' group and q their values, a group adds
+    weight scale * s * (sum of u * q - 7 * sum of q),
+where the second sum is the same for all output rows: the correction.
+"""
+
+from functools import lru_cache
+
+from tvm import te, tirx
+from tvm.relax.frontend.nn import Tensor, op
+from tvm.script.ir_builder import tirx as T
+
+from webbuild.kernels.cpu.dot_products import BLOCK_BYTES, BLOCK_ROWS, DOT_PRODUCTS, DotProduct
+from webbuild.kernels.cpu.elementwise import rows_of
+from webbuild.kernels.cpu.program import (
+    LANES,
+    absolute,
+    accumulator,
+    argument,
+    build,
+    fma,
+    keep,
+    largest_of,
+    load,
+    nearest,
+    over_rows,
+    size,
+    splat,
+    store,
+    total_of,
+)
+from webbuild.kernels.linear import GROUP, ZERO_POINT
+
+LEVELS = 127
+# Where all values of a group are zero, any divisor will do.
+SMALLEST = 1e-30
+GROUP_BYTES = BLOCK_ROWS * GROUP // 2
+QUADS = GROUP // 4
+# Activation rows that are taken together against all weights: their int8 values fit a small L2 cache.
+CHUNK_ROWS = 128
+
+
+def blocks_of(rows: int) -> int:
+    """Blocks of 16 that hold `rows` output rows."""
+    return -(-rows // BLOCK_ROWS)
+
+
+def groups_of(depth: int) -> int:
+    """Groups of 32 that hold `depth` inputs."""
+    return -(-depth // GROUP)
+
+
+def int4_linear(x: Tensor, weight: Tensor, scales: Tensor, rows: int, dot_product: str) -> Tensor:
+    """x float32 [..., K], weight uint8 [B, G, 256] and scales [B, G, 16] to float32 [..., rows]."""
+    *lead, depth = x.shape
+    count = rows_of(lead)
+    flat = op.reshape(x, (count, depth))
+    groups = groups_of(int(depth))
+    quantized = op.tensor_ir_op(
+        quantize_program(int(depth)),
+        "quantize_int8",
+        [flat],
+        out=[
+            Tensor.placeholder((count, groups * GROUP), "int8"),
+            Tensor.placeholder((count, groups), "float32"),
+            Tensor.placeholder((count, groups), "int32"),
+        ],
+    )
+    y = op.tensor_ir_op(
+        matmul_program(rows, int(depth), scales.dtype, dot_product),
+        "int4_matmul",
+        [*quantized, weight, scales],
+        out=Tensor.placeholder((count, rows), "float32"),
+    )
+    return op.reshape(y, (*lead, rows))
+
+
+def int4_take(weight: Tensor, scales: Tensor, ids: Tensor, width: int) -> Tensor:
+    """Rows `ids` int32 [n] of a table with `width` columns, float32 [n, width]."""
+
+    def value(weight: te.Tensor, scales: te.Tensor, row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+        block, lane, group, inner = (
+            row // BLOCK_ROWS,
+            row % BLOCK_ROWS,
+            column // GROUP,
+            column % GROUP,
+        )
+        byte = weight[block, group, inner // 8 * BLOCK_BYTES + lane * 4 + inner % 4]
+        shift = tirx.Cast("uint8", inner // 4 % 2 * 4)
+        level = tirx.Cast("int32", (byte >> shift) & tirx.const(15, "uint8")) - ZERO_POINT
+        return tirx.Cast("float32", level) * tirx.Cast("float32", scales[block, group, lane])
+
+    def compute(weight: te.Tensor, scales: te.Tensor, ids: te.Tensor) -> te.Tensor:
+        return te.compute(
+            (ids.shape[0], width),
+            lambda i, k: value(weight, scales, ids[i], k),
+            name="int4_take",
+        )
+
+    return op.tensor_expr_op(compute, "int4_take", [weight, scales, ids])
+
+
+@lru_cache
+def quantize_program(depth: int) -> tirx.PrimFunc:
+    """x float32 [m, depth] to int8 [m, G * 32], scales float32 [m, G], corrections int32 [m, G]."""
+    groups = groups_of(depth)
+    whole = depth // GROUP
+
+    def body() -> None:
+        m = size("m")
+        x = argument("x", (m, depth), "float32")
+        values = argument("values", (m, groups * GROUP), "int8")
+        scales = argument("scales", (m, groups), "float32")
+        corrections = argument("corrections", (m, groups), "int32")
+
+        def quantize_group(
+            row: tirx.Var, group: tirx.Expr | int, first: tirx.Expr | int, source: tirx.Buffer
+        ) -> None:
+            index = (row, first) if source is x else (first,)
+            halves = [keep(load(source, *index[:-1], index[-1] + h)) for h in (0, LANES)]
+            largest = largest_of(T.max(*map(absolute, halves)))
+            inverse = keep(T.float32(LEVELS) / T.max(largest, T.float32(SMALLEST)), lanes=1)
+            levels = [nearest(half * splat(inverse)) for half in halves]
+            whole_numbers = [keep(T.cast(v, f"int32x{LANES}"), "int32") for v in levels]
+            for offset, level in zip((0, LANES), whole_numbers, strict=True):
+                store(values, T.cast(level, f"int8x{LANES}"), row, group * GROUP + offset)
+            T.buffer_store(scales, largest * T.float32(1 / LEVELS), [row, group])
+            total = total_of(whole_numbers[0] + whole_numbers[1], "int32")
+            T.buffer_store(corrections, total * T.int32(-ZERO_POINT), [row, group])
+
+        def quantize_row(row: tirx.Var) -> None:
+            with T.serial(0, whole) as group:
+                quantize_group(row, group, group * GROUP, x)
+            if whole < groups:
+                rest = accumulator(GROUP)
+                with T.serial(0, depth - whole * GROUP) as k:
+                    T.buffer_store(rest, x[row, whole * GROUP + k], [k])
+                quantize_group(row, whole, 0, rest)
+
+        over_rows(m, quantize_row)
+
+    return build("quantize_int8", body)
+
+
+@lru_cache
+def matmul_program(rows: int, depth: int, scale_dtype: str, dot_product: str) -> tirx.PrimFunc:
+    """Quantised activations of m rows, weights and scales to float32 [m, rows]."""
+    dot = DOT_PRODUCTS[dot_product]
+    groups, blocks = groups_of(depth), blocks_of(rows)
+
+    def body() -> None:
+        m = size("m")
+        x = argument("values", (m, groups * GROUP), "int8")
+        x_scales = argument("x_scales", (m, groups), "float32")
+        corrections = argument("corrections", (m, groups), "int32")
+        weight = argument("weight", (blocks, groups, GROUP_BYTES), "uint8")
+        scales = argument("scales", (blocks, groups, BLOCK_ROWS), scale_dtype)
+        y = argument("y", (m, rows), "float32")
+        operands = _Operands(x, x_scales, corrections, weight, scales, y, rows)
+        with T.serial(0, (m + (CHUNK_ROWS - 1)) // CHUNK_ROWS) as chunk:
+            first = T.bind(chunk * CHUNK_ROWS)
+            count = T.bind(T.min(m - first, T.int64(CHUNK_ROWS)))
+            with T.parallel(0, blocks) as block:
+                _emit_tiles(dot, operands, block, first, count)
+
+    return build("int4_matmul", body)
+
+
+class _Operands:
+    """The buffers of a product, and how many of its output rows are real."""
+
+    def __init__(
+        self,
+        x: tirx.Buffer,
+        x_scales: tirx.Buffer,
+        corrections: tirx.Buffer,
+        weight: tirx.Buffer,
+        scales: tirx.Buffer,
+        y: tirx.Buffer,
+        rows: int,
+    ) -> None:
+        self.x, self.x_scales, self.corrections = x, x_scales, corrections
+        self.weight, self.scales, self.y, self.rows = weight, scales, y, rows
+
+    def write(self, value: tirx.Expr, row: tirx.Expr, first: tirx.Expr, lanes: int) -> None:
+        """Store outputs [row, first:first + lanes], without those that only pad a block."""
+        if self.rows % BLOCK_ROWS == 0:
+            store(self.y, value, row, first, lanes=lanes)
+            return
+        kept = T.alloc_buffer((lanes,), "float32", scope="local")
+        store(kept, value, 0, lanes=lanes)
+        with T.serial(0, lanes) as lane, T.If(first + lane < self.rows), T.Then():
+            T.buffer_store(self.y, kept[lane], [row, first + lane])
+
+
+def _emit_tiles(
+    dot: DotProduct, operands: _Operands, block: tirx.Var, first: tirx.Expr, count: tirx.Expr
+) -> None:
+    """All outputs of a block: rows in tiles as long as there are enough, then fewer, then one."""
+    done: tirx.Expr = T.int64(0)
+    tile = dot.tile
+    while tile >= 4:
+        tiles = T.bind((count - done) // tile)
+        with T.serial(0, dot.parts) as part, T.serial(0, tiles) as index:
+            _emit_tile(dot, operands, block, [part], first + done + index * tile, tile)
+        done = T.bind(done + tiles * tile)
+        tile //= 2
+    with T.serial(0, count - done) as index:
+        _emit_tile(dot, operands, block, list(range(dot.parts)), first + done + index, 1)
+
+
+def _emit_tile(
+    dot: DotProduct,
+    operands: _Operands,
+    block: tirx.Var,
+    parts: list[tirx.Expr | int],
+    row: tirx.Expr,
+    rows: int,
+) -> None:
+    """Outputs of `rows` activation rows from `row` on, in the given parts of a block."""
+    lanes = dot.lanes
+    totals = {(r, p): accumulator(lanes) for r in range(rows) for p in range(len(parts))}
+    with T.serial(0, operands.weight.shape[1]) as group:
+        for p, part in enumerate(parts):
+            weights = _unpack(dot, operands.weight, block, group, part)
+            scale = T.bind(
+                T.cast(
+                    load(operands.scales, block, group, part * lanes, lanes=lanes),
+                    f"float32x{lanes}",
+                )
+            )
+            for r in range(rows):
+                sums = _group_sums(dot, operands, weights, row + r, group)
+                factor = scale * splat(operands.x_scales[row + r, group], lanes)
+                total = totals[r, p]
+                value = fma(
+                    T.cast(sums, f"float32x{lanes}"), factor, load(total, 0, lanes=lanes), lanes
+                )
+                store(total, value, 0, lanes=lanes)
+    for (r, p), total in totals.items():
+        outputs = block * BLOCK_ROWS + parts[p] * lanes
+        operands.write(load(total, 0, lanes=lanes), row + r, outputs, lanes)
+
+
+def _unpack(
+    dot: DotProduct, weight: tirx.Buffer, block: tirx.Var, group: tirx.Var, part: tirx.Expr | int
+) -> list[tirx.Expr]:
+    """A part's weights of a group, uint8 in 8 registers: inputs 4 i to 4 i + 3 in register i."""
+    width = BLOCK_BYTES // dot.parts
+    registers = []
+    for half in range(QUADS // 2):
+        packed = T.bind(load(weight, block, group, half * BLOCK_BYTES + part * width, lanes=width))
+        registers.append(T.bind(packed & T.broadcast(T.uint8(15), width)))
+        registers.append(T.bind(packed >> T.broadcast(T.uint8(4), width)))
+    return registers
+
+
+def _group_sums(
+    dot: DotProduct,
+    operands: _Operands,
+    weights: list[tirx.Expr],
+    row: tirx.Expr,
+    group: tirx.Var,
+) -> tirx.Expr:
+    correction = T.bind(operands.corrections[row, group])
+    sums = T.bind(dot.start(correction))
+    for quad, register in enumerate(weights):
+        sums = T.bind(dot.add(sums, register, dot.inputs(operands.x, row, group, quad)))
+    return T.bind(dot.finish(sums, correction))
