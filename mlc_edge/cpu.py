@@ -85,9 +85,7 @@ def _hardware_capabilities() -> frozenset[str]:
     getauxval.restype = ctypes.c_ulong
     getauxval.argtypes = [ctypes.c_ulong]
     words = ((getauxval(AT_HWCAP), HWCAP_BITS), (getauxval(AT_HWCAP2), HWCAP2_BITS))
-    return frozenset(
-        name for word, bits in words for name, bit in bits.items() if word >> bit & 1
-    )
+    return frozenset(name for word, bits in words for name, bit in bits.items() if word >> bit & 1)
 
 
 def _listed(cpuinfo: str, field: str) -> frozenset[str]:

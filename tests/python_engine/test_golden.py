@@ -1,0 +1,177 @@
+"""The engine's parts against the golden vectors that the browser's engine is held to."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlc_edge.engine.conversation import ContextLimits, Conversation
+from mlc_edge.engine.detokenizer import Detokenizer
+from mlc_edge.engine.protocol import (
+    CompletionRequest,
+    ModelFacts,
+    SamplingSettings,
+    Turn,
+    parse_chat,
+)
+from mlc_edge.engine.random import philox
+from mlc_edge.engine.sampler import Sampler
+from mlc_edge.engine.vocabulary import Vocabulary
+from mlc_edge.errors import EngineError
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def load(name: str) -> dict[str, Any]:
+    return json.loads((GOLDEN / name).read_text())
+
+
+REQUESTS, SAMPLING, TEXT, PROMPTS = (
+    load(f"{name}.json") for name in ("requests", "sampling", "text", "prompts")
+)
+SNAKE = {
+    "topP": "top_p",
+    "presencePenalty": "presence_penalty",
+    "frequencyPenalty": "frequency_penalty",
+    "repetitionPenalty": "repetition_penalty",
+}
+CAMEL = {snake: camel for camel, snake in SNAKE.items()} | {
+    "max_tokens": "maxTokens",
+    "include_usage": "includeUsage",
+    "ignore_eos": "ignoreEos",
+    "logit_bias": "logitBias",
+}
+
+
+def facts() -> ModelFacts:
+    model = REQUESTS["model"]
+    defaults = {SNAKE.get(name, name): value for name, value in model["defaults"].items()}
+    return ModelFacts(model["id"], model["vocabSize"], SamplingSettings(**defaults))
+
+
+def as_golden(request: CompletionRequest) -> dict[str, Any]:
+    content = asdict(request)
+    for name in ("prompts", "echo"):
+        del content[name]
+    sampling = {CAMEL.get(k, k): v for k, v in content.pop("sampling").items()}
+    sampling["logitBias"] = [list(item) for item in sampling["logitBias"].items()]
+    content = {CAMEL.get(k, k): v for k, v in content.items()}
+    return {
+        **content,
+        "turns": list(content["turns"]),
+        "stop": list(content["stop"]),
+        "sampling": sampling,
+    }
+
+
+@pytest.mark.parametrize(
+    "case", REQUESTS["cases"], ids=lambda case: json.dumps(case["request"])[:60]
+)
+def test_requests(case: dict[str, Any]):
+    if "accepted" in case:
+        assert as_golden(parse_chat(case["request"], facts())) == case["accepted"]
+        return
+    with pytest.raises(EngineError) as error:
+        parse_chat(case["request"], facts())
+    assert {"code": error.value.code, "param": error.value.param} == case["refused"]
+
+
+def test_philox_gives_its_known_answers():
+    for case in SAMPLING["philox"]:
+        assert list(philox(tuple(case["counter"]), tuple(case["key"]))) == case["words"]
+
+
+@pytest.mark.parametrize("index", range(len(SAMPLING["cases"])))
+def test_sampling(index: int):
+    case = SAMPLING["cases"][index]
+    bias = {int(id): value for id, value in case["settings"].get("logit_bias", {}).items()}
+    settings = SamplingSettings(**{**case["settings"], "logit_bias": bias, "logprobs": 0})
+    sampler = Sampler(settings, case["seed"], case["choice"], SAMPLING["prompt"])
+    samples = [sampler.sample(np.array(row, np.float32)) for row in SAMPLING["logits"]]
+    assert [sample.id for sample in samples] == case["tokens"]
+    np.testing.assert_allclose([s.logprob for s in samples], case["logprobs"], atol=1e-8)
+
+
+@pytest.mark.parametrize("index", range(len(SAMPLING["cases"])))
+def test_tokens_without_log_probabilities_are_the_same(index: int):
+    case = SAMPLING["cases"][index]
+    bias = {int(id): value for id, value in case["settings"].get("logit_bias", {}).items()}
+    settings = SamplingSettings(**{**case["settings"], "logit_bias": bias})
+    sampler = Sampler(settings, case["seed"], case["choice"], SAMPLING["prompt"])
+    tokens = [sampler.sample(np.array(row, np.float32)).id for row in SAMPLING["logits"]]
+    assert tokens == case["tokens"]
+
+
+class GivenBytes:
+    def __init__(self, case: dict[str, Any]) -> None:
+        self.strips_first_space = case.get("strips_first_space", False)
+        self._tokens = case["tokens"]
+
+    def bytes(self, id: int) -> bytes:
+        return bytes(self._tokens[id])
+
+
+@pytest.mark.parametrize("case", TEXT["cases"], ids=str)
+def test_text(case: dict[str, Any]):
+    detokenizer = Detokenizer(GivenBytes(case), case["stops"])
+    pieces = []
+    for id in range(len(case["tokens"])):
+        pieces.append(detokenizer.push(id))
+        if pieces[-1].stopped:
+            break
+    else:
+        pieces.append(detokenizer.finish())
+    assert [asdict(piece) for piece in pieces] == case["pieces"]
+
+
+@pytest.mark.parametrize("index", range(len(PROMPTS["cases"])))
+def test_prompts(index: int):
+    case = PROMPTS["cases"][index]
+    given = PROMPTS["tokenizers"][case["tokenizer"]]
+    conversation = Conversation(json.dumps(given["tokenizer"]), given["config"])
+    turns = [Turn(message["role"], message["content"]) for message in case["messages"]]
+    assert conversation.tokens(turns) == case["ids"]
+    assert conversation.encode(case["text"]) == case["text_ids"]
+
+    detokenizer = Detokenizer(Vocabulary(given["tokenizer"]), [])
+    pieces = [detokenizer.push(id).text for id in case["text_ids"]]
+    assert "".join(pieces) + detokenizer.finish().text == case["decoded"]
+
+
+TURNS = [
+    Turn("system", "Be brief."),
+    Turn("user", "First question"),
+    Turn("assistant", "First answer"),
+    Turn("user", "Second question"),
+]
+
+
+def chatml() -> Conversation:
+    given = PROMPTS["tokenizers"]["chatml"]
+    return Conversation(json.dumps(given["tokenizer"]), given["config"])
+
+
+def test_a_prompt_may_fill_the_context_up_to_one_token():
+    whole = len(chatml().tokens(TURNS))
+    assert len(chatml().fit(TURNS, ContextLimits(whole + 1, "error", 9))) == whole
+    with pytest.raises(EngineError, match=f"{whole} tokens.* at most {whole - 1}"):
+        chatml().fit(TURNS, ContextLimits(whole, "error", 1))
+
+
+def test_truncate_oldest_drops_old_turns_and_keeps_the_system_prompt():
+    whole = len(chatml().tokens(TURNS))
+    short = chatml().tokens([TURNS[0], TURNS[3]])
+    assert chatml().fit(TURNS, ContextLimits(whole, "truncate-oldest", 4)) == short
+    with pytest.raises(EngineError, match="reads at most"):
+        chatml().fit(TURNS, ContextLimits(len(short), "truncate-oldest", 1))
+
+
+def test_a_templates_complaint_becomes_an_invalid_request():
+    given = PROMPTS["tokenizers"]["brackets"]
+    alternating = Conversation(json.dumps(given["tokenizer"]), given["config"])
+    with pytest.raises(EngineError) as error:
+        alternating.tokens([Turn("assistant", "I speak first.")])
+    assert (error.value.code, error.value.param) == ("invalid_request", "messages")
