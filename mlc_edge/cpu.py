@@ -4,6 +4,7 @@ Features have the names that Linux gives them in `/proc/cpuinfo`.
 """
 
 import ctypes
+import os
 import platform
 import re
 from dataclasses import dataclass
@@ -95,3 +96,17 @@ def _listed(cpuinfo: str, field: str) -> frozenset[str]:
 
 def _values(cpuinfo: str, field: str) -> list[str]:
     return re.findall(rf"^{field}\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
+
+
+def physical_cores() -> list[int]:
+    """One CPU of each core that this process may use, in order."""
+    by_core: dict[str, int] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        by_core.setdefault(_siblings(cpu), cpu)
+    return list(by_core.values())
+
+
+def _siblings(cpu: int) -> str:
+    """A name that all threads of a core share."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    return path.read_text().strip() if path.exists() else str(cpu)

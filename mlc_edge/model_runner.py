@@ -3,7 +3,9 @@
 import importlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,106 +13,226 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_edge.bundle import ABI_VERSION, BundleTarget, read_lock
+from mlc_edge.cpu import choose_target, host_cpu, missing_features, physical_cores
 from mlc_edge.errors import BundleError
 from mlc_edge.parameters import load_parameters
 
-# Read by tvm when it is imported: the 3 MB runtime library is enough to run a model.
+# Read by TVM when it is imported: the 3 MB runtime library is enough to run a model.
 RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
 PAGE_TOKENS = 16
-SEQUENCE = 0
+# TVM's ThreadGroup::AffinityMode kSpecifyThreadShareAllCore.
+SHARE_CORES = -3
+FLOAT_BYTES = {"float32": 4, "float16": 2}
 
 Logits = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Threads:
+    """Threads that compute prefills and decodes: a device may want more of them for the former."""
+
+    prefill: int
+    decode: int
+
+
+@dataclass(frozen=True)
+class CacheSizes:
+    """The KV cache's room: sequences in one step, tokens of all sequences, tokens of one prefill."""
+
+    sequences: int
+    tokens: int
+    prefill_chunk: int
+
+
 class ModelRunner:
-    """One sequence on one device; token ids in, logits float32 [V] out."""
+    """Sequences in a paged KV cache; token ids in, logits float32 out. For one thread only."""
 
-    def __init__(self, bundle: Path, target: str = "native") -> None:
-        """Load `target`'s library and weights.
+    def __init__(
+        self,
+        bundle: Path,
+        target: str | None = None,
+        *,
+        sizes: CacheSizes | None = None,
+        threads: Threads | None = None,
+    ) -> None:
+        """Load the library for `target` (default: the best for this CPU) and its weights.
 
-        Raises BundleError if the bundle is damaged, lacks the target or has another ABI.
+        Without `sizes`, the cache is created by `create_cache` later. Raises BundleError if the
+        bundle is damaged, lacks the target, needs another CPU or has another ABI.
         """
+        self.target, chosen = _find_target(bundle, target)
+        self._cores = [str(core) for core in physical_cores()]
+        everyone = Threads(len(self._cores), len(self._cores))
+        self.threads = threads or everyone
         _import_runtime()
-        import tvm_ffi
         from tvm.runtime import device, load_module
         from tvm.runtime.vm import VirtualMachine
 
-        chosen = _target(bundle, target)
         self._device = device("cpu", 0)
         self._machine = VirtualMachine(load_module(str(bundle / chosen.library)), self._device)
-        self._begin = tvm_ffi.get_global_func("vm.builtin.kv_state_begin_forward")
-        self._end = tvm_ffi.get_global_func("vm.builtin.kv_state_end_forward")
-        self._clear = tvm_ffi.get_global_func("vm.builtin.kv_state_clear")
-        self._add = tvm_ffi.get_global_func("vm.builtin.kv_state_add_sequence")
-        self._pop = tvm_ffi.get_global_func("vm.builtin.kv_state_popn")
         self.metadata: dict[str, Any] = json.loads(self._machine["_metadata"]())
         if self.metadata["abi_version"] != ABI_VERSION:
             raise BundleError(
                 f"{bundle / chosen.library} has ABI {self.metadata['abi_version']} and this "
                 f"mlc-edge has {ABI_VERSION}: build the bundle again."
             )
-        self._parameters = load_parameters(
-            bundle, chosen.parameters, self.metadata["params"], self._device
-        )
-        self._cache = self._create_cache()
-        self.reset()
+        wanted = self.metadata["params"]
+        self._parameters = load_parameters(bundle, chosen.parameters, wanted, self._device)
+        self.parameter_bytes = chosen.parameter_bytes
+        self._functions = _Functions(self._machine)
+        self._cache: Any = None
+        self._threads_in_use = 0
+        if sizes:
+            self.create_cache(sizes)
 
     @property
     def context_window_size(self) -> int:
         """Tokens that a sequence may have."""
         return int(self.metadata["context_window_size"])
 
+    @property
+    def prefill_chunk_size(self) -> int:
+        """Tokens that one prefill may have, those of all its sequences counted."""
+        return int(self.metadata["prefill_chunk_size"])
+
+    @property
+    def max_batch_size(self) -> int:
+        """Sequences that one step may have."""
+        return int(self.metadata["max_batch_size"])
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Memory that a token's keys and values take."""
+        shape = self.metadata["attention"]
+        width = shape["num_key_value_heads"] * shape["head_dim"]
+        element = FLOAT_BYTES[self.metadata["dtype"]]
+        return int(2 * shape["num_hidden_layers"] * width * element)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Memory that the largest function needs for what lies between its layers."""
+        return max(self.metadata["memory_usage"].values(), default=0)
+
+    def create_cache(self, sizes: CacheSizes) -> None:
+        """Allocate the KV cache, without any sequence; replaces an earlier one."""
+        from tvm_ffi import Shape
+
+        self._cache = None
+        extents = (sizes.sequences, sizes.tokens, sizes.prefill_chunk, PAGE_TOKENS, 0)
+        create = self._machine["create_tir_paged_kv_cache"]
+        self._cache = create(*(Shape([extent]) for extent in extents))
+
+    def add_sequence(self, sequence: int) -> None:
+        """Begin a sequence without tokens; the caller chooses its number."""
+        self._functions.add(self._cache, sequence)
+
+    def remove_sequence(self, sequence: int) -> None:
+        """Forget a sequence and free its pages, but for those that it shares."""
+        self._functions.remove(self._cache, sequence)
+
+    def fork_sequence(self, parent: int, child: int, position: int) -> None:
+        """Begin `child` with the first `position` tokens of `parent`, sharing their pages."""
+        self._functions.fork(self._cache, parent, child, position)
+
+    def pop(self, sequence: int, count: int) -> None:
+        """Forget the last `count` tokens of a sequence."""
+        self._functions.pop(self._cache, sequence, count)
+
     def reset(self) -> None:
-        """Forget all tokens."""
-        self._clear(self._cache)
-        self._add(self._cache, SEQUENCE)
+        """Forget all sequences."""
+        self._functions.clear(self._cache)
 
-    def pop(self, count: int) -> None:
-        """Forget the last `count` tokens."""
-        self._pop(self._cache, SEQUENCE, count)
+    def available_pages(self) -> int:
+        """Pages of 16 tokens that no sequence has."""
+        return int(self._functions.available_pages(self._cache))
 
-    def prefill(self, token_ids: Sequence[int]) -> Logits:
-        """Append tokens, in chunks of the library's size; logits after the last one."""
-        chunk = int(self.metadata["prefill_chunk_size"])
-        for start in range(0, len(token_ids), chunk):
-            logits = self._forward("prefill", token_ids[start : start + chunk])
-        return logits[0, 0]
+    def prefill(self, sequences: Sequence[int], tokens: Sequence[Sequence[int]]) -> Logits:
+        """Append a run of tokens to each sequence; logits [b, V] after each run.
 
-    def decode(self, token_id: int) -> Logits:
-        """Append one token; logits after it."""
-        return self._forward("decode", [token_id])[0, 0]
+        All runs together may have `prefill_chunk_size` tokens.
+        """
+        self._use_threads(self.threads.prefill)
+        lengths = [len(run) for run in tokens]
+        ids = np.fromiter((id for run in tokens for id in run), np.int32, sum(lengths))
+        positions = np.cumsum(lengths, dtype=np.int32) - np.int32(1)
+        rows = self._embed(ids, (1, len(ids)))
+        return self._forward("batch_prefill", sequences, lengths, rows, self._tensor(positions))[0]
 
-    def verify(self, token_ids: Sequence[int]) -> Logits:
-        """Append tokens; logits [n, V] after each of them."""
-        return self._forward("batch_verify", token_ids)[0]
+    def decode(self, sequences: Sequence[int], token_ids: Sequence[int]) -> Logits:
+        """Append one token to each sequence; logits [b, V] after them."""
+        self._use_threads(self.threads.decode)
+        rows = self._embed(np.asarray(token_ids, np.int32), (len(token_ids), 1))
+        lengths = [1] * len(token_ids)
+        return self._forward("batch_decode", sequences, lengths, rows)[:, 0]
+
+    def verify(self, sequence: int, token_ids: Sequence[int]) -> Logits:
+        """Append tokens to one sequence; logits [n, V] after each of them."""
+        self._use_threads(self.threads.prefill)
+        rows = self._embed(np.asarray(token_ids, np.int32), (1, len(token_ids)))
+        return self._forward("batch_verify", [sequence], [len(token_ids)], rows)[0]
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Call another of the library's functions; NumPy arrays become tensors of the device."""
         converted = [self._tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         return self._machine[function](*converted)
 
+    def attend(self, sequence: int, qkv: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The library's test of attention: fused float32 [1, n, (hq + 2 hkv) d] to [1, n, hq d]."""
+        with self._step([sequence], [qkv.shape[1]]):
+            result = self._machine["self_test_attention"](self._tensor(qkv), self._cache)
+        output: npt.NDArray[np.float32] = result.numpy()
+        return output
+
     def _tensor(self, array: npt.NDArray[Any]) -> Any:
         from tvm.runtime import tensor
 
         return tensor(np.ascontiguousarray(array), self._device)
 
-    def _forward(self, function: str, token_ids: Sequence[int]) -> Logits:
-        from tvm_ffi import Shape
+    def _embed(self, ids: npt.NDArray[np.int32], lead: tuple[int, int]) -> Any:
+        rows = self._machine["embed"](self._tensor(ids), self._parameters)
+        return rows._create_view((*lead, rows.shape[1]))
 
-        ids = self._tensor(np.asarray(token_ids, np.int32))
-        embeddings = self._machine["embed"](ids, self._parameters)
-        rows = embeddings.numpy()[None]
-        self._begin(self._cache, Shape([SEQUENCE]), Shape([len(token_ids)]))
-        result = self._machine[function](self._tensor(rows), self._cache, self._parameters)
-        self._end(self._cache)
+    def _forward(
+        self, function: str, sequences: Sequence[int], lengths: Sequence[int], *inputs: Any
+    ) -> Logits:
+        with self._step(sequences, lengths):
+            result = self._machine[function](*inputs, self._cache, self._parameters)
         logits: Logits = result[0].numpy()
         return logits
 
-    def _create_cache(self) -> Any:
+    @contextmanager
+    def _step(self, sequences: Sequence[int], lengths: Sequence[int]) -> Iterator[None]:
         from tvm_ffi import Shape
 
-        sizes = (1, self.context_window_size, self.metadata["prefill_chunk_size"], PAGE_TOKENS, 0)
-        return self._machine["create_tir_paged_kv_cache"](*(Shape([int(size)]) for size in sizes))
+        self._functions.begin(self._cache, Shape(list(sequences)), Shape(list(lengths)))
+        yield
+        self._functions.end(self._cache)
+
+    def _use_threads(self, count: int) -> None:
+        """TVM's thread pool belongs to the thread that calls, and has half the cores of an x86 CPU at first."""
+        if count != self._threads_in_use:
+            self._functions.configure_threads(SHARE_CORES, count, self._cores)
+            self._threads_in_use = count
+
+
+class _Functions:
+    """Functions of TVM's runtime, looked up once."""
+
+    def __init__(self, machine: Any) -> None:
+        from tvm_ffi import get_global_func
+
+        state = "vm.builtin.kv_state_"
+        self.begin = get_global_func(f"{state}begin_forward")
+        self.end = get_global_func(f"{state}end_forward")
+        self.clear = get_global_func(f"{state}clear")
+        self.add = get_global_func(f"{state}add_sequence")
+        self.remove = get_global_func(f"{state}remove_sequence")
+        self.fork = get_global_func(f"{state}fork_sequence")
+        self.pop = get_global_func(f"{state}popn")
+        self.available_pages = get_global_func(
+            "vm.builtin.attention_kv_cache_get_num_available_pages"
+        )
+        self.configure_threads = get_global_func("runtime.config_threadpool")
 
 
 def _import_runtime() -> None:
@@ -124,11 +246,24 @@ def _import_runtime() -> None:
             del os.environ[RUNTIME_ONLY]
 
 
-def _target(bundle: Path, name: str) -> BundleTarget:
-    targets = read_lock(bundle).targets
-    if name not in targets:
+def _find_target(bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
+    lock = read_lock(bundle)
+    if lock.abi_version != ABI_VERSION:
         raise BundleError(
-            f"{bundle} has no library for {name!r} (it has: {', '.join(targets)}): "
+            f"{bundle} has ABI {lock.abi_version} and this mlc-edge has {ABI_VERSION}: "
+            "build the bundle again."
+        )
+    cpu = host_cpu()
+    name = name or choose_target(lock, cpu)
+    if name not in lock.targets:
+        raise BundleError(
+            f"{bundle} has no library for {name!r} (it has: {', '.join(lock.targets)}): "
             f"build it with --target {name}."
         )
-    return targets[name]
+    missing = missing_features(lock, name, cpu)
+    if missing:
+        raise BundleError(
+            f"the library for {name} needs {', '.join(missing)}, which this CPU ({cpu.model}) "
+            "lacks: choose another target."
+        )
+    return name, lock.targets[name]
