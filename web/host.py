@@ -1,8 +1,10 @@
 """The web application: the page, its workers, and bundles, under one set of headers."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -33,10 +35,14 @@ HASHED_NAME = re.compile(r"dist/.*-[A-Z0-9]{8}\.(js|css|wasm)(\.map)?")
 
 @dataclass(frozen=True, kw_only=True)
 class HostConfig:
-    """What to serve: bundle folders, and the folder of the built page."""
+    """What to serve: bundle folders, and the folder of the built page.
+
+    `daemon` tells the page, in index.json, of an API on the same host that it can use.
+    """
 
     bundles: tuple[Path, ...] = ()
     static: Path = STATIC
+    daemon: Mapping[str, Any] | None = None
 
 
 class _Host:
@@ -47,6 +53,7 @@ class _Host:
                 "or name another folder with --static."
             )
         self.static = config.static
+        self.daemon = config.daemon
         self.bundles = open_bundles(config.bundles)
         self.cache = ContentCache()
 
@@ -73,8 +80,12 @@ class _Host:
         return await serve(request, file, self.cache)
 
     async def index(self, request: Request) -> Response:
-        summaries = [bundle.summary() for bundle in self.bundles.values()]
-        return JSONResponse({"bundles": summaries}, headers={"cache-control": REVALIDATE})
+        content: dict[str, Any] = {
+            "bundles": [bundle.summary() for bundle in self.bundles.values()]
+        }
+        if self.daemon is not None:
+            content["daemon"] = self.daemon
+        return JSONResponse(content, headers={"cache-control": REVALIDATE})
 
     async def health(self, request: Request) -> Response:
         state = {"status": "ok", "bundles": list(self.bundles)}

@@ -1,0 +1,150 @@
+"""The daemon's life: listen, load, serve, reload, drain."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from edge.daemon import logs
+from edge.daemon.app import create_daemon_app
+from edge.daemon.model import ServedModel
+from edge.daemon.notify import Notifier
+from edge.daemon.page import Page
+from edge.daemon.server import HttpServer
+from edge.daemon.settings import Settings
+from mlc_edge.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+# While it loads, systemd is told every so often to wait longer.
+LOADING_S = 10.0
+
+
+class Service:
+    """One daemon on one listener, until SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings, notifier: Notifier) -> None:
+        self._settings = settings
+        self._notifier = notifier
+        self._model = ServedModel()
+        self._page = Page()
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._status = "loading"
+        self._steps = -1
+
+    async def run(self, listener: socket.socket, on_listening: Callable[[], None]) -> None:
+        """Serve; raises what loading the model raised."""
+        if self._settings.config.page:
+            self._page.open()
+        app = create_daemon_app(self._settings, self._model, self._page)
+        server = HttpServer(app, on_listening)
+        self._catch_signals()
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+        tasks = [asyncio.ensure_future(self._load()), asyncio.ensure_future(self._keep_alive())]
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await _first_failure_or(stop, [serving, *tasks])
+        finally:
+            await self._drain()
+            server.should_exit = True
+            await serving
+            for task in (*tasks, stop):
+                task.cancel()
+            await asyncio.gather(*tasks, stop, return_exceptions=True)
+            logger.info("stopped")
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask_to_stop, signal.Signals(number).name)
+
+    def _ask_to_stop(self, name: str) -> None:
+        if self._stop.is_set():
+            logger.warning("%s again: running requests are cancelled", name)
+            self._hurry.set()
+        else:
+            logger.info("%s: shutting down", name)
+            self._stop.set()
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            self._settings.reload()
+            logs.set_level(self._settings.config.log_level)
+        except ConfigError as error:
+            logger.error("configuration not reloaded, the old one stays: %s", error)
+        self._notifier.ready(self._status)
+
+    async def _load(self) -> None:
+        loaded = await self._model.load(self._settings.config, self._show_progress)
+        model, stats = loaded.engine.model, loaded.engine.stats()
+        if self._settings.config.page:
+            self._page.open(model, loaded.bundle)
+        self._status = f"serving {model.id}"
+        logger.info(
+            "ready: %s (%s, %s), %d tokens of cache, %s threads",
+            model.id,
+            model.quantization,
+            stats.target,
+            stats.kv_tokens_total,
+            stats.threads,
+        )
+        self._notifier.ready(self._status)
+
+    def _show_progress(self, text: str, share: float | None) -> None:
+        status = text if share is None else f"{text}: {share:.0%}"
+        if status == self._status:
+            return
+        if share is None:
+            logger.info("%s", text)
+        self._status = status
+        self._notifier.loading(status, 3 * LOADING_S)
+
+    async def _keep_alive(self) -> None:
+        while self._model.state == "loading":
+            self._notifier.loading(self._status, 3 * LOADING_S)
+            await asyncio.sleep(LOADING_S)
+        if self._notifier.watchdog_s is None:
+            return
+        while True:
+            if self._progresses():
+                self._notifier.alive()
+            else:
+                logger.error("the engine made no step since the last keep-alive")
+            await asyncio.sleep(self._notifier.watchdog_s / 2)
+
+    def _progresses(self) -> bool:
+        stats = self._model.stats()
+        if stats is None:
+            return True
+        before, self._steps = self._steps, stats.steps
+        return stats.steps != before or stats.running + stats.waiting == 0
+
+    async def _drain(self) -> None:
+        seconds = self._settings.config.drain_timeout
+        self._notifier.stopping("draining")
+        self._model.refuse_requests()
+        draining = asyncio.ensure_future(self._model.close(seconds))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not draining.done():
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+            await self._model.close(0)
+        else:
+            draining.result()
+
+
+async def _first_failure_or(
+    stop: "asyncio.Future[Any]", tasks: list["asyncio.Future[Any]"]
+) -> None:
+    """Wait for `stop`, unless one of the tasks fails: then raise what it raised."""
+    pending = {stop, *tasks}
+    while not stop.done():
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()

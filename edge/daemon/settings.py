@@ -1,0 +1,68 @@
+"""What may change while the daemon runs, in one place that all layers read."""
+
+import ipaddress
+import logging
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from edge.daemon.config import DaemonConfig, Source, changes
+from edge.daemon.keys import KeyRing, read_keys
+from web.server import is_loopback
+
+logger = logging.getLogger(__name__)
+
+
+class Settings:
+    """The configuration in force and its keys; `reload` replaces both, or neither."""
+
+    def __init__(self, source: Source) -> None:
+        """Raises ConfigError that names the file and the field."""
+        self._source = source
+        self.config: DaemonConfig = source.load()
+        self.keys: KeyRing = read_keys(self.config.api_key_file)
+
+    def reload(self) -> None:
+        """Read file and keys again; raises ConfigError and keeps the old ones if they are wrong."""
+        wanted = self._source.load()
+        live, postponed = changes(self.config, wanted)
+        self.keys = read_keys(wanted.api_key_file)
+        self.config = replace(self.config, **live)
+        logger.info("configuration reloaded: %s", ", ".join(live) or "no option changed")
+        if postponed:
+            logger.warning("takes effect after a restart: %s", ", ".join(postponed))
+
+    def allows_host(self, host: str) -> bool:
+        """Whether requests may come under this Host header.
+
+        A site that rebinds its DNS name to a loopback address reaches us, but under its own name.
+        """
+        name = _host_name(host)
+        allowed = self.config.allow_host
+        if not is_loopback(self.config.host) and not allowed:
+            return True
+        return _is_local(name) or name in allowed or name == self.config.host.lower()
+
+    def allows_origin(self, origin: str | None, host: str) -> bool:
+        """Whether a page of this origin may use the API: our own page, and those of --cors-origin.
+
+        Programs send no Origin.
+        """
+        if origin is None or "*" in self.config.cors_origin:
+            return True
+        same = urlsplit(origin).netloc.lower() == host.lower() and host != ""
+        return same or origin in self.config.cors_origin
+
+
+def _host_name(host: str) -> str:
+    name, _, port = host.rpartition(":")
+    bare = name if name and port.isdigit() and not name.endswith(":") else host
+    return bare.strip("[]").lower().rstrip(".")
+
+
+def _is_local(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
