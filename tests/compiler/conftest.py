@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from mlc_edge.model_runner import ModelRunner
 from tests.build.checkpoints import write_checkpoint
 from tests.build.conftest import checkpoint, run_build
+from tests.compiler.one_sequence import OneSequence
 
 Floats = npt.NDArray[np.float32]
 CHUNK = 16
@@ -25,7 +25,7 @@ class Compiled:
 
     checkpoint: Path
     bundle: Path
-    runner: ModelRunner
+    runner: OneSequence
 
     def reference(self) -> LlamaForCausalLM:
         return LlamaForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32).eval()
@@ -60,7 +60,7 @@ def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Co
             options = (*targets, "--quant", quant, "--prefill-chunk-size", CHUNK)
             result = run_build(checkpoint, *options, "-o", output)
             assert result.returncode == 0, result.stderr
-            cache[key] = Compiled(checkpoint, output, ModelRunner(output))
+            cache[key] = Compiled(checkpoint, output, OneSequence(output))
         cache[key].runner.reset()
         return cache[key]
 

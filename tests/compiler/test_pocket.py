@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from mlc_edge.model_runner import ModelRunner
 from tests.build.conftest import run_build
+from tests.compiler.one_sequence import OneSequence
 from webbuild.pocket.cases import held_out_cases
 from webbuild.pocket.dialogue import Message
 from webbuild.pocket.evaluate import TransformersBackend, evaluate
@@ -22,7 +22,7 @@ class CompiledBackend:
     """Answers greedily with a native library."""
 
     def __init__(self, bundle: Path) -> None:
-        self._runner = ModelRunner(bundle)
+        self._runner = OneSequence(bundle)
         self._tokenizer = AutoTokenizer.from_pretrained(POCKET)
 
     def generate(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
