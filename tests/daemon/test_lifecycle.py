@@ -1,0 +1,204 @@
+"""Start, load, reload, drain and end, as systemd and operators see them."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.daemon.daemons import LONG, SHORT, TIMEOUT_S, Daemon, run, started, wait_until
+
+KEEP_ALIVE_USEC = 400_000
+
+
+@contextmanager
+def slow_bundle(bundle: Path, folder: Path) -> Iterator[tuple[Path, ExitStack]]:
+    """A bundle that can't be read to its end before the stack is closed."""
+    copy = folder / "bundle"
+    for file in bundle.rglob("*"):
+        if file.is_file():
+            target = copy / file.relative_to(bundle)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(file)
+    lock = copy / "mlc-lock.json"
+    content = lock.read_bytes()
+    lock.unlink()
+    os.mkfifo(lock)
+
+    def release() -> None:
+        with lock.open("wb") as pipe:
+            lock.unlink()
+            lock.write_bytes(content)
+            pipe.write(content)
+
+    with ExitStack() as stack:
+        stack.callback(release)
+        yield copy, stack
+
+
+def test_port_is_open_before_the_model_is_there(bundle: Path, tmp_path: Path):
+    with slow_bundle(bundle, tmp_path) as (slow, held), started(slow, ready=False) as daemon:
+        assert daemon.get("health").status_code == 200
+        for response in (daemon.get("ready"), daemon.get("v1/models"), daemon.ask(json=SHORT)):
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) > 0
+            assert response.json()["error"]["code"] == "model_loading"
+        assert daemon.metric("ready") == 0
+        held.close()
+        daemon.wait_until_ready()
+        assert daemon.ask(json=SHORT).status_code == 200
+        assert daemon.metric("ready") == 1
+
+
+def test_ends_while_loading(bundle: Path, tmp_path: Path):
+    with slow_bundle(bundle, tmp_path) as (slow, _), started(slow, ready=False) as daemon:
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+        (slow / "mlc-lock.json").unlink()
+        (slow / "mlc-lock.json").touch()
+
+
+def test_model_that_is_none(tmp_path: Path):
+    result = run(tmp_path, "--port", 0)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert str(tmp_path) in result.stderr.splitlines()[-1]
+
+
+def test_port_in_use(bundle: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run(bundle, "--port", taken.getsockname()[1])
+    assert result.returncode == 2
+    assert "in use" in result.stderr.splitlines()[-1]
+
+
+@contextmanager
+def answering(daemon: Daemon, **more: object) -> Iterator[Iterator[str]]:
+    """The lines of a long stream of which the first was read."""
+    body = {**LONG, **more}
+    with httpx.stream(
+        "POST", f"{daemon.api}/chat/completions", json=body, timeout=TIMEOUT_S
+    ) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith("data: ")
+        yield lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_running_requests_finish(bundle: Path, number: signal.Signals):
+    with started(bundle) as daemon, answering(daemon) as lines:
+        daemon.signal(number)
+        daemon.log.wait_for(f"{number.name}: shutting down")
+        for response in (daemon.get("ready"), daemon.ask(json=SHORT)):
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "engine_stopped"
+        assert daemon.get("health").status_code == 200
+        *_, last = (line for line in lines if line)
+        assert last == "data: [DONE]"
+        assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("how", ["no time", "second signal"])
+def test_drain_that_is_cut_short(bundle: Path, how: str):
+    seconds = 0 if how == "no time" else 1000
+    with started(bundle, "--drain-timeout", seconds) as daemon, answering(daemon) as lines:
+        daemon.signal(signal.SIGTERM)
+        if seconds:
+            daemon.log.wait_for("SIGTERM: shutting down")
+            daemon.signal(signal.SIGTERM)
+        *_, last = (line for line in lines if line)
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "engine_stopped"
+        assert daemon.end() == 0
+
+
+def test_reload(bundle: Path, tmp_path: Path):
+    config, keys = tmp_path / "config.toml", tmp_path / "keys"
+    config.write_text('log_level = "info"\n')
+    with started(bundle, "--config", config) as daemon:
+        keys.write_text("sk-0123456789abcdef\n")
+        config.write_text(
+            f'api_key_file = "{keys}"\nmax_body = 10\nmax_batch = 2\nlog_level = "debug"'
+        )
+        daemon.signal(signal.SIGHUP)
+        daemon.log.wait_for("configuration reloaded: .*api_key_file.*max_body")
+        assert daemon.log.wait_for("takes effect after a restart: (.*)")[1] == "max_batch"
+        assert daemon.get("v1/models").status_code == 401
+        authorized = {"authorization": "Bearer sk-0123456789abcdef"}
+        assert daemon.ask(json=SHORT, headers=authorized).status_code == 413
+        assert daemon.get("health", headers={"x-request-id": "seen"}).status_code == 200
+        daemon.log.wait_for("GET /health.*seen")
+
+        config.write_text("max_body = 0\n")
+        daemon.signal(signal.SIGHUP)
+        daemon.log.wait_for(f"not reloaded.*{config}: max_body")
+        keys.write_text("sk-fedcba9876543210\n")
+        config.write_text(f'api_key_file = "{keys}"\n')
+        daemon.signal(signal.SIGHUP)
+        daemon.log.wait_for("configuration reloaded: max_body, log_level")
+        assert daemon.get("v1/models", headers=authorized).status_code == 401
+        authorized = {"authorization": "Bearer sk-fedcba9876543210"}
+        assert daemon.ask(json=SHORT, headers=authorized).status_code == 200
+
+
+class Systemd:
+    """The other end of the notification socket."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(address.replace("@", "\0", 1))
+        self.socket.settimeout(TIMEOUT_S)
+
+    def wait_for(self, name: str) -> dict[str, str]:
+        """The next message that has this variable."""
+        while True:
+            text = self.socket.recv(4096).decode()
+            message: dict[str, Any] = dict(line.split("=", 1) for line in text.split("\n"))
+            if name in message:
+                return message
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told(bundle: Path, tmp_path: Path, abstract: bool):
+    address = f"@mlc-edge-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    systemd = Systemd(address)
+    with (
+        systemd.socket,
+        started(bundle, NOTIFY_SOCKET=address, WATCHDOG_USEC=str(KEEP_ALIVE_USEC)) as daemon,
+    ):
+        assert int(systemd.wait_for("EXTEND_TIMEOUT_USEC")["EXTEND_TIMEOUT_USEC"]) > 0
+        assert systemd.wait_for("READY") == {"READY": "1", "STATUS": "serving pocket-q4f16_1"}
+        assert systemd.wait_for("WATCHDOG") == systemd.wait_for("WATCHDOG") == {"WATCHDOG": "1"}
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        daemon.signal(signal.SIGHUP)
+        assert int(systemd.wait_for("RELOADING")["MONOTONIC_USEC"]) >= before
+        assert systemd.wait_for("READY")["READY"] == "1"
+        daemon.signal(signal.SIGTERM)
+        assert systemd.wait_for("STOPPING")["STOPPING"] == "1"
+        assert daemon.end() == 0
+
+
+def test_watchdog_hears_nothing_while_the_engine_makes_no_step(bundle: Path, tmp_path: Path):
+    # Two checks fit into any step of the engine.
+    address = str(tmp_path / "notify")
+    systemd = Systemd(address)
+    with systemd.socket, started(bundle, NOTIFY_SOCKET=address, WATCHDOG_USEC="200") as daemon:
+        systemd.wait_for("WATCHDOG")
+        assert not daemon.log.find("no step")
+        body = {"messages": [{"role": "user", "content": "one two three " * 60}], "max_tokens": 1}
+        wait_until(lambda: daemon.ask(json=body).status_code == 200)
+        daemon.log.wait_for("the engine made no step since the last keep-alive")
+
+
+def test_warning_without_keys(bundle: Path, tmp_path: Path):
+    with started(bundle, "--host", "0.0.0.0", ready=False) as daemon:
+        daemon.log.wait_for("WARNING everyone who reaches 0.0.0.0 can use this model")
+        url = f"http://127.0.0.1:{daemon.port}/health"
+        assert httpx.get(url, headers={"host": "raspberrypi.local"}).status_code == 200
