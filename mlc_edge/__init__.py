@@ -1,3 +1,17 @@
 """Compile a language model once, run it in a browser, on a Raspberry Pi, on a Jetson."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["AsyncMLCEngine", "EngineConfig", "EngineStats", "MLCEngine", "__version__"]
+
+if TYPE_CHECKING:
+    from mlc_edge.engine import AsyncMLCEngine, EngineConfig, EngineStats, MLCEngine
+
+
+def __getattr__(name: str) -> Any:
+    """The engine, loaded when it is asked for: other users of this package don't need it."""
+    if name in __all__:
+        return getattr(importlib.import_module("mlc_edge.engine"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -209,7 +209,7 @@ class ModelRunner:
         self._functions.end(self._cache)
 
     def _use_threads(self, count: int) -> None:
-        """TVM's thread pool belongs to the thread that calls, and has half the cores of an x86 CPU at first."""
+        """Set up the calling thread's pool, which at first has half the cores of an x86 CPU."""
         if count != self._threads_in_use:
             self._functions.configure_threads(SHARE_CORES, count, self._cores)
             self._threads_in_use = count

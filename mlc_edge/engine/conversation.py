@@ -46,6 +46,11 @@ class Conversation:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        text: str = self._tokenizer.decode(list(ids))
+        return text
+
     def tokens(self, turns: Sequence[Turn]) -> list[int]:
         """The prompt of an answer to `turns`; the template alone says which special tokens it has."""
         return self.encode(self._render(turns))

@@ -1,0 +1,94 @@
+"""How an engine is set up, and how large its KV cache may be."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mlc_edge.engine.conversation import ContextPolicy
+from mlc_edge.engine.kv_cache import PAGE_TOKENS
+from mlc_edge.errors import ConfigError, EngineError
+from mlc_edge.memory import available_bytes
+from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads
+
+Mode = Literal["local", "interactive", "server"]
+MODES: tuple[Mode, ...] = ("local", "interactive", "server")
+# Requests in a batch, and contexts that the cache has room for, as in MLC's modes.
+LOCAL_BATCH = 4
+LOCAL_CONTEXTS = 2
+QUEUE_PER_PLACE = 16
+# What the process needs besides weights, cache and workspace, and what is left to others.
+PROCESS_BYTES = 150 << 20
+RESERVE_SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """None stands for a default that suits the device and the mode.
+
+    `local` answers a few requests at once, `interactive` one, `server` as many as the library takes.
+    `max_total_tokens` is the KV cache's size, `memory_limit_bytes` bounds weights, cache and all else,
+    `max_queue` counts requests that wait for a place.
+    """
+
+    mode: Mode = "local"
+    target: str | None = None
+    max_batch_size: int | None = None
+    max_total_tokens: int | None = None
+    memory_limit_bytes: int | None = None
+    max_queue: int | None = None
+    prefill_threads: int | None = None
+    decode_threads: int | None = None
+    context_policy: ContextPolicy = "error"
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"mode is {self.mode!r}: use one of {', '.join(MODES)}.")
+        counts = "max_batch_size max_total_tokens memory_limit_bytes prefill_threads decode_threads"
+        for name in counts.split():
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}: use 1 or more, or leave it out.")
+        if self.max_queue is not None and self.max_queue < 0:
+            raise ConfigError(f"max_queue is {self.max_queue}: use 0 or more.")
+
+    def threads(self, cores: int) -> Threads:
+        """Threads of a device with so many cores."""
+        return Threads(
+            min(self.prefill_threads or cores, cores), min(self.decode_threads or cores, cores)
+        )
+
+    def batch_size(self, largest: int) -> int:
+        """Sequences of a step, where the library takes `largest`."""
+        default = {"local": LOCAL_BATCH, "interactive": 1, "server": largest}[self.mode]
+        return min(self.max_batch_size or default, largest)
+
+    def queue_size(self, batch: int) -> int:
+        """Requests that may wait."""
+        return QUEUE_PER_PLACE * batch if self.max_queue is None else self.max_queue
+
+
+def cache_sizes(config: EngineConfig, runner: ModelRunner) -> CacheSizes:
+    """The KV cache's size; raises EngineError out_of_memory if not even a short one fits."""
+    batch = config.batch_size(runner.max_batch_size)
+    context = runner.context_window_size
+    contexts = {"local": min(LOCAL_CONTEXTS, batch), "interactive": 1, "server": batch}
+    wanted = config.max_total_tokens or contexts[config.mode] * context
+    tokens = min(wanted, _affordable_tokens(config, runner)) // PAGE_TOKENS * PAGE_TOKENS
+    least = min(runner.prefill_chunk_size, context, wanted)
+    if tokens < min(least, PAGE_TOKENS):
+        raise EngineError(
+            "out_of_memory",
+            f"There is too little memory for a KV cache of {least} tokens "
+            f"({runner.kv_bytes_per_token} bytes each) besides the weights.",
+            "Close other programs, raise the memory limit, or use a smaller model.",
+        )
+    return CacheSizes(batch, tokens, runner.prefill_chunk_size)
+
+
+def _affordable_tokens(config: EngineConfig, runner: ModelRunner) -> int:
+    available = available_bytes()
+    besides = runner.parameter_bytes + runner.workspace_bytes
+    # Weights are mapped: what is read of them later still counts as available now.
+    left = int(available * (1 - RESERVE_SHARE)) - besides
+    if config.memory_limit_bytes is not None:
+        left = min(left, config.memory_limit_bytes - besides - PROCESS_BYTES)
+    return max(0, left) // runner.kv_bytes_per_token
