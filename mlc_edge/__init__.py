@@ -3,7 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mlc_edge.version import __version__
+
 __all__ = ["AsyncMLCEngine", "EngineConfig", "EngineStats", "MLCEngine", "__version__"]
 
 if TYPE_CHECKING:

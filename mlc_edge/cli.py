@@ -7,8 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from mlc_edge import __version__
 from mlc_edge.errors import MlcEdgeError
+from mlc_edge.version import __version__
 
 COMMANDS = {
     "build": "webbuild.cli",
@@ -17,7 +17,7 @@ COMMANDS = {
     "chat": "edge.chat",
     "doctor": "edge.doctor",
     "update": "edge.update",
-    "bench": "mlc_edge.bench",
+    "bench": "edge.bench",
 }
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from mlc_edge import __version__
 from mlc_edge.bundle import LOCK_NAME, read_lock
 from mlc_edge.cpu import host_cpu
 from mlc_edge.downloads import HUB_PREFIX, download
 from mlc_edge.errors import BundleError, CheckpointError, ConfigError, MlcEdgeError
+from mlc_edge.version import __version__
 
 Progress = Callable[[str, float | None], None]
 PACKAGE = Path(__file__).parent

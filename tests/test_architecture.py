@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("mlc_edge", "webbuild", "web")
+ROOMS = ("mlc_edge", "webbuild", "web", "edge")
 
 
 def module_name(path: Path) -> str:
@@ -59,7 +59,12 @@ def test_modules_form_no_import_cycle():
 
 @pytest.mark.parametrize(
     ("room", "forbidden"),
-    [("mlc_edge", ("webbuild", "web")), ("web", ("webbuild",)), ("webbuild", ("web",))],
+    [
+        ("mlc_edge", ("webbuild", "web", "edge")),
+        ("webbuild", ("web", "edge")),
+        ("web", ("webbuild", "edge")),
+        ("edge", ("webbuild",)),
+    ],
 )
 def test_data_flows_one_way(room: str, forbidden: tuple[str, ...]):
     for name, tree in modules().items():

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -78,15 +78,28 @@ class MLCEngine:
             future.cancel()
             raise
 
-    def _iterate(self, stream: Any) -> Iterator[Any]:
+
+class _SyncStream:
+    """Chunks of an answer; closing it, or dropping it, cancels the request."""
+
+    def __init__(self, bridge: MLCEngine, chunks: Any) -> None:
+        self._bridge, self._chunks = bridge, chunks
+
+    def __iter__(self) -> "_SyncStream":
+        return self
+
+    def __next__(self) -> Any:
         try:
-            while True:
-                try:
-                    yield self._wait(stream.__anext__())
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._wait(stream.aclose())
+            return self._bridge._wait(self._chunks.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
+        except KeyboardInterrupt:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Cancel what is left."""
+        self._bridge._wait(self._chunks.aclose())
 
 
 class _Create:
@@ -98,7 +111,7 @@ class _Create:
     def create(self, **params: Any) -> Any:
         """The answer, or an iterator of chunks with `stream=True`; raises EngineError."""
         answer = self._bridge._wait(self._endpoint.create(**params))
-        return self._bridge._iterate(answer) if hasattr(answer, "__anext__") else answer
+        return _SyncStream(self._bridge, answer) if hasattr(answer, "__anext__") else answer
 
 
 class _Namespace:

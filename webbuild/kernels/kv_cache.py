@@ -11,6 +11,8 @@ from tvm.target import Target
 
 from webbuild.kernels.attention import merge_states, paged_decode, paged_prefill, ragged_prefill
 from webbuild.kernels.cpu import attention as cpu_attention
+from webbuild.kernels.cpu.heads import HEAD_DIM_STEP, HeadShape
+from webbuild.kernels.cpu.rotary import split_rotary
 
 PAGE_TOKENS = 16
 # Models up to this many query features take the kernels without barriers, and head dimensions that fit a
@@ -110,7 +112,7 @@ def _attention(shape: KVCacheShape, target: Target) -> tuple[tirx.PrimFunc, ...]
         shape.dtype,
     )
     if _suits_vectors(shape, target):
-        vectors = cpu_attention.HeadShape(heads, kv_heads, width)
+        vectors = HeadShape(heads, kv_heads, width)
         return (
             cpu_attention.ragged_prefill(vectors),
             cpu_attention.paged_prefill(vectors),
@@ -166,13 +168,13 @@ def _page_programs(shape: KVCacheShape, target: Target) -> tuple[tirx.PrimFunc, 
 def _suits_vectors(shape: KVCacheShape, target: Target) -> bool:
     """Whether a CPU's vector kernels take heads of this shape."""
     on_cpu = target.kind.name == "llvm" and shape.dtype == "float32"
-    return on_cpu and shape.head_dim % cpu_attention.HEAD_DIM_STEP == 0
+    return on_cpu and shape.head_dim % HEAD_DIM_STEP == 0
 
 
 def _rotary(shape: KVCacheShape, target: Target) -> tirx.PrimFunc:
     if _suits_vectors(shape, target):
-        vectors = cpu_attention.HeadShape(shape.query_heads, shape.kv_heads, shape.head_dim)
-        return cpu_attention.split_rotary(vectors, shape.rope_theta, shape.rope_scaling)
+        vectors = HeadShape(shape.query_heads, shape.kv_heads, shape.head_dim)
+        return split_rotary(vectors, shape.rope_theta, shape.rope_scaling)
     return tvm_kernels.llama_rope_with_position_map(
         shape.rope_theta,
         1,

@@ -1,4 +1,4 @@
-"""Attention and rotary embedding on CPUs, for TVM's paged KV cache.
+"""Attention on CPUs, for TVM's paged KV cache.
 
 Signatures are those of `vm.builtin.paged_attention_kv_cache_create`: pages are [pages, 2, kv heads, page
 size, head dim], keys hold their rotary embedding already, scores and the log-sum-exp are in base 2.
@@ -8,12 +8,11 @@ of a vector, so that nothing is summed across lanes; decode has 16 features of o
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tvm import tirx
-from tvm.relax.frontend.nn.llm.position_embedding import switch_rope_freq_func
 from tvm.script.ir_builder import tirx as T
 
+from webbuild.kernels.cpu.heads import HeadShape, offset_argument
 from webbuild.kernels.cpu.program import (
     LANES,
     LOG2_E,
@@ -25,7 +24,6 @@ from webbuild.kernels.cpu.program import (
     keep,
     largest_of,
     load,
-    over_rows,
     size,
     splat,
     store,
@@ -36,22 +34,6 @@ PAGE = 16
 # Keys that are scored together against 16 queries.
 KEYS = 8
 LOWEST = -5e4
-# Rotary halves of a head are whole vectors.
-HEAD_DIM_STEP = 2 * LANES
-
-
-@dataclass(frozen=True)
-class HeadShape:
-    """Query heads, heads of keys and values, and features of a head (a multiple of 32)."""
-
-    heads: int
-    kv_heads: int
-    width: int
-
-    @property
-    def group(self) -> int:
-        """Query heads that share a head of keys and values."""
-        return self.heads // self.kv_heads
 
 
 @dataclass(frozen=True)
@@ -61,11 +43,6 @@ class _Keys:
     at: Callable[[tirx.Expr], tuple[tirx.Expr, ...]]
     key: Callable[[tuple[tirx.Expr, ...], tirx.Expr], tirx.Expr]
     value: Callable[[tuple[tirx.Expr, ...], tirx.Expr], tirx.Expr]
-
-
-def _offset_argument(name: str, length: tirx.Expr) -> tirx.Buffer:
-    """The program's next argument, int32 [length] somewhere inside a larger tensor."""
-    return argument(name, (length,), "int32", elem_offset=size(f"{name}_offset", "int32"))
 
 
 def _scalars(*names: str) -> dict[str, tirx.Var]:
@@ -79,12 +56,12 @@ def ragged_prefill(shape: HeadShape) -> tirx.PrimFunc:
     def body() -> None:
         batch, tokens, kv_tokens = (size(n, "int32") for n in ("batch", "tokens", "kv_tokens"))
         q = argument("q", (tokens, shape.heads, shape.width), "float32")
-        q_indptr = _offset_argument("q_indptr", batch + 1)
+        q_indptr = offset_argument("q_indptr", batch + 1)
         k = argument("k", (kv_tokens, shape.kv_heads, shape.width), "float32")
         v = argument("v", (kv_tokens, shape.kv_heads, shape.width), "float32")
-        kv_indptr = _offset_argument("kv_indptr", batch + 1)
-        _offset_argument("q_position", tokens)
-        _offset_argument("k_offset", batch)
+        kv_indptr = offset_argument("kv_indptr", batch + 1)
+        offset_argument("q_position", tokens)
+        offset_argument("k_offset", batch)
         output = argument("output", (tokens, shape.heads, shape.width), "float32")
         lse = argument("lse", (tokens, shape.heads), "float32")
         scalars = _scalars("causal", "rotary_mode", "rope_scale", "rope_theta", "sm_scale")
@@ -114,13 +91,13 @@ def paged_prefill(shape: HeadShape) -> tirx.PrimFunc:
             size(n, "int32") for n in ("batch", "tokens", "used_pages", "max_pages")
         )
         q = argument("q", (tokens, shape.heads, shape.width), "float32")
-        q_indptr = _offset_argument("q_indptr", batch + 1)
+        q_indptr = offset_argument("q_indptr", batch + 1)
         pages = _pages_argument(shape, pool)
-        page_indptr = _offset_argument("page_indptr", batch + 1)
-        page_values = _offset_argument("page_values", used)
-        last_length = _offset_argument("last_length", batch)
-        _offset_argument("k_offset", batch)
-        _offset_argument("q_position", tokens)
+        page_indptr = offset_argument("page_indptr", batch + 1)
+        page_values = offset_argument("page_values", used)
+        last_length = offset_argument("last_length", batch)
+        offset_argument("k_offset", batch)
+        offset_argument("q_position", tokens)
         output = argument("output", (tokens, shape.heads, shape.width), "float32")
         lse = argument("lse", (tokens, shape.heads), "float32")
         scalars = _scalars("causal", "rotary_mode", "rope_scale", "rope_theta", "sm_scale")
@@ -297,11 +274,11 @@ def paged_decode(shape: HeadShape) -> tirx.PrimFunc:
         batch, used, pool = (size(n, "int32") for n in ("batch", "used_pages", "max_pages"))
         q = argument("q", (batch, shape.heads, shape.width), "float32")
         pages = _pages_argument(shape, pool)
-        page_indptr = _offset_argument("page_indptr", batch + 1)
-        page_values = _offset_argument("page_values", used)
-        last_length = _offset_argument("last_length", batch)
-        _offset_argument("k_offset", batch)
-        _offset_argument("q_position", batch)
+        page_indptr = offset_argument("page_indptr", batch + 1)
+        page_values = offset_argument("page_values", used)
+        last_length = offset_argument("last_length", batch)
+        offset_argument("k_offset", batch)
+        offset_argument("q_position", batch)
         output = argument("output", (batch, shape.heads, shape.width), "float32")
         lse = argument("lse", (batch, shape.heads), "float32")
         scalars = _scalars("rotary_mode", "rope_scale", "rope_theta", "sm_scale")
@@ -373,52 +350,3 @@ class _Query:
         for n, total in enumerate(self.totals):
             store(output, load(total, 0) * splat(inverse), sequence, head, n * LANES)
         T.buffer_store(lse, self.highest[0] + T.log2(norm), [sequence, head])
-
-
-def split_rotary(shape: HeadShape, theta: float, scaling: dict[str, Any]) -> tirx.PrimFunc:
-    """Fused [n, heads, width] to queries, keys and values, the former two rotated by their positions.
-
-    Sines and cosines are computed once for all heads of a token (https://arxiv.org/abs/2104.09864).
-    """
-    half = shape.width // 2
-    frequencies = switch_rope_freq_func(scaling)
-
-    def body() -> None:
-        tokens = size("tokens", "int32")
-        fused = shape.heads + 2 * shape.kv_heads
-        qkv = argument("qkv", (tokens, fused, shape.width), "float32")
-        positions = _offset_argument("positions", tokens)
-        q = argument("q", (tokens, shape.heads, shape.width), "float32")
-        k = argument("k", (tokens, shape.kv_heads, shape.width), "float32")
-        v = argument("v", (tokens, shape.kv_heads, shape.width), "float32")
-        apply_rope = T.arg("apply_rope", T.int64())
-
-        def split(token: tirx.Var) -> None:
-            cos = T.alloc_buffer((half,), "float32", scope="local")
-            sin = T.alloc_buffer((half,), "float32", scope="local")
-            position = keep(
-                T.if_then_else(apply_rope > 0, positions[token], T.int32(0)), "int32", lanes=1
-            )
-            with T.serial(0, half) as i:
-                cosine, sine, names = frequencies(position, i, shape.width, theta, "float32")
-                for buffer, value in ((cos, cosine), (sin, sine)):
-                    for name, meaning in names.items():
-                        value = tirx.Let(name, meaning, value)
-                    T.buffer_store(buffer, value, [i])
-            for target, heads, skipped in (
-                (q, shape.heads, 0),
-                (k, shape.kv_heads, shape.heads),
-            ):
-                with T.serial(0, heads) as head, T.serial(0, half // LANES) as n:
-                    first = keep(load(qkv, token, skipped + head, n * LANES))
-                    second = keep(load(qkv, token, skipped + head, half + n * LANES))
-                    c, s = load(cos, n * LANES), load(sin, n * LANES)
-                    store(target, first * c - second * s, token, head, n * LANES)
-                    store(target, second * c + first * s, token, head, half + n * LANES)
-            with T.serial(0, shape.kv_heads) as head, T.serial(0, shape.width // LANES) as n:
-                value = load(qkv, token, shape.heads + shape.kv_heads + head, n * LANES)
-                store(v, value, token, head, n * LANES)
-
-        over_rows(tokens, split)
-
-    return build("cpu_split_rotary", body)
