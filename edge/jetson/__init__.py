@@ -1,0 +1,1 @@
+"""What is special to an NVIDIA Jetson."""
