@@ -38,7 +38,7 @@ chat: setup emscripten
 	$(BIN)/mlc-edge web $(BUNDLE) --port $(PORT)
 
 test: $(VENV)/.test-installed web-assets emscripten
-	webbuild/install_system_packages.sh chromium g++ mesa-vulkan-drivers
+	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu mesa-vulkan-drivers qemu-user-static
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 

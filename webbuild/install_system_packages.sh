@@ -5,6 +5,8 @@ set -eu
 command_of() {
   case "$1" in
     emscripten) echo emcc ;;
+    g++-aarch64-linux-gnu) echo aarch64-linux-gnu-g++ ;;
+    qemu-user-static) echo qemu-aarch64-static ;;
     *) echo "$1" ;;
   esac
 }

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,10 +124,12 @@ class Daemon:
 
 
 @contextmanager
-def started(*arguments: object, ready: bool = True, **extra: str) -> Iterator[Daemon]:
+def started(
+    *arguments: object, ready: bool = True, python: Sequence[str] = (sys.executable,), **extra: str
+) -> Iterator[Daemon]:
     """A daemon on a free port; `extra` are environment variables."""
     process = subprocess.Popen(
-        command("--port", 0, *arguments),
+        [*python, "-m", "mlc_edge", "run", "--port", "0", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,1 @@
+"""The engine and the daemon on real aarch64 code, under qemu."""
