@@ -50,6 +50,7 @@ class Api:
         try:
             create = choose(self._model.engine())
             params = await read_params(request, self._settings.config.max_body)
+            _refuse_self(params)
             hide_usage = _ask_for_usage(params)
             answer = await unless_gone(create(**params), request.receive)
         except (ClientGone, ClientDisconnect):
@@ -86,6 +87,13 @@ class Api:
             "created": self._created,
             "owned_by": "mlc-edge",
         }
+
+
+def _refuse_self(params: dict[str, Any]) -> None:
+    """The one name that can't be passed on to a method, which refuses all other unknown ones."""
+    if "self" in params:
+        text = "self is not supported. Leave it out."
+        raise ApiError(400, "invalid_request", text, param="self")
 
 
 def _ask_for_usage(params: dict[str, Any]) -> bool:

@@ -148,8 +148,8 @@ class DaemonConfig:
         ),
     )
     max_body: int = field(
-        default=4 << 20,
-        metadata=option(SIZE, "Largest request body.", panel=LIMITS, live=True, default_text="4M"),
+        default=1 << 20,
+        metadata=option(SIZE, "Largest request body.", panel=LIMITS, live=True, default_text="1M"),
     )
     drain_timeout: float = field(
         default=30.0,

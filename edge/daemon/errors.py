@@ -63,12 +63,15 @@ def internal() -> ApiError:
 
 def from_engine(error: EngineError) -> ApiError:
     """The engine's refusal as an answer; the text of an internal failure is not for clients."""
-    status = ENGINE_STATUS.get(error.code, 500)
+    # To an engine another model's name is a wrong parameter; OpenAI's clients expect 404.
+    other_model = (error.code, error.param) == ("invalid_request", "model")
+    code = "model_not_found" if other_model else error.code
+    status = ENGINE_STATUS.get(code, 500)
     if status == 500:
         return internal()
-    retry_s = ENGINE_RETRY_S.get(error.code)
+    retry_s = ENGINE_RETRY_S.get(code)
     headers = {"retry-after": str(retry_s)} if retry_s else None
-    return ApiError(status, error.code, str(error), param=error.param, headers=headers)
+    return ApiError(status, code, str(error), param=error.param, headers=headers)
 
 
 def from_http(error: HTTPException) -> ApiError:

@@ -85,7 +85,7 @@ class _ModelCollector(Collector):
         yield _gauge("queue_length", "Requests that wait for a place.", stats.waiting)
         yield _gauge(
             "kv_cache_usage_ratio",
-            "Used share of the KV cache, 0 to 1; without prefixes kept for later.",
+            "Used share of the KV cache, 0 to 1; prefixes kept for later, which give way, included.",
             stats.kv_tokens_used / max(1, stats.kv_tokens_total),
         )
         yield _gauge("kv_cache_tokens", "Tokens that fit in the KV cache.", stats.kv_tokens_total)

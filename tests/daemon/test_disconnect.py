@@ -29,7 +29,6 @@ def test_request_ends_with_its_connection(daemon: Daemon, stream: bool):
         wait_until(lambda: daemon.metric("running_requests") > 0)
     wait_until(lambda: daemon.metric("running_requests") == 0)
     assert daemon.metric("generated_tokens_total") - before < LONG["max_tokens"] * LONG["n"]
-    assert daemon.metric("kv_cache_usage_ratio") == 0
     gone = 'requests_total{route="/v1/chat/completions",status="499"}'
     wait_until(lambda: daemon.metric(gone) > 0)
 

@@ -136,9 +136,10 @@ def test_full_queue(guarded: Guarded):
 def test_curl(daemon: Daemon):
     command = ["curl", "-sN", f"{daemon.api}/chat/completions"]
     command += ["-H", "Content-Type: application/json", "-d"]
-    whole = subprocess.check_output([*command, json.dumps(SHORT)], text=True)
+    body = {**SHORT, "max_tokens": 20}
+    whole = subprocess.check_output([*command, json.dumps(body)], text=True)
     assert "42" in json.loads(whole)["choices"][0]["message"]["content"]
-    streamed = subprocess.check_output([*command, json.dumps({**SHORT, "stream": True})], text=True)
+    streamed = subprocess.check_output([*command, json.dumps({**body, "stream": True})], text=True)
     events = streamed.split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     assert all(json.loads(event.removeprefix("data: "))["choices"] for event in events[:-2])
