@@ -32,6 +32,19 @@ HWCAP_BITS = {
 }
 HWCAP2_BITS = {"sve2": 1, "svei8mm": 9, "svebf16": 12, "i8mm": 13, "bf16": 14}
 ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+_ARMV8_2 = "asimd crc32 atomics fphp asimdhp asimdrdm lrcpc asimddp"
+_X86_64_V3 = "avx avx2 bmi1 bmi2 f16c fma abm movbe"
+_X86_64_V4 = f"{_X86_64_V3} avx512f avx512bw avx512cd avx512dq avx512vl avx512_vnni"
+# What the libraries of each CPU target need, their architecture first.
+CPU_TARGETS: dict[str, tuple[str, ...]] = {
+    "pi4": ("aarch64", "asimd", "crc32"),
+    "pi5": ("aarch64", *_ARMV8_2.split()),
+    "jetson-orin": ("aarch64", *_ARMV8_2.split()),
+    "jetson-thor": ("aarch64", *_ARMV8_2.split(), "sve2", "i8mm"),
+    "aarch64": ("aarch64", "asimd"),
+    "x86-64": ("x86_64", *_X86_64_V3.split()),
+    "x86-64-v4": ("x86_64", *_X86_64_V4.split()),
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,13 @@ def host_cpu() -> Cpu:
     features = _hardware_capabilities() if arch == "aarch64" else _listed(text, "flags")
     names = _values(text, "model name") or _values(text, "Model")
     return Cpu(arch, features, names[0] if names else arch)
+
+
+def suits(cpu: Cpu) -> str | None:
+    """The CPU target that uses most of what `cpu` offers; None if it can run none."""
+    offered = cpu.features | {cpu.arch}
+    fitting = [name for name, needs in CPU_TARGETS.items() if set(needs) <= offered]
+    return max(fitting, key=lambda name: len(CPU_TARGETS[name]), default=None)
 
 
 def choose_target(lock: BundleLock, cpu: Cpu) -> str:

@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 QUANT_HELP = "q4f16_1, q4f32_1, q0f16 or q0f32; default: q4f16_1, or what published weights have."
-TARGET_HELP = "webgpu (all WebGPU libraries of the quantization), or a single one; repeatable."
+TARGET_HELP = (
+    "webgpu (all WebGPU libraries of the quantization) or a single one, native (this machine's CPU), "
+    "pi4, pi5, jetson-orin, jetson-thor, aarch64, x86-64 (with AVX2), x86-64-v4; repeatable."
+)
 
 
 def build(

@@ -27,6 +27,8 @@ from webbuild.targets import TargetProfile
 
 KV_CACHE = "create_tir_paged_kv_cache"
 WORKGROUP_ARRAY = re.compile(r"var<workgroup> \w+ ?: ?array<(\w+), ?(\d+)>")
+# Without symbols for debuggers, and the same bytes each time.
+LINK_OPTIONS = ["-shared", "-s", "-Wl,--build-id=none"]
 WGSL_BYTES = {"f32": 4, "i32": 4, "u32": 4, "f16": 2}
 
 
@@ -239,7 +241,7 @@ def _link(executable: Any, profile: TargetProfile, output: Path) -> None:
             from tvm.support import cc
 
             executable.export_library(
-                str(output), fcompile=cc.cross_compiler(find_linker(profile), options=["-shared"])
+                str(output), fcompile=cc.cross_compiler(find_linker(profile), options=LINK_OPTIONS)
             )
     except RuntimeError as error:
         raise ToolchainError(f"linking {output.name} failed: {error}") from error

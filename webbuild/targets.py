@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from mlc_edge.cpu import Cpu, host_cpu
+from mlc_edge.cpu import CPU_TARGETS, Cpu, host_cpu, suits
 from mlc_edge.errors import ConfigError
 
 # What kernels may use; a library's lock entry says what it does use.
@@ -60,8 +60,9 @@ def _webgpu(dtype: Literal["float16", "float32"], features: tuple[str, ...]) -> 
     )
 
 
-def _cpu(name: str, arch: str, mcpu: str, dot: DotProduct, mattr: str, needs: str) -> TargetProfile:
-    """A Linux CPU; `mattr` are LLVM's features beyond those of `mcpu`, `needs` Linux's names."""
+def _cpu(name: str, mcpu: str, dot: DotProduct, mattr: str) -> TargetProfile:
+    """A Linux CPU; `mattr` are LLVM's features beyond those of `mcpu`."""
+    arch = CPU_TARGETS[name][0]
     machine = {"kind": "llvm", "mtriple": f"{arch}-linux-gnu", "mcpu": mcpu, "mattr": mattr.split()}
     return TargetProfile(
         name=name,
@@ -71,43 +72,31 @@ def _cpu(name: str, arch: str, mcpu: str, dot: DotProduct, mattr: str, needs: st
         device="cpu",
         linker="shared",
         dtype="float32",
-        features=(arch, *needs.split()),
+        features=CPU_TARGETS[name],
         dot_product=dot,
         compiler=f"{arch}-linux-gnu-g++",
         max_batch_size=16,
     )
 
 
-_ARMV8_2 = "asimd crc32 atomics fphp asimdhp asimdrdm lrcpc asimddp"
-_X86_64_V3 = "avx avx2 bmi1 bmi2 f16c fma abm movbe"
-# 512-bit vectors are wanted wherever they exist: LLVM prefers shorter ones on CPUs that once slowed down.
-_X86_64_V4 = f"{_X86_64_V3} avx512f avx512bw avx512cd avx512dq avx512vl"
 CPU_PROFILES = (
-    _cpu("pi4", "aarch64", "cortex-a72", "neon", "+neon", "asimd crc32"),
-    _cpu("pi5", "aarch64", "cortex-a76", "dotprod", "+neon +dotprod", _ARMV8_2),
-    _cpu("jetson-orin", "aarch64", "cortex-a78ae", "dotprod", "+neon +dotprod", _ARMV8_2),
-    _cpu("jetson-thor", "aarch64", "neoverse-v3ae", "dotprod", "+dotprod", f"{_ARMV8_2} sve2 i8mm"),
-    _cpu("aarch64", "aarch64", "generic", "neon", "+neon", "asimd"),
-    _cpu("x86-64", "x86_64", "x86-64-v3", "avx2", "", _X86_64_V3),
-    _cpu(
-        "x86-64-v4",
-        "x86_64",
-        "x86-64-v4",
-        "avx512vnni",
-        "+avx512vnni -prefer-256-bit",
-        f"{_X86_64_V4} avx512_vnni",
-    ),
+    _cpu("pi4", "cortex-a72", "neon", "+neon"),
+    _cpu("pi5", "cortex-a76", "dotprod", "+neon +dotprod"),
+    _cpu("jetson-orin", "cortex-a78ae", "dotprod", "+neon +dotprod"),
+    _cpu("jetson-thor", "neoverse-v3ae", "dotprod", "+dotprod"),
+    _cpu("aarch64", "generic", "neon", "+neon"),
+    _cpu("x86-64", "x86-64-v3", "avx2", ""),
+    # LLVM prefers shorter vectors, for CPUs that once slowed down at 512 bits.
+    _cpu("x86-64-v4", "x86-64-v4", "avx512vnni", "+avx512vnni -prefer-256-bit"),
 )
 
 
 def _native(cpu: Cpu) -> TargetProfile | None:
     """The best of the CPU profiles for `cpu`: a bundle stays loadable on every machine like it."""
-    offered = cpu.features | {cpu.arch}
-    fitting = [profile for profile in CPU_PROFILES if set(profile.features) <= offered]
-    if not fitting:
-        return None
-    best = max(fitting, key=lambda profile: len(profile.features))
-    return replace(best, name="native", library="lib/native.so", compiler="g++")
+    name = suits(cpu)
+    found = (profile for profile in CPU_PROFILES if profile.name == name)
+    best = next(found, None)
+    return best and replace(best, name="native", library="lib/native.so", compiler="g++")
 
 
 PROFILES = (_webgpu("float32", ()), _webgpu("float16", ("shader-f16",)), *CPU_PROFILES)
