@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 from edge.daemon.config import DaemonConfig
 from edge.daemon.errors import ApiError, unavailable
+from edge.device import Device, probe, profile
 from mlc_edge.bundle import ModelInfo
 from mlc_edge.engine import AsyncMLCEngine, EngineConfig, EngineStats
 from mlc_edge.models import resolve_model
@@ -75,23 +76,27 @@ class ServedModel:
             await self._loaded.engine.close(drain_s)
 
 
-def engine_config(config: DaemonConfig) -> EngineConfig:
-    """The part of the configuration that the engine takes."""
+def engine_config(config: DaemonConfig, device: Device) -> EngineConfig:
+    """The part of the configuration that the engine takes; what it leaves open suits the board."""
+    board = profile(device)
+    available = device.memory_available_bytes
+    reserve = min(board.memory_reserve_bytes, available // 2)
     return EngineConfig(
         mode=config.mode,
         target=config.target,
         max_batch_size=config.max_batch,
-        memory_limit_bytes=config.memory_limit,
+        memory_limit_bytes=config.memory_limit or available - reserve,
         max_queue=config.max_queue,
-        prefill_threads=config.prefill_threads,
-        decode_threads=config.decode_threads,
+        prefill_threads=config.prefill_threads or board.prefill_threads,
+        decode_threads=config.decode_threads or board.decode_threads,
         context_policy=config.context_policy,
     )
 
 
 def _load(config: DaemonConfig, on_progress: Progress) -> Loaded:
     bundle = resolve_model(config.model, target=config.target, progress=on_progress)
-    engine = AsyncMLCEngine(bundle, engine_config(config), progress=on_progress)
+    settings = engine_config(config, probe())
+    engine = AsyncMLCEngine(bundle, settings, progress=on_progress)
     on_progress("checking the model's numbers", None)
     engine.check()
     return Loaded(engine, bundle)

@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
+SEND_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Notifier:
         name = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                # The event loop waits for it: rather not told than stopped.
+                sender.settimeout(SEND_TIMEOUT_S)
                 sender.connect(name)
                 sender.sendall(message.encode())
         except OSError as error:

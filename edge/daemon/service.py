@@ -1,6 +1,7 @@
 """The daemon's life: listen, load, serve, reload, drain."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -14,6 +15,7 @@ from edge.daemon.notify import Notifier
 from edge.daemon.page import Page
 from edge.daemon.server import HttpServer
 from edge.daemon.settings import Settings
+from edge.daemon.watchdog import keep_alive
 from mlc_edge.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,8 @@ class Service:
         self._page = Page()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._loaded = asyncio.Event()
         self._status = "loading"
-        self._steps = -1
 
     async def run(self, listener: socket.socket, on_listening: Callable[[], None]) -> None:
         """Serve; raises what loading the model raised."""
@@ -93,6 +95,7 @@ class Service:
             stats.threads,
         )
         self._notifier.ready(self._status)
+        self._loaded.set()
 
     def _show_progress(self, text: str, share: float | None) -> None:
         status = text if share is None else f"{text}: {share:.0%}"
@@ -104,24 +107,11 @@ class Service:
         self._notifier.loading(status, 3 * LOADING_S)
 
     async def _keep_alive(self) -> None:
-        while self._model.state == "loading":
+        while not self._loaded.is_set():
             self._notifier.loading(self._status, 3 * LOADING_S)
-            await asyncio.sleep(LOADING_S)
-        if self._notifier.watchdog_s is None:
-            return
-        while True:
-            if self._progresses():
-                self._notifier.alive()
-            else:
-                logger.error("the engine made no step since the last keep-alive")
-            await asyncio.sleep(self._notifier.watchdog_s / 2)
-
-    def _progresses(self) -> bool:
-        stats = self._model.stats()
-        if stats is None:
-            return True
-        before, self._steps = self._steps, stats.steps
-        return stats.steps != before or stats.running + stats.waiting == 0
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._loaded.wait(), LOADING_S)
+        await keep_alive(self._notifier, self._model)
 
     async def _drain(self) -> None:
         seconds = self._settings.config.drain_timeout
