@@ -72,13 +72,16 @@ class Service:
             self._stop.set()
 
     def _reload(self) -> None:
-        self._notifier.reloading()
+        was_ready = self._loaded.is_set()
+        if was_ready:
+            self._notifier.reloading()
         try:
             self._settings.reload()
             logs.set_level(self._settings.config.log_level)
         except ConfigError as error:
             logger.error("configuration not reloaded, the old one stays: %s", error)
-        self._notifier.ready(self._status)
+        if was_ready:
+            self._notifier.ready(self._status)
 
     async def _load(self) -> None:
         loaded = await self._model.load(self._settings.config, self._show_progress)
@@ -87,12 +90,13 @@ class Service:
             self._page.open(model, loaded.bundle)
         self._status = f"serving {model.id}"
         logger.info(
-            "ready: %s (%s, %s), %d tokens of cache, %s threads",
+            "ready: %s (%s, %s), %d tokens of cache, %d threads for prompts, %d for answers",
             model.id,
             model.quantization,
             stats.target,
             stats.kv_tokens_total,
-            stats.threads,
+            stats.threads.prefill,
+            stats.threads.decode,
         )
         self._notifier.ready(self._status)
         self._loaded.set()
