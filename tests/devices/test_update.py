@@ -1,0 +1,243 @@
+"""`mlc-edge update`: whatever happens meanwhile, DIR/current names a model that works."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlc_edge.bundle import LOCK_NAME, verify
+from tests.build.conftest import ROOT
+from tests.devices.conftest import Variant, relock
+from tests.devices.service import service
+
+ASK = """
+import sys
+from mlc_edge import MLCEngine
+with MLCEngine(sys.argv[1]) as engine:
+    messages = [{"role": "user", "content": "What is 17 + 25?"}]
+    answer = engine.chat.completions.create(messages=messages, temperature=0, max_tokens=32)
+    print(answer.choices[0].message.content)
+"""
+STEPS = [
+    "copy cpu/params_shard_0.bin",
+    "copy cpu/tensor-cache.json",
+    "copy generation_config.json",
+    "copy lib/native.so",
+    "copy mlc-chat-config.json",
+    "copy tokenizer.json",
+    "copy tokenizer_config.json",
+    "copy mlc-lock.json",
+    "verify the copy",
+    "let it answer",
+    "name it 3-third",
+    "link previous to 2-second",
+    "link current to 3-third",
+    "remove 1-first",
+]
+BACK = ["verify 1-first", "let it answer", "link current to 1-first", "link previous to 2-second"]
+Answers = Callable[[Path], str]
+
+
+def update_command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mlc_edge", "update", "--verbose", *map(str, arguments)]
+
+
+def update(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        update_command(*arguments), capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+
+
+def kill_at(step: str, *arguments: object) -> None:
+    """Start an update, and kill it as soon as it says that it begins with `step`."""
+    process = subprocess.Popen(
+        update_command(*arguments), stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None
+    with process, process.stdout as lines:
+        reached = any(line == f"{step}\n" for line in lines)
+        process.kill()
+    assert reached, step
+
+
+def layout(models: Path) -> dict[str, str]:
+    """Everything in the folder: folders by name, links by what they name."""
+    return {
+        path.name: str(path.readlink()) if path.is_symlink() else "" for path in models.iterdir()
+    }
+
+
+def linked(current: str, previous: str) -> dict[str, str]:
+    return {current: "", previous: "", "current": current, "previous": previous}
+
+
+@pytest.fixture(scope="session")
+def answers() -> Answers:
+    """What a whole bundle answers; one that is byte for byte the same is asked once."""
+    known: dict[bytes, str] = {}
+
+    def ask(bundle: Path) -> str:
+        verify(bundle)
+        lock = (bundle / LOCK_NAME).read_bytes()
+        if lock not in known:
+            command = [sys.executable, "-c", ASK, str(bundle)]
+            known[lock] = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=120
+            ).stdout
+        return known[lock]
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def second_in_use(variant: Variant, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models = tmp_path_factory.mktemp("device") / "models"
+    for name in ("first", "second"):
+        done = update(variant(name), "--dir", models)
+        assert done.returncode == 0, done.stderr
+    assert layout(models) == linked("2-second", "1-first")
+    return models
+
+
+@pytest.fixture
+def models(second_in_use: Path, tmp_path: Path) -> Path:
+    """A device with two models, the second in use."""
+    return shutil.copytree(second_in_use, tmp_path / "models", symlinks=True)
+
+
+def test_another_model_is_used_and_the_one_before_kept(
+    models: Path, variant: Variant, answers: Answers
+) -> None:
+    done = update(variant("third"), "--dir", models)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [*STEPS, f"{models / 'current'} is 3-third now"]
+    assert layout(models) == linked("3-third", "2-second")
+    assert "42" in answers(models / "current")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_power_cut_leaves_a_model_and_the_update_can_be_repeated(
+    step: str, models: Path, variant: Variant, answers: Answers
+) -> None:
+    kill_at(step, variant("third"), "--dir", models)
+    assert (models / "current").readlink().name in ("2-second", "3-third")
+    assert "42" in answers(models / "current")
+    again = update(variant("third"), "--dir", models)
+    assert again.returncode == 0, again.stderr
+    assert layout(models) == linked("3-third", "2-second")
+    assert "42" in answers(models / "current")
+
+
+def test_rollback_there_and_back(models: Path, answers: Answers) -> None:
+    done = update("--rollback", "--dir", models)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:-1] == BACK
+    assert layout(models) == linked("1-first", "2-second")
+    assert "42" in answers(models / "current")
+    assert update("--rollback", "--dir", models).returncode == 0
+    assert layout(models) == linked("2-second", "1-first")
+
+
+@pytest.mark.parametrize("step", BACK)
+def test_a_power_cut_while_rolling_back(step: str, models: Path, answers: Answers) -> None:
+    kill_at(step, "--rollback", "--dir", models)
+    assert (models / "current").readlink().name in ("1-first", "2-second")
+    assert "42" in answers(models / "current")
+
+
+def test_a_damaged_bundle_is_refused(models: Path, variant: Variant, tmp_path: Path) -> None:
+    damaged = shutil.copytree(variant("third"), tmp_path / "damaged")
+    weights = damaged / "cpu/params_shard_0.bin"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    done = update(damaged, "--dir", models)
+    assert done.returncode == 2
+    assert "cpu/params_shard_0.bin has another SHA-256" in done.stderr
+    assert layout(models) == linked("2-second", "1-first")
+
+
+def test_a_model_that_cannot_answer_is_refused(
+    models: Path, variant: Variant, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(variant("third"), tmp_path / "broken")
+    (broken / "lib/native.so").write_bytes(b"no library")
+    relock(broken, "broken")
+    done = update(broken, "--dir", models)
+    assert done.returncode == 2
+    assert "fails its self-check" in done.stderr
+    assert layout(models) == linked("2-second", "1-first")
+
+
+def test_a_damaged_model_in_use_is_replaced_by_the_same_bundle(
+    models: Path, variant: Variant, answers: Answers
+) -> None:
+    (models / "2-second/tokenizer.json").unlink()
+    done = update(variant("second"), "--dir", models)
+    assert done.returncode == 0, done.stderr
+    assert (models / "current").readlink().name == "3-second"
+    assert "42" in answers(models / "current")
+
+
+def test_one_update_at_a_time(models: Path, variant: Variant) -> None:
+    with subprocess.Popen(
+        update_command(variant("third"), "--dir", models),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == f"{STEPS[0]}\n"
+        refused = update(variant("first"), "--dir", models)
+        assert refused.returncode == 2
+        assert "another update" in refused.stderr
+        running.stdout.read()
+    assert running.returncode == 0
+    assert layout(models) == linked("3-third", "2-second")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "BUNDLE or --rollback"),
+        (("nowhere",), "not a bundle"),
+        (("--rollback",), "no model before this one"),
+    ],
+)
+def test_wrong_use_is_explained(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    done = update(*arguments, "--dir", tmp_path / "models")
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+
+
+def test_the_daemon_is_restarted_with_the_new_model(
+    models: Path, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service(tmp_path / "service", models) as unit:
+        monkeypatch.setenv("PATH", unit.search_path)
+        unit.start()
+        assert unit.model() == "second"
+        done = update(variant("third"), "--dir", models)
+        assert done.returncode == 0, done.stderr
+        assert "restart mlc-edge" in done.stdout
+        assert unit.model() == "third"
+
+
+def test_a_daemon_that_fails_with_the_new_model_gets_the_old_one_back(
+    models: Path, variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The self-check passes, but the daemon is configured for a library that the bundle lacks."""
+    other = shutil.copytree(variant("third"), tmp_path / "other")
+    lock_file = other / LOCK_NAME
+    lock_file.write_text(lock_file.read_text().replace('"native": {', '"x86-64": {'))
+    with service(tmp_path / "service", models, "--target", "native") as unit:
+        monkeypatch.setenv("PATH", unit.search_path)
+        unit.start()
+        done = update(other, "--dir", models)
+        assert done.returncode == 2
+        assert "2-second serves again" in done.stderr
+        assert unit.model() == "second"
+    assert layout(models) == linked("2-second", "1-first")
