@@ -3,11 +3,12 @@
 import importlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -236,12 +237,18 @@ class _Functions:
 
 
 def _import_runtime() -> None:
-    """Import TVM without its compiler; child processes are not told to do the same."""
+    """Import TVM without its compiler; child processes are not told to do the same.
+
+    TVM imports PyTorch where that is installed, which takes 200 MB and a second: it isn't let see it.
+    """
     chosen = os.environ.get(RUNTIME_ONLY)
     os.environ[RUNTIME_ONLY] = chosen or "1"
+    hidden = sys.modules.setdefault("torch", cast(Any, None)) is None
     try:
         importlib.import_module("tvm.runtime")
     finally:
+        if hidden:
+            del sys.modules["torch"]
         if chosen is None:
             del os.environ[RUNTIME_ONLY]
 

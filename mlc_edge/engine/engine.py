@@ -66,6 +66,11 @@ class AsyncMLCEngine:
         """Id, type, quantisation and context of the model."""
         return self._text.model
 
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that may be drawn."""
+        return self._text.active_vocab_size
+
     def stats(self) -> EngineStats:
         """What the engine does and has done."""
         return self._core.stats()

@@ -89,6 +89,7 @@ class Work:
 
     `number` is its sequence in the KV cache, which holds the first `computed` of its tokens. `siblings`
     are choices with the same prompt, which wait until this one, the leader, has computed it.
+    `last_turn` is the prefill in which it last had its turn.
     """
 
     job: Job
@@ -97,6 +98,7 @@ class Work:
     is_leader: bool = True
     siblings: list["Work"] = field(default_factory=list)
     arrival: int = 0
+    last_turn: int = 0
     number: int | None = None
     computed: int = 0
 

@@ -8,8 +8,9 @@ from mlc_edge.engine.job import Job, Work
 from mlc_edge.engine.kv_cache import KVCache, pages_of
 from mlc_edge.errors import EngineError
 
-# While answers are being written, prompts are read in runs that delay the next token by little.
-MIXED_CHUNK = 128
+# Prompts are read in turns of so many tokens: the next token of an answer waits for no more, and short
+# prompts don't wait for the whole of a long one.
+TURN_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Scheduler:
     def __init__(self, cache: KVCache, limits: Limits) -> None:
         self._cache = cache
         self._limits = limits
-        self._arrivals = 0
+        self._arrivals = self._turn = 0
         self.waiting: deque[Work] = deque()
         self.running: list[Work] = []
         self.preemptions = 0
@@ -90,8 +91,11 @@ class Scheduler:
                 return []
             decoding = len(needy) < len(self.running)
             budget = self._limits.prefill_chunk
-            runs = _share(needy, min(budget, MIXED_CHUNK) if decoding else budget)
+            runs = _share(needy, min(budget, TURN_TOKENS) if decoding else budget)
             if self._make_room([(work, len(run)) for work, run in runs]):
+                self._turn += 1
+                for work, _ in runs:
+                    work.last_turn = self._turn
                 return runs
 
     def decodes(self) -> list[Work]:
@@ -145,15 +149,12 @@ class Scheduler:
 
 
 def _share(works: list[Work], budget: int) -> list[tuple[Work, list[int]]]:
-    """A run of tokens for each: equal parts, and what short prompts leave goes to the oldest."""
-    left = {id(work): len(work.pending) for work in works}
-    given = dict.fromkeys(left, 0)
-    for index, work in enumerate(works):
-        part = max(1, budget // (len(works) - index))
-        given[id(work)] = min(left[id(work)], part, budget)
-        budget -= given[id(work)]
-    for work in works:
-        more = min(budget, left[id(work)] - given[id(work)])
-        given[id(work)] += more
-        budget -= more
-    return [(work, work.pending[: given[id(work)]]) for work in works if given[id(work)]]
+    """A run of tokens for each whose turn it is, who waited longest first; what is left goes to them, too."""
+    order = sorted(works, key=lambda work: (work.last_turn, work.arrival))
+    given = dict.fromkeys(order, 0)
+    for most in (TURN_TOKENS, budget):
+        for work in order:
+            more = min(len(work.pending) - given[work], most, budget)
+            given[work] += more
+            budget -= more
+    return [(work, work.pending[:count]) for work, count in given.items() if count]
