@@ -79,11 +79,11 @@ class DaemonConfig:
         default=(),
         metadata=option(
             HOSTS,
-            "Host name under which requests may come, for a proxy in front. May be repeated. "
-            "On loopback, other names are refused: no site can reach the daemon by its own DNS.",
+            "Further host name under which requests may come, for a proxy in front. May be "
+            "repeated. Others are refused: no site can reach the daemon by a DNS name of its own.",
             panel=ACCESS,
             live=True,
-            default_text="localhost on loopback, else all",
+            default_text="this machine's; without loopback, this network's; with keys, all",
         ),
     )
     mode: Literal["local", "interactive", "server"] = field(

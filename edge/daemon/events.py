@@ -47,13 +47,22 @@ class EventStream(Response):
     the stream's last event. `hide_usage`: the client didn't ask for the usage that we record.
     """
 
-    def __init__(self, chunks: AsyncIterator[Any], record: Record, *, hide_usage: bool) -> None:
+    def __init__(
+        self,
+        chunks: AsyncIterator[Any],
+        record: Record,
+        *,
+        hide_usage: bool,
+        silence_s: float = SILENCE_S,
+    ) -> None:
         super().__init__(headers=HEADERS, media_type="text/event-stream")
         del self.headers["content-length"]
         self._chunks = chunks
         self._record = record
         self._hide_usage = hide_usage
+        self._silence_s = silence_s
         self._last_sent: float | None = None
+        self._sending = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pump = asyncio.ensure_future(self._pump(scope, receive, send))
@@ -61,7 +70,7 @@ class EventStream(Response):
         try:
             while not (pump.done() or gone.done()):
                 await asyncio.wait(
-                    (pump, gone), timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED
+                    (pump, gone), timeout=self._silence_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if not (pump.done() or gone.done()):
                     await self._break_silence(send)
@@ -106,15 +115,16 @@ class EventStream(Response):
         return _encode(chunk)
 
     async def _write(self, send: Send, event: bytes) -> None:
-        if self._last_sent is None:
-            self._last_sent = time.monotonic()
-            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-            await send(start)
+        begins = self._last_sent is None
         self._last_sent = time.monotonic()
-        await send({"type": "http.response.body", "body": event, "more_body": True})
+        async with self._sending:
+            if begins:
+                headers = self.raw_headers
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": event, "more_body": True})
 
     async def _break_silence(self, send: Send) -> None:
-        if self._last_sent is None or time.monotonic() - self._last_sent >= SILENCE_S:
+        if self._last_sent is None or time.monotonic() - self._last_sent >= self._silence_s:
             await self._write(send, KEEP_ALIVE)
 
     async def _finish(self, send: Send) -> None:

@@ -10,6 +10,8 @@ from edge.daemon.keys import KeyRing, read_keys
 from web.server import is_loopback
 
 logger = logging.getLogger(__name__)
+# Nobody can register these: RFC 6762, RFC 8375, and what routers call their networks.
+PRIVATE_NAMES = (".local", ".localhost", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
 
 
 class Settings:
@@ -34,13 +36,15 @@ class Settings:
     def allows_host(self, host: str) -> bool:
         """Whether requests may come under this Host header.
 
-        A site that rebinds its DNS name to a loopback address reaches us, but under its own name.
+        A site that rebinds its DNS name to our address reaches us, but under its own name, and
+        without a key.
         """
         name = _host_name(host)
-        allowed = self.config.allow_host
-        if not is_loopback(self.config.host) and not allowed:
+        if name in (self.config.host.lower(), *map(str.lower, self.config.allow_host)):
             return True
-        return _is_local(name) or name in allowed or name == self.config.host.lower()
+        if is_loopback(self.config.host):
+            return _is_local(name)
+        return len(self.keys) > 0 or _is_of_this_network(name)
 
     def allows_origin(self, origin: str | None, host: str) -> bool:
         """Whether a page of this origin may use the API: our own page, and those of --cors-origin.
@@ -57,6 +61,16 @@ def _host_name(host: str) -> str:
     name, _, port = host.rpartition(":")
     bare = name if name and port.isdigit() and not name.endswith(":") else host
     return bare.strip("[]").lower().rstrip(".")
+
+
+def _is_of_this_network(name: str) -> bool:
+    """Whether no site of the internet can have this name."""
+    if "." not in name or name.endswith(PRIVATE_NAMES):
+        return True
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
 
 def _is_local(name: str) -> bool:

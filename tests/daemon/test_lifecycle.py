@@ -203,4 +203,6 @@ def test_warning_without_keys(bundle: Path, tmp_path: Path):
     with started(bundle, "--host", "0.0.0.0", ready=False) as daemon:
         daemon.log.wait_for("WARNING everyone who reaches 0.0.0.0 can use this model")
         url = f"http://127.0.0.1:{daemon.port}/health"
-        assert httpx.get(url, headers={"host": "raspberrypi.local"}).status_code == 200
+        for host in ("raspberrypi.local", "192.168.1.7:8000", "jetson", "[fe80::1]:8000"):
+            assert httpx.get(url, headers={"host": host}).status_code == 200
+        assert httpx.get(url, headers={"host": "rebound.example.com"}).status_code == 403
