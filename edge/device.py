@@ -17,11 +17,16 @@ from mlc_edge.memory import available_bytes, total_bytes
 
 Kind = Literal["raspberrypi", "jetson", "generic"]
 GENERIC_RESERVE_BYTES = 512 << 20
+# https://github.com/KhronosGroup/Vulkan-Loader/blob/main/docs/LoaderDriverInterface.md
+VULKAN_DRIVERS = ("etc/vulkan/icd.d", "usr/share/vulkan/icd.d", "usr/local/share/vulkan/icd.d")
 
 
 @dataclass(frozen=True)
 class Device:
-    """Sizes in bytes; `gpu` is None where there is none, `throttled` names what slows it down."""
+    """Sizes in bytes; `gpu` is None where there is none, `throttled` names what slows it down.
+
+    `vulkan` names the drivers that are installed, whether they find a GPU or not.
+    """
 
     board: str
     kind: Kind
@@ -33,6 +38,7 @@ class Device:
     temperature_c: float | None
     throttled: tuple[str, ...]
     disk_free_bytes: int
+    vulkan: tuple[str, ...] = ()
 
 
 def probe(root: Path = ROOT) -> Device:
@@ -48,7 +54,8 @@ def probe(root: Path = ROOT) -> Device:
         gpu=_gpu(root, kind),
         temperature_c=temperature_c(root),
         throttled=throttling(root),
-        disk_free_bytes=shutil.disk_usage(os.fspath(Path.home() if root == ROOT else root)).free,
+        disk_free_bytes=_disk_free(Path.home() if root == ROOT else root),
+        vulkan=_vulkan(root),
     )
 
 
@@ -105,3 +112,15 @@ def _gpu(root: Path, kind: Kind) -> str | None:
         if (node / "device/driver").exists()
     )
     return ", ".join(dict.fromkeys(drivers)) or None
+
+
+def _vulkan(root: Path) -> tuple[str, ...]:
+    """Drivers by the names of their manifests, without the architecture that some end in."""
+    files = [file for folder in VULKAN_DRIVERS for file in (root / folder).glob("*.json")]
+    return tuple(sorted({file.name.partition(".")[0].removesuffix("_icd") for file in files}))
+
+
+def _disk_free(folder: Path) -> int:
+    """Free bytes where `folder` is or would be: users of services may have no home, or not see it."""
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return shutil.disk_usage(there).free

@@ -85,6 +85,7 @@ class Diagnosis:
     memory_available_bytes: int
     memory_bandwidth: float
     gpu: str | None
+    vulkan: tuple[str, ...]
     temperature_c: float | None
     throttled: tuple[str, ...]
     disk_free_bytes: int
@@ -115,6 +116,7 @@ def diagnose(model: str | None) -> Diagnosis:
         memory_available_bytes=device.memory_available_bytes,
         memory_bandwidth=bandwidth,
         gpu=device.gpu,
+        vulkan=device.vulkan,
         temperature_c=device.temperature_c,
         throttled=device.throttled,
         disk_free_bytes=device.disk_free_bytes,

@@ -49,6 +49,7 @@ def _facts(diagnosis: Diagnosis) -> Table:
             f"{diagnosis.memory_bandwidth / 1e9:.1f} GB/s measured",
         ),
         ("GPU", diagnosis.gpu or "none found"),
+        ("Vulkan drivers", ", ".join(diagnosis.vulkan) or "none found"),
         ("temperature", "not measured" if heat is None else f"{heat:.0f} °C"),
         ("held back", ", ".join(diagnosis.throttled) or "no"),
         ("disk", f"{diagnosis.disk_free_bytes / GIB:.1f} GiB free"),

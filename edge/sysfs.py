@@ -1,9 +1,12 @@
 """Small files of the kernel, any of which a device may lack."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/")
+# As drivers name them: others cool with fans, or keep a setting of their own in this place.
+SLOWED = re.compile(r"cpu|processor|gpu|devfreq|powerclamp", re.IGNORECASE)
 
 
 def read(path: Path) -> str | None:
@@ -32,8 +35,8 @@ def temperature_c(root: Path = ROOT) -> float | None:
 
 
 def active_cooling(root: Path = ROOT) -> Iterator[str]:
-    """Names of cooling devices that slow a part of the machine down at the moment; fans are not."""
+    """Names of cooling devices that slow a processor down at the moment."""
     for folder in sorted((root / "sys/class/thermal").glob("cooling_device*")):
-        kind = read(folder / "type") or folder.name
-        if "fan" not in kind.lower() and (number(folder / "cur_state") or 0) > 0:
+        kind = read(folder / "type") or ""
+        if SLOWED.search(kind) and (number(folder / "cur_state") or 0) > 0:
             yield kind

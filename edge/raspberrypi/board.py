@@ -9,7 +9,8 @@ from edge.sysfs import ROOT, number
 
 NAME = "raspberrypi"
 GPU = "VideoCore (V3D)"
-FIRMWARE = Path("sys/devices/platform/soc/soc:firmware/get_throttled")
+# Linux names the folder of the system on chip `soc` up to the Pi 4, by its address since the Pi 5.
+FIRMWARE = "sys/devices/platform/soc*/soc*:firmware/get_throttled"
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 THROTTLING_BITS = {
     0: "under-voltage",
@@ -38,7 +39,7 @@ def profile(cores: int) -> Profile:
 
 def throttling(root: Path = ROOT) -> tuple[str, ...]:
     """What holds the board back at this moment, by the firmware's account."""
-    bits = number(root / FIRMWARE, base=16)
+    bits = next((number(file, base=16) for file in root.glob(FIRMWARE)), None)
     if bits is None and root == ROOT:
         bits = _ask_firmware()
     return tuple(text for bit, text in THROTTLING_BITS.items() if (bits or 0) >> bit & 1)
