@@ -52,6 +52,7 @@ def test_allowed_site(guarded: Guarded):
     }
     preflight = httpx.options(f"{guarded.daemon.api}/chat/completions", headers=asked)
     assert (preflight.status_code, preflight.headers[ORIGIN]) == (200, SITE)
+    assert "access-control-allow-credentials" not in preflight.headers
     assert "x-stainless-os" in preflight.headers["access-control-allow-headers"]
 
 

@@ -92,7 +92,8 @@ def answering(daemon: Daemon, **more: object) -> Iterator[Iterator[str]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_requests_finish(bundle: Path, number: signal.Signals):
-    with started(bundle) as daemon, answering(daemon) as lines:
+    patient = ("--drain-timeout", 1000)
+    with started(bundle, *patient) as daemon, answering(daemon) as lines:
         daemon.signal(number)
         daemon.log.wait_for(f"{number.name}: shutting down")
         for response in (daemon.get("ready"), daemon.ask(json=SHORT)):

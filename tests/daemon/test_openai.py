@@ -122,7 +122,7 @@ def test_wrong_key(guarded: Guarded):
 def test_full_queue(guarded: Guarded):
     client = client_of(guarded.daemon, KEY)
     running = client.chat.completions.create(
-        model=MODEL, messages=QUESTION, stream=True, extra_body={**LONG, "n": 1}
+        model=MODEL, messages=QUESTION, stream=True, extra_body=LONG
     )
     with running:
         next(iter(running))
