@@ -91,6 +91,12 @@ def profile(device: Device) -> Profile:
     return Profile(device.cores, device.cores, GENERIC_RESERVE_BYTES, cores_free=0)
 
 
+def memory_for_models(device: Device) -> int:
+    """Bytes of what is free that the engine may take; the rest is left to others."""
+    available = device.memory_available_bytes
+    return available - min(profile(device).memory_reserve_bytes, available // 2)
+
+
 def _board(root: Path) -> str:
     """The device tree's name of the machine, or what a PC's firmware says."""
     model = sysfs.read(root / "proc/device-tree/model")

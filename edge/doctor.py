@@ -9,7 +9,10 @@ import typer
 
 def doctor(
     model: Annotated[
-        str | None, typer.Argument(help="Say of this model, too, whether it runs here.")
+        str | None,
+        typer.Argument(
+            help="Folder of a bundle or checkpoint: say whether it runs here.", show_default=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from edge.diagnosis import DECODE_EFFICIENCY, Diagnosis, Fit
+from edge.diagnosis import DECODE_EFFICIENCY, STEP_OVERHEAD_S, Diagnosis, Fit
+from edge.model_size import CONTEXT_TOKENS
 
 GIB = 1 << 30
 SHOWN_FEATURES = (
@@ -17,8 +18,10 @@ def print_report(diagnosis: Diagnosis) -> None:
     console.print(_facts(diagnosis))
     console.print(_models(diagnosis))
     console.print(
-        f"[dim]Expected speed: {DECODE_EFFICIENCY:.0%} of the measured bandwidth, over the bytes of "
-        "the weights. Memory: 4-bit weights, a context of 4096 tokens, and the program.[/dim]"
+        f"[dim]Time of a token: bytes of the weights / {DECODE_EFFICIENCY:.0%} of the measured "
+        f"bandwidth + {STEP_OVERHEAD_S * 1000:g} ms. Memory: 4-bit weights, a cache for "
+        f"{CONTEXT_TOKENS} tokens, and the program; {_size(diagnosis.profile.memory_reserve_bytes)} "
+        "are left to others.[/dim]"
     )
     for problem in diagnosis.problems:
         console.print(f"[yellow]![/yellow] {problem.what}. {problem.remedy}", highlight=False)

@@ -1,0 +1,113 @@
+"""How much memory models take: well-known ones, and those in a folder."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from mlc_edge.bundle import LOCK_NAME, read_lock
+from mlc_edge.cpu import choose_target, host_cpu
+from mlc_edge.errors import CheckpointError, ConfigError
+
+# q4f16_1: 4 bits a weight, and a float16 scale for every 32 of them.
+Q4_BYTES_PER_PARAMETER = 4.5 / 8
+CONTEXT_TOKENS = 4096
+KV_BYTES_PER_ELEMENT = 4
+# https://huggingface.co/docs/safetensors: a header's length in 8 bytes, then JSON.
+HEADER_LENGTH_BYTES = 8
+MAX_HEADER_BYTES = 100 << 20
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Bytes of the weights in memory, and of the KV cache for one conversation of `tokens`."""
+
+    name: str
+    weight_bytes: int
+    cache_bytes: int
+    tokens: int
+
+
+def _known(name: str, parameters: float, shape: tuple[int, int, int]) -> ModelSize:
+    weights = int(parameters * Q4_BYTES_PER_PARAMETER)
+    return ModelSize(name, weights, CONTEXT_TOKENS * _kv_bytes(*shape), CONTEXT_TOKENS)
+
+
+def _kv_bytes(layers: int, kv_heads: int, head_dim: int) -> int:
+    """Bytes that the keys and values of one token take."""
+    return 2 * layers * kv_heads * head_dim * KV_BYTES_PER_ELEMENT
+
+
+# Parameters; layers, key-value heads and their width: from the config.json of each checkpoint.
+KNOWN_MODELS = (
+    _known("SmolLM2 135M", 0.135e9, (30, 3, 64)),
+    _known("SmolLM2 360M", 0.362e9, (32, 5, 64)),
+    _known("TinyLlama 1.1B", 1.1e9, (22, 4, 64)),
+    _known("Llama 3.2 1B", 1.24e9, (16, 8, 64)),
+    _known("SmolLM2 1.7B", 1.71e9, (24, 32, 64)),
+    _known("Llama 3.2 3B", 3.21e9, (28, 8, 128)),
+    _known("Mistral 7B", 7.25e9, (32, 8, 128)),
+    _known("Llama 3.1 8B", 8.03e9, (32, 8, 128)),
+)
+
+
+def read_size(folder: Path) -> ModelSize:
+    """The size of a bundle, or of what a checkpoint becomes; nothing is compiled or loaded.
+
+    Raises ConfigError for another folder, BundleError if this CPU can run no library of the bundle.
+    """
+    if (folder / LOCK_NAME).is_file():
+        lock = read_lock(folder)
+        weights = lock.targets[choose_target(lock, host_cpu())].parameter_bytes
+        chat_config = _read(folder / "mlc-chat-config.json")
+        name = f"{lock.model.id} ({lock.model.quantization})"
+        return _of_shape(name, weights, chat_config.get("model_config", {}))
+    if (folder / "config.json").is_file():
+        parameters = sum(map(_parameters, folder.glob("*.safetensors")))
+        weights = int(parameters * Q4_BYTES_PER_PARAMETER)
+        return _of_shape(folder.resolve().name, weights, _read(folder / "config.json"))
+    raise ConfigError(
+        f"{folder} is neither a bundle (no {LOCK_NAME}) nor a checkpoint (no config.json): name the "
+        "folder of one that is on this device."
+    )
+
+
+def _of_shape(name: str, weights: int, config: Mapping[str, Any]) -> ModelSize:
+    try:
+        heads = int(config["num_attention_heads"])
+        width = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
+        kv_heads = int(config.get("num_key_value_heads") or heads)
+        window = config.get("context_window_size") or config.get("max_position_embeddings")
+        tokens = min(CONTEXT_TOKENS, int(window or CONTEXT_TOKENS))
+        per_token = _kv_bytes(int(config["num_hidden_layers"]), kv_heads, width)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{name} doesn't say its shape ({error!r}): only models of the Llama family run here."
+        ) from error
+    return ModelSize(name, weights, tokens * per_token, tokens)
+
+
+def _parameters(weights: Path) -> int:
+    """Numbers that a safetensors file holds, by its header."""
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(HEADER_LENGTH_BYTES), "little")
+        header = file.read(length) if length <= MAX_HEADER_BYTES else b""
+    try:
+        tensors = json.loads(header)
+        return sum(prod(entry["shape"]) for name, entry in tensors.items() if name[:2] != "__")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{weights} is no safetensors file: download the checkpoint again."
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} can't be read: {error}. Download the model again."
+        ) from error
+    return content if isinstance(content, dict) else {}
