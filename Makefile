@@ -1,11 +1,16 @@
-# `make chat` and `make test` are all that a new user needs; both run `make setup` first.
+# `make chat`, `make run` and `make test` are all that a new user needs; each installs what it lacks.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 BUNDLE := build/pocket-q4f16_1
 
-.PHONY: setup emscripten chat test check bench bench-kernels web-assets clean
+LLAMA_CPP := llama-cpp-python==0.3.36
+# AMX is left out: llama.cpp crashed with it on the machines that this was tried on.
+LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_VBMI=ON \
+  -DGGML_AVX512_BF16=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON
+
+.PHONY: setup emscripten chat run test check bench bench-engine bench-cpu bench-kernels web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -15,7 +20,7 @@ $(VENV)/bin/python:
 	  { rm -rf $(VENV) && webbuild/install_system_packages.sh python3-venv && $(PYTHON) -m venv $(VENV); }
 
 $(VENV)/.run-installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[web,bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[edge,bench]'
 	touch $@
 
 $(VENV)/.test-installed: pyproject.toml | $(VENV)/bin/python
@@ -37,6 +42,10 @@ chat: setup emscripten
 	$(BIN)/mlc-edge build models/pocket --target webgpu --quant q4f16_1 --output $(BUNDLE)
 	$(BIN)/mlc-edge web $(BUNDLE) --port $(PORT)
 
+run: setup
+	webbuild/install_system_packages.sh g++
+	$(BIN)/mlc-edge run --port $(PORT)
+
 test: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu mesa-vulkan-drivers qemu-user-static
 	$(MAKE) --no-print-directory check
@@ -52,6 +61,21 @@ bench: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/mlc-edge build models/pocket --target webgpu --quant q4f32_1 --output build/pocket-q4f32_1
 	$(BIN)/mlc-edge bench build/pocket-q4f32_1 --target webgpu
+
+bench-engine: $(VENV)/.test-installed
+	webbuild/install_system_packages.sh g++
+	$(BIN)/python -m benchmarks.checkpoints 1.1b build/random-1.1b
+	$(BIN)/mlc-edge bench build/random-1.1b --concurrency 1,4,16
+
+# llama.cpp is compiled the first time: ten minutes or more.
+build/llama-venv/.installed: | $(VENV)/bin/python
+	webbuild/install_system_packages.sh g++
+	$(PYTHON) -m venv build/llama-venv
+	CMAKE_ARGS="$(LLAMA_CPP_FLAGS)" build/llama-venv/bin/python -m pip install --quiet --no-binary llama-cpp-python '$(LLAMA_CPP)' gguf
+	touch $@
+
+bench-cpu: $(VENV)/.test-installed build/llama-venv/.installed
+	$(BIN)/python -m benchmarks.against_llama_cpp --peer build/llama-venv/bin/python --json build/llama-cpp.json
 
 bench-kernels: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium

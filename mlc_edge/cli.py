@@ -31,7 +31,7 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name])
-        command_app = typer.Typer()
+        command_app = typer.Typer(add_completion=False)
         command_app.command(name=cmd_name)(getattr(module, cmd_name))
         return typer.main.get_command(command_app)
 

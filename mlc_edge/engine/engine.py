@@ -91,31 +91,33 @@ class AsyncMLCEngine:
     def _core(self) -> Core:
         return self._thread.core
 
-    def _chat_job(self, params: dict[str, Any]) -> tuple[CompletionRequest, "_Running"]:
+    async def _chat_job(self, params: dict[str, Any]) -> tuple[CompletionRequest, "_Running"]:
         request = parse_chat(params, self._text.facts)
         limits = ContextLimits(self._window, self.config.context_policy, RESERVE)
-        prompt = self._text.conversation.fit(request.turns, limits)
-        return request, self._start(request, [prompt], "messages")
+        fit = self._text.conversation.fit
+        prompt = await asyncio.to_thread(fit, request.turns, limits)
+        return request, self._start(request, [prompt])
 
-    def _text_job(self, params: dict[str, Any]) -> tuple[CompletionRequest, "_Running"]:
+    async def _text_job(self, params: dict[str, Any]) -> tuple[CompletionRequest, "_Running"]:
         request = parse_completion(params, self._text.facts)
-        encode = self._text.conversation.encode
-        prompts = [encode(p) if isinstance(p, str) else list(p) for p in request.prompts]
+        prompts = await asyncio.to_thread(self._encode, request.prompts)
         for prompt in prompts:
             if not prompt:
                 message = "prompt has no tokens."
                 raise EngineError("invalid_request", message, "Give some text.", "prompt")
             check_length(len(prompt), self._window, len(prompt), "prompt")
-        return request, self._start(request, prompts, "prompt")
+        return request, self._start(request, prompts)
+
+    def _encode(self, prompts: Sequence[str | tuple[int, ...]]) -> list[list[int]]:
+        encode = self._text.conversation.encode
+        return [encode(p) if isinstance(p, str) else list(p) for p in prompts]
 
     @property
     def _window(self) -> int:
         """Tokens that a sequence may have: what the model reads, and what the cache holds."""
         return min(self._text.model.context_window_size, self._core.capacity)
 
-    def _start(
-        self, request: CompletionRequest, prompts: Sequence[list[int]], param: str
-    ) -> "_Running":
+    def _start(self, request: CompletionRequest, prompts: Sequence[list[int]]) -> "_Running":
         events = EventQueue()
         job = Job(emit=lambda event: self._emit(events, job, event))
         context = AnswerContext(
@@ -236,9 +238,9 @@ class _ChatCompletions:
     def __init__(self, engine: AsyncMLCEngine) -> None:
         self._engine = engine
 
-    async def create(self, **params: Any) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]:
+    async def create(self, /, **params: Any) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]:
         """OpenAI's `chat.completions.create`; raises EngineError."""
-        request, running = self._engine._chat_job(params)
+        request, running = await self._engine._chat_job(params)
         form = ChatFormat(
             self._engine.model.id,
             logprobs=request.sampling.logprobs is not None,
@@ -259,9 +261,9 @@ class _Completions:
     def __init__(self, engine: AsyncMLCEngine) -> None:
         self._engine = engine
 
-    async def create(self, **params: Any) -> Completion | AsyncIterator[CompletionChunk]:
+    async def create(self, /, **params: Any) -> Completion | AsyncIterator[CompletionChunk]:
         """OpenAI's `completions.create`; raises EngineError."""
-        request, running = self._engine._text_job(params)
+        request, running = await self._engine._text_job(params)
         decode = self._engine._text.conversation.decode
         echoes = [
             (prompt if isinstance(prompt, str) else decode(prompt)) if request.echo else ""

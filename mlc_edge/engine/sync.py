@@ -108,7 +108,7 @@ class _Create:
     def __init__(self, bridge: MLCEngine, endpoint: Any) -> None:
         self._bridge, self._endpoint = bridge, endpoint
 
-    def create(self, **params: Any) -> Any:
+    def create(self, /, **params: Any) -> Any:
         """The answer, or an iterator of chunks with `stream=True`; raises EngineError."""
         answer = self._bridge._wait(self._endpoint.create(**params))
         return _SyncStream(self._bridge, answer) if hasattr(answer, "__anext__") else answer

@@ -228,7 +228,8 @@ def test_closing_lets_running_requests_end(pocket_bundle: Path):
         engine = AsyncMLCEngine(pocket_bundle)
         asking = engine.chat.completions.create(messages=user("What is the capital of France?"))
         task = asyncio.create_task(asking)
-        await asyncio.sleep(0)
+        while not engine.stats().prompt_tokens:
+            await asyncio.sleep(0)
         await engine.close(drain_s=30)
         assert (await task).choices[0].message.content == "The capital of France is Paris."
         with pytest.raises(EngineError) as error:
