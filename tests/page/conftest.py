@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
@@ -136,13 +136,17 @@ OpenChat = Callable[..., Chat]
 
 @pytest.fixture
 def open_chat(browser: Browser, host_url: str) -> Iterator[OpenChat]:
-    """Opens the page: `script` for the engine, `bundles` of the host, `context` for Playwright."""
+    """Opens the page: `script` for the engine, `bundles` of the host, `context` for Playwright.
+
+    `daemon` answers what the page asks of the API under v1/, if there is one.
+    """
     pages: list[Page] = []
 
     def open(
         script: dict[str, Any] | None = None,
         *,
         bundles: tuple[dict[str, Any], ...] = (POCKET,),
+        daemon: Callable[[Route], None] | None = None,
         init: str = "",
         ready: bool = True,
         **context: Any,
@@ -153,9 +157,11 @@ def open_chat(browser: Browser, host_url: str) -> Iterator[OpenChat]:
         pages.append(page)
         page.add_init_script(RECORD_VIOLATIONS)
         page.add_init_script(f"window.script = {json.dumps(script or {})};{init}")
-        page.route(
-            "**/bundles/index.json", lambda route: route.fulfill(json={"bundles": list(bundles)})
-        )
+        index: dict[str, Any] = {"bundles": list(bundles)}
+        if daemon:
+            index["daemon"] = {"url": "v1/", "models": [{**POCKET, "url": None}]}
+            page.route("**/v1/**", daemon)
+        page.route("**/bundles/index.json", lambda route: route.fulfill(json=index))
         page.goto(host_url)
         chat = Chat(page)
         if ready:

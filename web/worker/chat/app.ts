@@ -11,6 +11,7 @@ import { Models } from "./models.ts";
 import { Notices } from "./notices.ts";
 import { OfflineHint } from "./offline.ts";
 import { RenameDialog } from "./rename-dialog.ts";
+import { RoutedEngine } from "./routed-engine.ts";
 import { SettingsDialog } from "./settings-dialog.ts";
 import { Sidebar } from "./sidebar.ts";
 import { startTheme } from "./theme.ts";
@@ -36,7 +37,7 @@ export async function startChat(dependencies: ChatDependencies): Promise<void> {
   }
   // First: a worker is served by the service worker only if that was there before it.
   await offline.start(notices);
-  await new ChatPage(dependencies, dependencies.createEngine(), notices, offline).start();
+  await new ChatPage(dependencies, new RoutedEngine(dependencies.createEngine), notices, offline).start();
 }
 
 class ChatPage {

@@ -20,7 +20,7 @@ export interface OfflineFiles {
 }
 
 export interface ChatDependencies {
-  /** Called once, after the service worker was registered: it then serves the engine's files. */
+  /** Called at most once, after the service worker was registered: it then serves the engine's files. */
   createEngine(): ChatEngine;
   files: OfflineFiles;
   store: ConversationStore;

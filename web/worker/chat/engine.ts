@@ -63,6 +63,7 @@ export interface ChatEngine {
   load(
     bundleUrl: string,
     options: { signal?: AbortSignal; contextPolicy?: "error" | "truncate-oldest" },
+    contextWindowSize?: number,
   ): Promise<LoadedModel>;
   chat: {
     completions: {

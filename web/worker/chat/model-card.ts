@@ -1,4 +1,5 @@
 /** The card above the message box: what the model needs, how its loading goes, what went wrong. */
+import { keepDaemonKey } from "./daemon.ts";
 import { button, byId, el } from "./dom.ts";
 import type { LoadProgress } from "./engine.ts";
 import { formatBytes, formatBytesOf, formatSpeed } from "./format.ts";
@@ -27,7 +28,7 @@ export class ModelCard {
   render(models: Models): void {
     const { state } = models;
     // Only what changes is touched while a model loads, so that "Cancel" keeps its focus.
-    const key = `${state.kind} ${"bundle" in state ? state.bundle?.id : ""}`;
+    const key = `${state.kind} ${"bundle" in state ? state.bundle?.key : ""}`;
     if (key !== this.#shown || state.kind === "error") this.#rebuild(state, models.bundles.length);
     this.#shown = key;
     if (state.kind === "loading") this.#update(state.progress);
@@ -97,8 +98,22 @@ export class ModelCard {
     if (retriable && choices > 1) buttons.append(this.#chooser());
     const content: Node[] = [title, el("p", { class: "remedy" }, problem.remedy)];
     if (problem.code === "webgpu_unavailable") content.push(webgpuHelp());
+    if (problem.code === "unauthorized") return [...content, this.#keyForm()];
     buttons.classList.add("help");
     return [...content, buttons];
+  }
+
+  #keyForm(): HTMLFormElement {
+    const field = el("input", { type: "password", id: "daemon-key", autocomplete: "off", required: "" });
+    const label = el("label", { for: "daemon-key" }, "API key");
+    const use = el("button", { class: "button primary", type: "submit" }, "Use this key");
+    const form = el("form", { class: "card-row help" }, label, field, use, this.#chooser());
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      keepDaemonKey(field.value);
+      this.#actions.retry();
+    });
+    return form;
   }
 
   #chooser(): HTMLButtonElement {
@@ -116,7 +131,7 @@ export function renderModelButton(state: ModelState): void {
     idle: "Not loaded",
     loading: "Loading",
     unloaded: "Not loaded",
-    ready: "Ready",
+    ready: bundle?.place === "daemon" ? "Ready, answered by the host" : "Ready",
     error: "Problem",
   };
   byId("model-state", HTMLElement).textContent = words[state.kind];

@@ -37,9 +37,9 @@ export class ModelDialog {
   }
 
   async #checkFit(bundle: Bundle): Promise<void> {
-    if (this.#fits.has(bundle.id)) return;
+    if (this.#fits.has(bundle.key)) return;
     try {
-      this.#fits.set(bundle.id, await this.#actions.check(bundle));
+      this.#fits.set(bundle.key, await this.#actions.check(bundle));
       if (this.#dialog.open) this.#render();
     } catch {
       // Choosing the model shows what is wrong with it.
@@ -59,20 +59,21 @@ export class ModelDialog {
 
   #item(bundle: Bundle): HTMLLIElement {
     const { state } = this.#models;
-    const chosen = "bundle" in state && state.bundle?.id === bundle.id;
+    const chosen = "bundle" in state && state.bundle?.key === bundle.key;
     const stored = this.#models.isStored(bundle);
-    const badge = stored ? el("span", { class: "badge" }, "On this device") : null;
+    const place = bundle.place === "daemon" ? "Answered by the host" : stored ? "On this device" : null;
+    const badge = place ? el("span", { class: "badge" }, place) : null;
     const head = el("div", { class: "card-row" }, el("h3", {}, bundle.id), badge);
     const item = el("li", { class: chosen ? "model current" : "model" }, head);
     item.append(el("p", { class: "hint" }, this.#facts(bundle)));
-    const problem = this.#fits.get(bundle.id)?.problems[0];
+    const problem = this.#fits.get(bundle.key)?.problems[0];
     if (problem) item.append(el("p", { class: "unfit" }, `${problem.message} ${problem.remedy}`));
     item.append(this.#buttons(bundle, chosen, stored));
     return item;
   }
 
   #facts(bundle: Bundle): string {
-    const memory = this.#fits.get(bundle.id)?.memoryBytes;
+    const memory = this.#fits.get(bundle.key)?.memoryBytes;
     return [
       bundle.bytes > 0 ? `${formatBytes(bundle.bytes)} to download` : null,
       memory ? `${formatBytes(memory)} of GPU memory` : null,
@@ -92,14 +93,14 @@ export class ModelDialog {
     } else {
       const use = button({
         text: "Use this model",
-        label: `Use this model: ${bundle.id}`,
+        label: `Use this model: ${bundle.id}${bundle.place === "daemon" ? ", answered by the host" : ""}`,
         className: "button small primary",
         onClick: () => {
           this.#dialog.close();
           this.#actions.use(bundle);
         },
       });
-      use.id = `model-use-${bundle.id}`;
+      use.id = `model-use-${bundle.key}`;
       row.append(use);
     }
     if (stored) row.append(this.#deleteButton(bundle));
@@ -119,7 +120,7 @@ export class ModelDialog {
         byId("models-dialog", HTMLDialogElement).querySelector("button")?.focus();
       },
     });
-    remove.id = `model-delete-${bundle.id}`;
+    remove.id = `model-delete-${bundle.key}`;
     return remove;
   }
 }

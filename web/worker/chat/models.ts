@@ -55,21 +55,30 @@ export class Models {
       return;
     }
     await this.refreshStored();
-    const first = this.bundles.find(({ id }) => id === lastChoice()) ?? this.bundles[0];
-    if (first) await this.select(first, policy);
+    const first = this.bundles.find(({ key }) => key === lastChoice()) ?? this.#firstChoice();
+    if (first) await this.select(first, policy, true);
     else this.#become({ kind: "error", bundle: null, problem: NO_MODELS });
   }
 
+  /** The daemon's model where this browser can't run any, else the host's first. */
+  #firstChoice(): Bundle | undefined {
+    const elsewhere = this.bundles.find(({ place }) => place === "daemon");
+    return (!("gpu" in navigator) && elsewhere) || this.bundles[0];
+  }
+
   /** Checks whether a model fits, then loads it if it is small or already on this device. */
-  async select(bundle: Bundle, policy: ContextPolicy): Promise<void> {
+  async select(bundle: Bundle, policy: ContextPolicy, automatic = false): Promise<void> {
     const { signal } = this.#restart();
-    remember(bundle);
+    if (!automatic) remember(bundle);
     this.#become({ kind: "checking", bundle });
     try {
       const fit = await this.#engine.check(bundle.url);
       if (signal.aborted) return;
       const problem = fit.problems[0];
-      if (!fit.fits && problem) this.#become({ kind: "error", bundle, problem });
+      const elsewhere = this.bundles.find(({ place }) => place === "daemon");
+      if (problem?.code === "webgpu_unavailable" && elsewhere && automatic) {
+        await this.select(elsewhere, policy);
+      } else if (!fit.fits && problem) this.#become({ kind: "error", bundle, problem });
       else if (this.isStored(bundle) || fit.downloadBytes < AUTOLOAD_BYTES) {
         await this.load(bundle, policy);
       } else this.#become({ kind: "idle", bundle, fit });
@@ -83,7 +92,8 @@ export class Models {
     const { signal } = this.#restart();
     this.#become({ kind: "loading", bundle, progress: null });
     try {
-      const model = await this.#engine.load(bundle.url, { signal, contextPolicy: policy });
+      const options = { signal, contextPolicy: policy };
+      const model = await this.#engine.load(bundle.url, options, bundle.contextWindowSize);
       if (signal.aborted) return;
       this.#become({ kind: "ready", bundle, model, policy });
       await this.refreshStored();
@@ -134,7 +144,8 @@ export class Models {
   }
 
   isStored(bundle: Bundle): boolean {
-    return this.stored.has(lockUrlOf(bundle));
+    const lockUrl = lockUrlOf(bundle);
+    return lockUrl !== null && this.stored.has(lockUrl);
   }
 
   async refreshStored(): Promise<void> {
@@ -144,7 +155,9 @@ export class Models {
 
   /** Deletes a model's files from this device; a loaded model goes on answering until it is left. */
   async deleteFiles(bundle: Bundle): Promise<number> {
-    const { freedBytes } = await this.#files.deleteBundle(lockUrlOf(bundle));
+    const lockUrl = lockUrlOf(bundle);
+    if (lockUrl === null) return 0;
+    const { freedBytes } = await this.#files.deleteBundle(lockUrl);
     await this.refreshStored();
     return freedBytes;
   }
@@ -181,7 +194,7 @@ function lastChoice(): string | null {
 
 function remember(bundle: Bundle): void {
   try {
-    localStorage.setItem(CHOICE_KEY, bundle.id);
+    localStorage.setItem(CHOICE_KEY, bundle.key);
   } catch {
     // Without storage the first model is chosen at the next visit.
   }

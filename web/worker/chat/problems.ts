@@ -20,5 +20,5 @@ export function isAbort(error: unknown): boolean {
 
 /** After these the model must be loaded again before it answers. */
 export function losesModel(code: string): boolean {
-  return code === "device_lost" || code === "model_not_loaded" || code === "out_of_memory";
+  return ["device_lost", "model_not_loaded", "out_of_memory", "unauthorized"].includes(code);
 }

@@ -59,8 +59,12 @@ export interface Message {
 
 /** A model that the host offers, from bundles/index.json. */
 export interface Bundle {
+  /** Tells models of one id apart, which run in different places. */
+  key: string;
   id: string;
-  /** Absolute, with a slash at its end. */
+  /** Whose device computes: this browser's, or that of the daemon which serves the page. */
+  place: "browser" | "daemon";
+  /** In a browser: absolute, with a slash at its end. */
   url: string;
   bytes: number;
   modelType: string;

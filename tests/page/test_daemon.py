@@ -1,0 +1,151 @@
+"""The page with a daemon behind it: whose model answers, how it streams, what can go wrong."""
+
+import json
+from typing import Any
+
+from playwright.sync_api import Route, expect
+
+from tests.page.conftest import OpenChat
+
+MODEL = "pocket-q4f16_1"
+NO_WEBGPU = "delete Navigator.prototype.gpu;"
+USAGE = {
+    "prompt_tokens": 9,
+    "completion_tokens": 3,
+    "prompt_tokens_details": {"cached_tokens": 0},
+    "extra": {"decode_tokens_per_s": 45.6, "time_to_first_token_s": 0.2},
+}
+
+
+def chunk(text: str | None = None, finish: str | None = None) -> dict[str, Any]:
+    delta = {} if text is None else {"content": text}
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}], "usage": None}
+
+
+def stream(*pieces: str) -> str:
+    content = [chunk(piece) for piece in pieces]
+    content += [chunk(finish="stop"), {"choices": [], "usage": USAGE}]
+    events = [f"data: {json.dumps(entry)}\n\n" for entry in content]
+    return "".join([": keep-alive\n\n", *events, "data: [DONE]\n\n"])
+
+
+def error(message: str, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "code": code}}
+
+
+class Daemon:
+    """Answers as the real one does; remembers what it was asked."""
+
+    def __init__(self, *pieces: str, key: str | None = None) -> None:
+        self.pieces = pieces
+        self.key = key
+        self.asked: list[dict[str, Any]] = []
+        self.refusal: tuple[int, dict[str, Any]] | None = None
+        self.silent = False
+        self.away = False
+
+    def __call__(self, route: Route) -> None:
+        request = route.request
+        given = request.headers.get("authorization")
+        if self.away:
+            route.abort("connectionrefused")
+        elif self.key and given != f"Bearer {self.key}":
+            route.fulfill(status=401, json=error("Give an API key.", "invalid_api_key"))
+        elif request.url.endswith(f"/v1/models/{MODEL}"):
+            route.fulfill(json={"id": MODEL, "object": "model"})
+        elif not self.silent:
+            self._answer(route)
+
+    def _answer(self, route: Route) -> None:
+        self.asked.append(json.loads(route.request.post_data or ""))
+        if self.refusal:
+            route.fulfill(status=self.refusal[0], json=self.refusal[1])
+        else:
+            route.fulfill(content_type="text/event-stream", body=stream(*self.pieces))
+
+
+def use_daemon(chat: Any) -> None:
+    chat.open_models()
+    chat.page.get_by_role("button", name=f"Use this model: {MODEL}, answered by the host").click()
+
+
+def test_the_browser_answers_unless_the_host_is_chosen(open_chat: OpenChat):
+    daemon = Daemon("From ", "the host.")
+    chat = open_chat({"answers": ["From the browser."]}, daemon=daemon)
+    chat.ask("Who are you?")
+    expect(chat.answers.last).to_contain_text("From the browser.")
+    assert daemon.asked == []
+    use_daemon(chat)
+    expect(chat.page.locator("#model-state")).to_have_text("Ready, answered by the host")
+    chat.ask("And now?")
+    expect(chat.answers.last).to_contain_text("From the host.")
+    expect(chat.answers.last).to_contain_text("45.6 tokens/s")
+    request = daemon.asked[0]
+    assert (request["model"], request["stream"]) == (MODEL, True)
+    assert [message["content"] for message in request["messages"]] == [
+        "Who are you?",
+        "From the browser.",
+        "And now?",
+    ]
+
+
+def test_the_choice_is_kept(open_chat: OpenChat):
+    chat = open_chat(daemon=Daemon("Hi."))
+    use_daemon(chat)
+    chat.expect_engine("ready")
+    chat.page.reload()
+    chat.expect_engine("ready")
+    expect(chat.page.locator("#model-state")).to_have_text("Ready, answered by the host")
+    assert chat.page.evaluate("fake.engine.requests.length") == 0
+
+
+def test_without_webgpu_the_host_answers(open_chat: OpenChat):
+    chat = open_chat({"answers": ["never"]}, daemon=Daemon("From the host."), init=NO_WEBGPU)
+    chat.ask("Hello")
+    expect(chat.answers.last).to_contain_text("From the host.")
+
+
+def test_stop_ends_the_request(open_chat: OpenChat):
+    daemon = Daemon("late")
+    daemon.silent = True
+    chat = open_chat(bundles=(), daemon=daemon)
+    chat.box.fill("Hello")
+    with chat.page.expect_request("**/v1/chat/completions") as asked:
+        chat.send_button.click()
+    with chat.page.expect_event("requestfailed", lambda request: request == asked.value):
+        chat.stop_button.click()
+    chat.expect_engine("ready")
+
+
+def test_errors_of_the_host_are_shown(open_chat: OpenChat):
+    daemon = Daemon()
+    daemon.refusal = (429, error("4 requests are being answered or wait.", "queue_full"))
+    chat = open_chat(bundles=(), daemon=daemon)
+    chat.box.fill("Hello")
+    chat.send_button.click()
+    expect(chat.answers.last).to_contain_text("4 requests are being answered")
+    expect(chat.answers.last).to_contain_text("Wait a moment")
+
+
+def test_a_key_is_asked_for_once(open_chat: OpenChat):
+    chat = open_chat(bundles=(), daemon=Daemon("Welcome."[:4], "ome.", key="sk-1"), ready=False)
+    key = chat.page.get_by_label("API key")
+    key.fill("sk-wrong")
+    chat.page.get_by_role("button", name="Use this key").click()
+    expect(chat.page.locator("#model-card")).to_contain_text("Give an API key.")
+    key.fill("sk-1")
+    chat.page.get_by_role("button", name="Use this key").click()
+    chat.expect_engine("ready")
+    chat.ask("Hello")
+    expect(chat.answers.last).to_contain_text("Welcome.")
+    chat.page.reload()
+    chat.expect_engine("ready")
+
+
+def test_a_host_that_went_away_says_so(open_chat: OpenChat):
+    daemon = Daemon("Hi.")
+    chat = open_chat(bundles=(), daemon=daemon)
+    daemon.away = True
+    chat.box.fill("Hello")
+    chat.send_button.click()
+    expect(chat.answers.last).to_contain_text("The daemon can't be reached.")

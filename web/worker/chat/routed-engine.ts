@@ -1,0 +1,59 @@
+/** The browser's engine and the daemon behind one interface; the former starts when it is wanted. */
+import { DaemonModel, isDaemonUrl } from "./daemon.ts";
+import type { AnswerChunk, ChatEngine, ChatRequest, EngineEvent, FitReport, LoadedModel } from "./engine.ts";
+
+type Listener = (event: EngineEvent) => void;
+interface LoadOptions {
+  signal?: AbortSignal;
+  contextPolicy?: "error" | "truncate-oldest";
+}
+
+export class RoutedEngine implements ChatEngine {
+  readonly #create: () => ChatEngine;
+  readonly #listeners = new Set<Listener>();
+  #browser: ChatEngine | null = null;
+  #daemon: DaemonModel | null = null;
+  readonly chat = {
+    completions: {
+      create: (request: ChatRequest, { signal }: { signal: AbortSignal }): Promise<AsyncIterable<AnswerChunk>> =>
+        this.#daemon
+          ? this.#daemon.create(request, signal)
+          : this.#engine().chat.completions.create(request, { signal }),
+    },
+  };
+
+  constructor(create: () => ChatEngine) {
+    this.#create = create;
+  }
+
+  onEvent(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async check(bundleUrl: string): Promise<FitReport> {
+    return isDaemonUrl(bundleUrl) ? DaemonModel.fit : this.#engine().check(bundleUrl);
+  }
+
+  async load(bundleUrl: string, options: LoadOptions, contextWindowSize = 0): Promise<LoadedModel> {
+    if (!isDaemonUrl(bundleUrl)) {
+      const model = await this.#engine().load(bundleUrl, options);
+      this.#daemon = null;
+      return model;
+    }
+    const daemon = new DaemonModel(bundleUrl, contextWindowSize);
+    const model = await daemon.load(options.signal);
+    this.#daemon = daemon;
+    return model;
+  }
+
+  #engine(): ChatEngine {
+    if (!this.#browser) {
+      this.#browser = this.#create();
+      this.#browser.onEvent((event) => {
+        for (const listener of [...this.#listeners]) listener(event);
+      });
+    }
+    return this.#browser;
+  }
+}
