@@ -72,10 +72,13 @@ def use_daemon(chat: Any) -> None:
 def test_the_browser_answers_unless_the_host_is_chosen(open_chat: OpenChat):
     daemon = Daemon("From ", "the host.")
     chat = open_chat({"answers": ["From the browser."]}, daemon=daemon)
+    privacy = chat.page.locator("#privacy")
+    expect(privacy).to_contain_text("Nothing you type leaves it.")
     chat.ask("Who are you?")
     expect(chat.answers.last).to_contain_text("From the browser.")
     assert daemon.asked == []
     use_daemon(chat)
+    expect(privacy).to_contain_text("What you type goes there")
     expect(chat.page.locator("#model-state")).to_have_text("Ready, answered by the host")
     chat.ask("And now?")
     expect(chat.answers.last).to_contain_text("From the host.")
@@ -128,7 +131,7 @@ def test_errors_of_the_host_are_shown(open_chat: OpenChat):
 
 
 def test_a_key_is_asked_for_once(open_chat: OpenChat):
-    chat = open_chat(bundles=(), daemon=Daemon("Welcome."[:4], "ome.", key="sk-1"), ready=False)
+    chat = open_chat(bundles=(), daemon=Daemon("Wel", "come.", key="sk-1"), ready=False)
     key = chat.page.get_by_label("API key")
     key.fill("sk-wrong")
     chat.page.get_by_role("button", name="Use this key").click()

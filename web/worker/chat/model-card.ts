@@ -104,7 +104,7 @@ export class ModelCard {
   }
 
   #keyForm(): HTMLFormElement {
-    const field = el("input", { type: "password", id: "daemon-key", autocomplete: "off", required: "" });
+    const field = el("input", { type: "password", id: "daemon-key", class: "text", autocomplete: "off", required: "" });
     const label = el("label", { for: "daemon-key" }, "API key");
     const use = el("button", { class: "button primary", type: "submit" }, "Use this key");
     const form = el("form", { class: "card-row help" }, label, field, use, this.#chooser());
@@ -121,9 +121,15 @@ export class ModelCard {
   }
 }
 
-/** Shows the state in the top bar's button. */
+const PRIVACY = {
+  browser: "The model runs in this browser, on your own device. Nothing you type leaves it.",
+  daemon: "The model runs on the machine that serves this page. What you type goes there and no further.",
+};
+
+/** Shows the state in the top bar's button, and where what people type goes. */
 export function renderModelButton(state: ModelState): void {
   const bundle = "bundle" in state ? state.bundle : null;
+  byId("privacy", HTMLElement).textContent = PRIVACY[bundle?.place ?? "browser"];
   byId("model-name", HTMLElement).textContent = bundle?.id ?? "Models";
   const words: Record<ModelState["kind"], string> = {
     listing: "",
