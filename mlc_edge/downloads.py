@@ -1,15 +1,24 @@
 """Checkpoints and bundles from the Hugging Face Hub."""
 
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlc_edge.errors import ConfigError, MlcEdgeError
 
 HUB_PREFIX = "HF://"
 REPOSITORY = re.compile(r"HF://(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 # Files without code: pickled weights and Python modules stay where they are.
-PATTERNS = ("*.json", "*.jinja", "*.safetensors", "params_shard_*.bin", "tokenizer.model", "lib/*")
+PATTERNS = ("*.json", "*.jinja", "*.safetensors", "*params_shard_*.bin", "tokenizer.model", "lib/*")
+# The same weights once more, for other programs.
+DUPLICATES = ("consolidated*", "*/*.safetensors")
+# The Hub client's bar that counts the bytes on the disk.
+BYTES_BAR = "huggingface_hub.snapshot_download"
+MIB = 1 << 20
 
 Progress = Callable[[str, float | None], None]
 
@@ -18,51 +27,135 @@ class DownloadError(MlcEdgeError):
     """A model can't be downloaded."""
 
 
-def download(model: str, report: Progress) -> Path:
-    """The folder of `model` ("HF://owner/name[@revision]") in the Hub's cache, complete.
+@dataclass(frozen=True)
+class Repository:
+    """A repository on the Hub; `revision` None for its main branch."""
 
-    What an interrupted download left is resumed; without a network, what is in the cache is used.
-    Honours HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE. Raises ConfigError or DownloadError.
-    """
+    id: str
+    revision: str | None
+
+    @property
+    def name(self) -> str:
+        """Its name without the owner's."""
+        return self.id.partition("/")[2]
+
+
+def parse_repository(model: str) -> Repository:
+    """Read "HF://owner/name[@revision]"; raises ConfigError."""
     match = REPOSITORY.fullmatch(model)
     if not match:
         raise ConfigError(f"{model!r} names no repository: write HF://owner/name or …@revision.")
+    return Repository(match["id"], match["revision"])
+
+
+def download(repository: Repository, report: Progress) -> Path:
+    """The repository's folder in the Hub's cache, complete.
+
+    A connection that breaks is resumed; files that an earlier, killed download finished are not
+    fetched again; without a network, what is in the cache is used. Honours HF_ENDPOINT, HF_HOME,
+    HF_TOKEN and HF_HUB_OFFLINE. Raises ConfigError or DownloadError.
+    """
     # A second to import, and wanted by those who download only.
-    import httpx
     from huggingface_hub import snapshot_download
+
+    step = f"downloading {repository.id}"
+    report(step, None)
+    with _explained(repository):
+        wanted: dict[str, Any] = {
+            "repo_id": repository.id,
+            "revision": repository.revision,
+            "allow_patterns": list(PATTERNS),
+            "ignore_patterns": list(DUPLICATES),
+        }
+        missing = _missing_bytes(wanted)
+        _check_space(repository, missing)
+        bar = _progress_bar(
+            lambda count: report(step, min(1.0, count / missing) if missing else None)
+        )
+        return Path(snapshot_download(**wanted, tqdm_class=bar))
+
+
+def _missing_bytes(wanted: dict[str, Any]) -> int:
+    """Bytes that are not in the cache; 0 if the Hub can't say."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import DryRunError
+
+    try:
+        files = snapshot_download(**wanted, dry_run=True, tqdm_class=_progress_bar(lambda _: None))
+    except DryRunError:
+        return 0
+    return sum(file.file_size or 0 for file in files if file.will_download)
+
+
+def _check_space(repository: Repository, needed: int) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE).expanduser().absolute()
+    folder = next(path for path in (cache, *cache.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DownloadError(
+            f"{repository.id} needs {needed / MIB:,.0f} MiB in {cache}, and {free / MIB:,.0f} MiB are "
+            "free: free some, or set HF_HOME to a folder on another disk."
+        )
+
+
+def _progress_bar(count: Callable[[int], None]) -> type[Any]:
+    """A class for the Hub's client that shows nothing, and calls `count` with the bytes so far."""
+    from huggingface_hub.utils import tqdm
+
+    class SilentBar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._counts = kwargs.get("name") == BYTES_BAR
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            with self.get_lock():
+                self.n += n or 0
+                if self._counts and n:
+                    count(int(self.n))
+
+    return SilentBar
+
+
+@contextmanager
+def _explained(repository: Repository) -> Iterator[None]:
+    """Turn what the Hub's client raises into errors that say what to do."""
+    import httpx2
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
-    report(f"downloading {match['id']}", None)
+    name = repository.id
     try:
-        folder = snapshot_download(
-            match["id"], revision=match["revision"], allow_patterns=list(PATTERNS)
-        )
+        yield
+    except HFValidationError as error:
+        raise ConfigError(f"{name!r} is no repository's name: write HF://owner/name.") from error
     except GatedRepoError as error:
         raise DownloadError(
-            f"{match['id']} is gated: accept its terms on the Hub, then set HF_TOKEN."
+            f"{name} is gated: accept its terms on the Hub, then set HF_TOKEN."
         ) from error
     except RevisionNotFoundError as error:
         raise DownloadError(
-            f"{match['id']} has no revision {match['revision']!r}: name a branch, tag or commit."
+            f"{name} has no revision {repository.revision!r}: name a branch, tag or commit."
         ) from error
     except RepositoryNotFoundError as error:
         raise DownloadError(
-            f"there is no repository {match['id']} on the Hub, or it is private: check the name, or "
-            "set HF_TOKEN."
+            f"there is no repository {name} on the Hub, or it is private: check the name, or set "
+            "HF_TOKEN."
         ) from error
     except LocalEntryNotFoundError as error:
         raise DownloadError(
-            f"{match['id']} is not in the cache and the Hub can't be reached: connect to the "
+            f"{name} is not wholly in the cache, and the Hub can't be reached: connect to the "
             "internet once, or copy the folder here and name it."
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    # The client's own transport errors are not OSErrors.
+    except (httpx2.HTTPError, OSError) as error:
         raise DownloadError(
-            f"downloading {match['id']} failed: {error}. Try again: what has arrived is kept."
+            f"downloading {name} failed: {' '.join(str(error).split())}. Try again: files that have "
+            "arrived are kept."
         ) from error
-    return Path(folder)

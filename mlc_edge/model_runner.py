@@ -66,11 +66,14 @@ class ModelRunner:
         everyone = Threads(len(self._cores), len(self._cores))
         self.threads = threads or everyone
         _import_runtime()
-        from tvm.runtime import device, load_module
+        from tvm.runtime import device
         from tvm.runtime.vm import VirtualMachine
 
+        # TVM's own function follows links, and the Hub's cache links to names without a suffix.
+        from tvm_ffi import load_module
+
         self._device = device("cpu", 0)
-        self._machine = VirtualMachine(load_module(str(bundle / chosen.library)), self._device)
+        self._machine = VirtualMachine(load_module(bundle / chosen.library), self._device)
         self.metadata: dict[str, Any] = json.loads(self._machine["_metadata"]())
         if self.metadata["abi_version"] != ABI_VERSION:
             raise BundleError(

@@ -1,18 +1,20 @@
 """From what a person calls a model to a bundle that this machine can run."""
 
+import fcntl
 import hashlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from mlc_edge.bundle import LOCK_NAME, read_lock
 from mlc_edge.cpu import host_cpu
-from mlc_edge.downloads import HUB_PREFIX, download
+from mlc_edge.downloads import HUB_PREFIX, download, parse_repository
 from mlc_edge.errors import BundleError, CheckpointError, ConfigError, MlcEdgeError
 from mlc_edge.version import __version__
 
@@ -37,7 +39,7 @@ def resolve_model(
     `target` (default: this machine), and kept in the user's cache. Raises MlcEdgeError.
     """
     report = progress or (lambda step, share: None)
-    folder = _find(model, report)
+    folder, name = _find(model, report)
     if (folder / LOCK_NAME).is_file():
         return folder
     if not any((folder / name).is_file() for name in WEIGHT_INDEXES):
@@ -45,21 +47,25 @@ def resolve_model(
             f"{folder} is neither a bundle (no {LOCK_NAME}) nor a checkpoint (no config.json): "
             "name one of them, or HF://owner/name."
         )
-    return _compiled(folder, target or "native", report)
+    return _compiled(folder, name, target or "native", report)
 
 
-def _find(model: str | Path | None, report: Progress) -> Path:
+def _find(model: str | Path | None, report: Progress) -> tuple[Path, str]:
+    """The model's folder, and what to call what is made of it."""
     if model is None:
-        return _embedded()
+        embedded = _embedded()
+        return embedded, embedded.name
     if str(model).startswith(HUB_PREFIX):
-        return download(str(model), report)
+        repository = parse_repository(str(model))
+        return download(repository, report), repository.name
     folder = Path(model).expanduser()
     if not folder.is_dir():
         raise ConfigError(
             f"there is no folder {folder}: name a bundle, a checkpoint folder, HF://owner/name, or "
             "nothing for the embedded model."
         )
-    return folder.resolve()
+    folder = folder.resolve()
+    return folder, folder.name
 
 
 def _embedded() -> Path:
@@ -76,17 +82,43 @@ def bundles_folder() -> Path:
     return base / "bundles"
 
 
-def _compiled(checkpoint: Path, target: str, report: Progress) -> Path:
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.name).lstrip("._-") or "model"
+def _compiled(checkpoint: Path, name: str, target: str, report: Progress) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "model"
     published = (checkpoint / "mlc-chat-config.json").is_file()
     quantized = [] if published else ["--quant", QUANTIZATION]
     suffix = "" if published else f"-{QUANTIZATION}"
     output = bundles_folder() / _key(checkpoint, target) / f"{name}{suffix}"
-    if not _is_whole(output):
-        report(f"compiling {checkpoint.name} for this machine (once)", None)
-        options = ["--target", target, *quantized, "--output", str(output)]
-        _build([str(checkpoint), *options], report)
+    if _is_whole(output):
+        return output
+    with _alone(output.parent, report):
+        # Another process may have made it meanwhile.
+        if not _is_whole(output):
+            report(f"compiling {name} for this machine (once)", None)
+            options = ["--target", target, *quantized, "--output", str(output)]
+            _build([str(checkpoint), *options], report)
     return output
+
+
+@contextmanager
+def _alone(folder: Path, report: Progress) -> Iterator[None]:
+    """Wait until no other process compiles into `folder`; the lock ends with its process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(
+            f"compiled models can't be kept in {folder} ({error.strerror}): set MLC_EDGE_CACHE to a "
+            "folder that can be written to, or name a bundle."
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waiting for another process that compiles this model", None)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_whole(bundle: Path) -> bool:
