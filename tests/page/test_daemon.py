@@ -79,7 +79,7 @@ def test_the_browser_answers_unless_the_host_is_chosen(open_chat: OpenChat):
     assert daemon.asked == []
     use_daemon(chat)
     expect(privacy).to_contain_text("What you type goes there")
-    expect(chat.page.locator("#model-state")).to_have_text("Ready, answered by the host")
+    expect(chat.page.locator("#model-state")).to_have_text("Ready on the host")
     chat.ask("And now?")
     expect(chat.answers.last).to_contain_text("From the host.")
     expect(chat.answers.last).to_contain_text("45.6 tokens/s")
@@ -98,7 +98,7 @@ def test_the_choice_is_kept(open_chat: OpenChat):
     chat.expect_engine("ready")
     chat.page.reload()
     chat.expect_engine("ready")
-    expect(chat.page.locator("#model-state")).to_have_text("Ready, answered by the host")
+    expect(chat.page.locator("#model-state")).to_have_text("Ready on the host")
     assert chat.page.evaluate("fake.engine.requests.length") == 0
 
 

@@ -137,7 +137,7 @@ export function renderModelButton(state: ModelState): void {
     idle: "Not loaded",
     loading: "Loading",
     unloaded: "Not loaded",
-    ready: bundle?.place === "daemon" ? "Ready, answered by the host" : "Ready",
+    ready: bundle?.place === "daemon" ? "Ready on the host" : "Ready",
     error: "Problem",
   };
   byId("model-state", HTMLElement).textContent = words[state.kind];
