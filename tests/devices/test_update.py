@@ -21,6 +21,18 @@ with MLCEngine(sys.argv[1]) as engine:
     answer = engine.chat.completions.create(messages=messages, temperature=0, max_tokens=32)
     print(answer.choices[0].message.content)
 """
+# The command, which tells on stderr what it forces to the disk and what it renames.
+WATCHED = """
+import os, sys
+from mlc_edge.cli import main
+def say(*words): print(*words, file=sys.stderr)
+def fsync(handle, real=os.fsync):
+    real(handle)
+    say("sync", os.readlink(f"/proc/self/fd/{handle}"))
+os.fsync = fsync
+sys.addaudithook(lambda event, args: event == "os.rename" and say("rename", *args[:2]))
+main()
+"""
 STEPS = [
     "copy cpu/params_shard_0.bin",
     "copy cpu/tensor-cache.json",
@@ -129,6 +141,24 @@ def test_a_power_cut_leaves_a_model_and_the_update_can_be_repeated(
     assert again.returncode == 0, again.stderr
     assert layout(models) == linked("3-third", "2-second")
     assert "42" in answers(models / "current")
+
+
+def test_all_is_on_the_disk_before_the_link_names_it(models: Path, variant: Variant) -> None:
+    """What a killed process can't show, as the kernel writes for it: a power cut takes that, too."""
+    command = [sys.executable, "-c", WATCHED, "update", variant("third"), "--dir", models]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    events = done.stderr.splitlines()
+    named = events.index(f"rename {models / '.incoming'} {models / '3-third'}")
+    linked_at = events.index(f"rename {models / '.link'} {models / 'current'}")
+    written = [".incoming", *(f".incoming/{path}" for path in contents(models / "3-third"))]
+    assert {f"sync {models / path}" for path in written} <= set(events[:named])
+    assert f"sync {models}" in events[named:linked_at]
+    assert f"sync {models}" in events[linked_at:]
+
+
+def contents(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
 
 
 def test_rollback_there_and_back(models: Path, answers: Answers) -> None:
