@@ -7,20 +7,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.build.conftest import run_build
-from tests.daemon.daemons import MODEL, ROOT, Daemon, started
+from tests.daemon.daemons import Daemon, started
 
 KEY = "sk-test-0123456789abcdef"
 SITE = "https://chat.example.com"
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("bundles") / MODEL
-    options = ("--target", "native", "--quant", "q4f16_1")
-    result = run_build(ROOT / "models/pocket", *options, "-o", output)
-    assert result.returncode == 0, result.stderr
-    return output
+def bundle(pocket_bundle: Path) -> Path:
+    return pocket_bundle
 
 
 @pytest.fixture(scope="session")

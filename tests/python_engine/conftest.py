@@ -1,4 +1,4 @@
-"""The embedded model, compiled for this machine, behind the engine."""
+"""The embedded model behind the engine."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,19 +6,8 @@ from pathlib import Path
 import pytest
 
 from mlc_edge import EngineConfig, MLCEngine
-from tests.build.conftest import run_build
 
 OpenEngine = Callable[..., MLCEngine]
-POCKET = Path(__file__).parents[2] / "models" / "pocket"
-
-
-@pytest.fixture(scope="session")
-def pocket_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("engine") / "pocket-q4f16_1"
-    options = ("--target", "native", "--prefill-chunk-size", 64)
-    result = run_build(POCKET, *options, "-o", output)
-    assert result.returncode == 0, result.stderr
-    return output
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """What a caller of the Python engine gets: OpenAI's objects, streams, stops, errors."""
 
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlc_edge import MLCEngine
+from mlc_edge.bundle import read_lock, write_lock
 from mlc_edge.errors import BundleError, ConfigError, EngineError
 from tests.python_engine.conftest import OpenEngine, text_of, user
 
@@ -171,3 +174,17 @@ def test_importing_the_package_loads_no_tvm_and_running_no_compiler(pocket_bundl
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_another_abi_is_refused_with_both_numbers(pocket_bundle: Path, tmp_path: Path):
+    other = tmp_path / "pocket-q4f16_1"
+    shutil.copytree(pocket_bundle, other)
+    write_lock(other, replace(read_lock(other), abi_version=99))
+    with pytest.raises(BundleError, match="ABI 99 and this mlc-edge has 1"):
+        MLCEngine(other)
+    library = other / "lib/native.so"
+    # The lock says 1, the library's own metadata says 7.
+    library.write_bytes(library.read_bytes().replace(b'{"abi_version":1,', b'{"abi_version":7,'))
+    write_lock(other, replace(read_lock(other), abi_version=1))
+    with pytest.raises(BundleError, match="has ABI 7 and this mlc-edge has 1"):
+        MLCEngine(other)

@@ -10,20 +10,10 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.build.conftest import run_build
-
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "mlc_edge", "chat"]
 CAPITAL, PARIS = "What is the capital of France?", "The capital of France is Paris."
 TIMEOUT_S = 60
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("terminal") / "pocket-q4f16_1"
-    result = run_build(ROOT / "models/pocket", "--target", "native", "-o", output)
-    assert result.returncode == 0, result.stderr
-    return output
 
 
 def run(*arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
@@ -68,25 +58,25 @@ class Person:
 
 
 @pytest.fixture
-def person(bundle: Path, tmp_path: Path) -> Iterator[Person]:
-    person = Person(bundle, tmp_path)
+def person(pocket_bundle: Path, tmp_path: Path) -> Iterator[Person]:
+    person = Person(pocket_bundle, tmp_path)
     yield person
     person.terminal.close(force=True)
 
 
-def test_a_script_gets_the_answer_alone(bundle: Path):
-    done = run(bundle, "--prompt", CAPITAL)
+def test_a_script_gets_the_answer_alone(pocket_bundle: Path):
+    done = run(pocket_bundle, "--prompt", CAPITAL)
     assert (done.returncode, done.stdout) == (0, f"{PARIS}\n")
 
 
-def test_a_script_may_pipe_its_question(bundle: Path):
-    done = run(bundle, "--prompt", "-", "--max-tokens", "3", input=CAPITAL)
+def test_a_script_may_pipe_its_question(pocket_bundle: Path):
+    done = run(pocket_bundle, "--prompt", "-", "--max-tokens", "3", input=CAPITAL)
     assert done.returncode == 0
     assert PARIS.startswith(done.stdout.strip())
 
 
-def test_wrong_input_ends_with_one_error(bundle: Path):
-    done = run(bundle / "missing", "--prompt", "Hello")
+def test_wrong_input_ends_with_one_error(pocket_bundle: Path):
+    done = run(pocket_bundle / "missing", "--prompt", "Hello")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: there is no folder")
 
@@ -122,13 +112,13 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(person: Person):
     assert person.end() == 0
 
 
-def test_earlier_questions_come_back(bundle: Path, tmp_path: Path):
-    first = Person(bundle, tmp_path)
+def test_earlier_questions_come_back(pocket_bundle: Path, tmp_path: Path):
+    first = Person(pocket_bundle, tmp_path)
     first.type(CAPITAL)
     first.see("Paris.")
     first.type("/exit")
     assert first.end() == 0
-    second = Person(bundle, tmp_path)
+    second = Person(pocket_bundle, tmp_path)
     second.wait_for_prompt()
     second.terminal.send("\x1b[A\x1b[A")
     second.see("capital of France?")

@@ -1,0 +1,19 @@
+"""The embedded model, compiled once for this machine: tests of all rooms only read it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.build.conftest import run_build
+
+POCKET = Path(__file__).parents[1] / "models/pocket"
+
+
+@pytest.fixture(scope="session")
+def pocket_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """q4f16_1 with a `native` library; prefill in chunks of 64, so that short prompts take several."""
+    output = tmp_path_factory.mktemp("pocket") / "pocket-q4f16_1"
+    options = ("--target", "native", "--quant", "q4f16_1", "--prefill-chunk-size", 64)
+    result = run_build(POCKET, *options, "-o", output)
+    assert result.returncode == 0, result.stderr
+    return output
