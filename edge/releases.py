@@ -142,21 +142,27 @@ def open_releases(folder: Path, announce: Announce) -> Iterator[Releases]:
     """The folder for one update at a time, cleaned before and after; raises ConfigError."""
     try:
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise ConfigError(
-            f"can't use {folder}: {error.strerror}. Try sudo, or name another folder with --dir."
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        releases = Releases(folder, announce)
-        releases.clean()
-        try:
-            yield releases
-        finally:
+        with _locked(folder):
+            releases = Releases(folder, announce)
             releases.clean()
+            try:
+                yield releases
+            finally:
+                releases.clean()
     except BlockingIOError as error:
         raise ConfigError(f"another update of {folder} runs: wait until it is done.") from error
+    except OSError as error:
+        raise ConfigError(
+            f"can't update {folder}: {error}. Try sudo, or name another folder with --dir."
+        ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
         os.close(handle)
 

@@ -190,6 +190,17 @@ def test_a_damaged_bundle_is_refused(models: Path, variant: Variant, tmp_path: P
     assert layout(models) == linked("2-second", "1-first")
 
 
+def test_a_bundle_without_one_of_its_files_is_refused(
+    models: Path, variant: Variant, tmp_path: Path
+) -> None:
+    partial = shutil.copytree(variant("third"), tmp_path / "partial")
+    (partial / "tokenizer.json").unlink()
+    done = update(partial, "--dir", models)
+    assert done.returncode == 2
+    assert "tokenizer.json" in done.stderr and "Traceback" not in done.stderr
+    assert layout(models) == linked("2-second", "1-first")
+
+
 def test_a_model_that_cannot_answer_is_refused(
     models: Path, variant: Variant, tmp_path: Path
 ) -> None:
