@@ -10,6 +10,7 @@ from typing import Any
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory
 from rich.console import Console
+from rich.markup import escape
 
 from edge.device import probe, profile
 from mlc_edge import EngineConfig, MLCEngine
@@ -23,6 +24,8 @@ COMMANDS = {
     "/exit": "leave (or Ctrl-D)",
 }
 MIB = 1 << 20
+# What shells report of a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -83,27 +86,28 @@ class Terminal:
         self._reset()
 
     def answer_once(self, question: str) -> None:
-        """Print the answer alone, for scripts."""
-        self._answer(question)
+        """Print the answer alone, for scripts; Ctrl-C ends the program."""
+        if not self._answer(question):
+            raise SystemExit(INTERRUPTED)
 
     def converse(self, history: Path) -> None:
         """Ask and answer until /exit or the end of the input."""
         model = self.engine.model
         self._console.print(
-            f"[bold]{model.id}[/bold] on {self.engine.stats().target}, "
+            f"[bold]{escape(model.id)}[/bold] on {self.engine.stats().target}, "
             f"{model.context_window_size} tokens of context. [dim]/help lists the commands.[/dim]"
         )
         session: PromptSession[str] = PromptSession(history=FileHistory(str(history)))
         while True:
             try:
                 line = session.prompt("> ").strip()
+                if line == "/exit":
+                    return
+                self._obey(line)
             except KeyboardInterrupt:
                 continue
             except EOFError:
                 return
-            if line == "/exit":
-                return
-            self._obey(line)
 
     def _obey(self, line: str) -> None:
         if line == "/reset":
@@ -125,12 +129,13 @@ class Terminal:
 
     def _try_to_answer(self, question: str) -> None:
         try:
-            self._answer(question)
+            if not self._answer(question):
+                self._console.print("[dim](stopped)[/dim]")
         except EngineError as error:
-            self._console.print(f"[red]error:[/red] {error}")
+            self._console.print(f"[red]error:[/red] {escape(str(error))}")
 
-    def _answer(self, question: str) -> None:
-        """Stream an answer; Ctrl-C ends it, and what was said stays in the conversation."""
+    def _answer(self, question: str) -> bool:
+        """Stream an answer; False if Ctrl-C ended it. What was said stays in the conversation."""
         turns = [*self.turns, {"role": "user", "content": question}]
         stream = self.engine.chat.completions.create(
             messages=turns,
@@ -139,6 +144,7 @@ class Terminal:
             **self.settings.params(),
         )
         said = []
+        is_whole = True
         try:
             for chunk in stream:
                 self.usage = chunk.usage or self.usage
@@ -148,9 +154,10 @@ class Terminal:
                     sys.stdout.flush()
         except KeyboardInterrupt:
             stream.close()
-            self._console.print(" [dim](stopped)[/dim]", end="")
+            is_whole = False
         print(flush=True)
         self.turns = [*turns, {"role": "assistant", "content": "".join(said)}]
+        return is_whole
 
     def _print_stats(self) -> None:
         stats = self.engine.stats()

@@ -3,9 +3,10 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError, Future, wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mlc_edge.engine.config import EngineConfig
 from mlc_edge.engine.core import EngineStats
@@ -71,12 +72,43 @@ class MLCEngine:
         self.close()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """The result of `work`; if Ctrl-C comes first, `work` has been cancelled and has ended."""
+        call = _Call(work)
         try:
-            return future.result()
+            self._loop.call_soon_threadsafe(call.start, self._loop)
+            return call.outcome.result()
         except BaseException:
-            future.cancel()
+            self._loop.call_soon_threadsafe(call.cancel)
+            wait([call.outcome])
             raise
+
+
+class _Call(Generic[T]):
+    """A coroutine on its way through the loop's thread, which alone calls the methods."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.outcome: Future[T] = Future()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._work)
+        self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        if self._task:
+            self._task.cancel()
+        else:
+            self._work.close()
+            self.outcome.set_exception(CancelledError())
+
+    def _end(self, task: "asyncio.Task[T]") -> None:
+        if task.cancelled():
+            self.outcome.set_exception(CancelledError())
+        elif error := task.exception():
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(task.result())
 
 
 class _SyncStream:
@@ -93,9 +125,6 @@ class _SyncStream:
             return self._bridge._wait(self._chunks.__anext__())
         except StopAsyncIteration:
             raise StopIteration from None
-        except KeyboardInterrupt:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Cancel what is left."""
