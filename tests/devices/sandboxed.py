@@ -1,4 +1,4 @@
-"""`python -m tests.devices.sandboxed ...` is `python ...` under what the unit's MemoryDenyWriteExecute= forbids.
+"""`python -m tests.devices.sandboxed ...`: `python ...` under the unit's MemoryDenyWriteExecute=.
 
 Kernels before 6.3 don't know the option: there it is plain `python ...`.
 """
