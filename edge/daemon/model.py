@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from edge.daemon.config import DaemonConfig
 from edge.daemon.errors import ApiError, unavailable
-from edge.device import Device, probe, profile
+from edge.device import Device, memory_for_models, probe, profile
 from mlc_edge.bundle import ModelInfo
 from mlc_edge.engine import AsyncMLCEngine, EngineConfig, EngineStats
 from mlc_edge.models import resolve_model
@@ -79,13 +79,11 @@ class ServedModel:
 def engine_config(config: DaemonConfig, device: Device) -> EngineConfig:
     """The part of the configuration that the engine takes; what it leaves open suits the board."""
     board = profile(device)
-    available = device.memory_available_bytes
-    reserve = min(board.memory_reserve_bytes, available // 2)
     return EngineConfig(
         mode=config.mode,
         target=config.target,
         max_batch_size=config.max_batch,
-        memory_limit_bytes=config.memory_limit or available - reserve,
+        memory_limit_bytes=config.memory_limit or memory_for_models(device),
         max_queue=config.max_queue,
         prefill_threads=config.prefill_threads or board.prefill_threads,
         decode_threads=config.decode_threads or board.decode_threads,
