@@ -24,6 +24,7 @@ from webbuild.kernels.cpu.program import (
     keep,
     largest_of,
     load,
+    local_buffer,
     size,
     splat,
     store,
@@ -195,8 +196,8 @@ class _QueryBlock:
         self.width = shape.width
         self.q, self.output, self.lse = q, output, lse
         self.head, self.first, self.count = head, first, count
-        self.queries = T.alloc_buffer((self.width, LANES), "float32", scope="local")
-        self.totals = T.alloc_buffer((self.width, LANES), "float32", scope="local")
+        self.queries = local_buffer((self.width, LANES))
+        self.totals = local_buffer((self.width, LANES))
         self.highest = accumulator(start=LOWEST)
         self.norm = accumulator()
 

@@ -27,6 +27,7 @@ from webbuild.kernels.cpu.program import (
     keep,
     largest_of,
     load,
+    local_buffer,
     nearest,
     over_rows,
     size,
@@ -192,7 +193,7 @@ class _Operands:
         if self.rows % BLOCK_ROWS == 0:
             store(self.y, value, row, first, lanes=lanes)
             return
-        kept = T.alloc_buffer((lanes,), "float32", scope="local")
+        kept = local_buffer((lanes,))
         store(kept, value, 0, lanes=lanes)
         with T.serial(0, lanes) as lane, T.If(first + lane < self.rows), T.Then():
             T.buffer_store(self.y, kept[lane], [row, first + lane])

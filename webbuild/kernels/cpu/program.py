@@ -63,9 +63,17 @@ def splat(value: object, lanes: int = LANES) -> tirx.Expr:
     return T.broadcast(T.float32(value) if isinstance(value, float | int) else value, lanes)
 
 
+def local_buffer(shape: tuple[int, ...], dtype: str = "float32") -> tirx.Buffer:
+    """Memory of one thread, in registers or on its stack up to 1 KiB.
+
+    TVM takes buffers of the scope "local" from a pool instead, at each use.
+    """
+    return T.alloc_buffer(shape, dtype, scope="global")
+
+
 def accumulator(lanes: int = LANES, start: float = 0.0, dtype: str = "float32") -> tirx.Buffer:
     """A vector in registers, to be read and written as `load(a, 0)` and `store(a, v, 0)`."""
-    buffer = T.alloc_buffer((lanes,), dtype, scope="local")
+    buffer = local_buffer((lanes,), dtype)
     value = tirx.const(start, dtype)
     store(buffer, T.broadcast(value, lanes) if lanes > 1 else value, 0, lanes=lanes)
     return buffer
@@ -87,7 +95,7 @@ def nearest(value: tirx.Expr) -> tirx.Expr:
 
 def keep(value: tirx.Expr, dtype: str = "float32", lanes: int = LANES) -> tirx.Expr:
     """`value` in a register of its own: a name alone would be replaced by its expression, at each use."""
-    buffer = T.alloc_buffer((lanes,), dtype, scope="local")
+    buffer = local_buffer((lanes,), dtype)
     store(buffer, value, 0, lanes=lanes)
     return load(buffer, 0, lanes=lanes)
 
@@ -99,7 +107,7 @@ def largest_of(value: tirx.Expr) -> tirx.Expr:
 
 def total_of(value: tirx.Expr, dtype: str = "float32") -> tirx.Expr:
     """The sum of a vector's elements, halves added until one is left."""
-    buffer = T.alloc_buffer((LANES,), dtype, scope="local")
+    buffer = local_buffer((LANES,), dtype)
     store(buffer, value, 0)
     lanes = LANES // 2
     while lanes > 1:

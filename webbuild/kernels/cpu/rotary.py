@@ -13,6 +13,7 @@ from webbuild.kernels.cpu.program import (
     build,
     keep,
     load,
+    local_buffer,
     over_rows,
     size,
     store,
@@ -38,8 +39,8 @@ def split_rotary(shape: HeadShape, theta: float, scaling: dict[str, Any]) -> tir
         apply_rope = T.arg("apply_rope", T.int64())
 
         def split(token: tirx.Var) -> None:
-            cos = T.alloc_buffer((half,), "float32", scope="local")
-            sin = T.alloc_buffer((half,), "float32", scope="local")
+            cos = local_buffer((half,))
+            sin = local_buffer((half,))
             position = keep(
                 T.if_then_else(apply_rope > 0, positions[token], T.int32(0)), "int32", lanes=1
             )
