@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError, Future, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -76,39 +75,49 @@ class MLCEngine:
         call = _Call(work)
         try:
             self._loop.call_soon_threadsafe(call.start, self._loop)
-            return call.outcome.result()
+            call.wait()
         except BaseException:
             self._loop.call_soon_threadsafe(call.cancel)
-            wait([call.outcome])
+            call.wait()
             raise
+        return call.result()
 
 
 class _Call(Generic[T]):
-    """A coroutine on its way through the loop's thread, which alone calls the methods."""
+    """A coroutine on its way through the loop's thread, which alone calls `start` and `cancel`.
+
+    Waits by a bare lock: conditions, and so futures, break if a signal comes inside them.
+    """
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
-        self.outcome: Future[T] = Future()
         self._work = work
         self._task: asyncio.Task[T] | None = None
+        self._has_ended = False
+        self._running = threading.Lock()
+        self._running.acquire()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._task = loop.create_task(self._work)
-        self._task.add_done_callback(self._end)
+        self._task.add_done_callback(lambda _: self._end())
 
     def cancel(self) -> None:
         if self._task:
             self._task.cancel()
         else:
             self._work.close()
-            self.outcome.set_exception(CancelledError())
+            self._end()
 
-    def _end(self, task: "asyncio.Task[T]") -> None:
-        if task.cancelled():
-            self.outcome.set_exception(CancelledError())
-        elif error := task.exception():
-            self.outcome.set_exception(error)
-        else:
-            self.outcome.set_result(task.result())
+    def wait(self) -> None:
+        if not self._has_ended:
+            self._running.acquire()
+
+    def result(self) -> T:
+        assert self._task
+        return self._task.result()
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._running.release()
 
 
 class _SyncStream:
