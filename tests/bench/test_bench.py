@@ -45,6 +45,8 @@ def test_people_get_a_table(native_bundle: Path):
         (("--concurrency", "1,x"), "--concurrency"),
         (("--prompt-tokens", 5000), "exceed the model's context"),
         (("--target", "pi5"), "pi5"),
+        # Browser libraries are measured by the browser's own benchmark.
+        (("--target", "wasm"), "has webgpu, native"),
     ],
 )
 def test_wrong_wishes_are_refused(native_bundle: Path, arguments: tuple, message: str):
