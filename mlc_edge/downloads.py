@@ -1,5 +1,6 @@
 """Checkpoints and bundles from the Hugging Face Hub."""
 
+import importlib.util
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -118,10 +119,16 @@ def _progress_bar(count: Callable[[int], None]) -> type[Any]:
     return SilentBar
 
 
+def _transport_error() -> type[Exception]:
+    """What the Hub's client raises for a connection: httpx2's errors, on Python 3.10 those of httpx."""
+    name = "httpx2" if importlib.util.find_spec("httpx2") else "httpx"
+    error: type[Exception] = importlib.import_module(name).HTTPError
+    return error
+
+
 @contextmanager
 def _explained(repository: Repository) -> Iterator[None]:
     """Turn what the Hub's client raises into errors that say what to do."""
-    import httpx2
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -153,8 +160,7 @@ def _explained(repository: Repository) -> Iterator[None]:
             f"{name} is not wholly in the cache, and the Hub can't be reached: connect to the "
             "internet once, or copy the folder here and name it."
         ) from error
-    # The client's own transport errors are not OSErrors.
-    except (httpx2.HTTPError, OSError) as error:
+    except (_transport_error(), OSError) as error:
         raise DownloadError(
             f"downloading {name} failed: {' '.join(str(error).split())}. Try again: files that have "
             "arrived are kept."
