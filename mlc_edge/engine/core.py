@@ -43,6 +43,18 @@ class EngineStats:
     threads: Threads
 
 
+@dataclass(frozen=True)
+class _Load:
+    """Sequences and tokens at the end of a step."""
+
+    running: int
+    waiting: int
+    used_tokens: int
+    total_tokens: int
+    retained_tokens: int
+    preemptions: int
+
+
 class Core:
     """Computes what the scheduler says and gives logits to the answers."""
 
@@ -54,10 +66,11 @@ class Core:
         self._runner = runner
         self._limits = Limits(sizes.sequences, sizes.prefill_chunk)
         self._active_vocab_size = active_vocab_size
+        self._preempted = 0
         self._begin_anew()
         self.capacity = (self._cache.total_pages - 1) * PAGE_TOKENS
         self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
-        self._steps = self._preempted = 0
+        self._steps = 0
         self._step_seconds = self._library_seconds = 0.0
 
     @property
@@ -71,11 +84,12 @@ class Core:
         job.meter.prompt_tokens = sum(len(work.answer.tokens) for work in leaders)
         self._prompt_tokens += job.meter.prompt_tokens
         self._scheduler.submit(leaders)
+        self._load = self._measure()
 
     def cancel(self, job: Job) -> None:
         """Forget a job and free its pages."""
-        job.cancelled = True
         self._scheduler.drop(job)
+        self._load = self._measure()
 
     def fail_all(self, error: EngineError) -> None:
         """Give every job this error; the KV cache is emptied."""
@@ -99,28 +113,28 @@ class Core:
             self._decode()
         except EngineError as error:
             self._fail_running(error)
+        self._load = self._measure()
         self._steps += 1
         self._step_seconds += time.perf_counter() - started
 
     def stats(self) -> EngineStats:
-        """A snapshot; may be taken on any thread."""
-        scheduler, cache = self._scheduler, self._cache
-        total = cache.total_pages * PAGE_TOKENS
+        """A snapshot; may be taken on any thread, as the cache and its library may not."""
+        load = self._load
         return EngineStats(
-            running=len(scheduler.running),
-            waiting=len(scheduler.waiting),
-            kv_tokens_used=cache.used_tokens,
-            kv_tokens_total=total,
-            prefix_cached_tokens=cache.retained_tokens,
+            running=load.running,
+            waiting=load.waiting,
+            kv_tokens_used=load.used_tokens,
+            kv_tokens_total=load.total_tokens,
+            prefix_cached_tokens=load.retained_tokens,
             prompt_tokens=self._prompt_tokens,
             cached_prompt_tokens=self._cached_tokens,
             generated_tokens=self._generated_tokens,
-            preemptions=self._preempted + scheduler.preemptions,
+            preemptions=load.preemptions,
             steps=self._steps,
             step_seconds=self._step_seconds,
             overhead_seconds=self._step_seconds - self._library_seconds,
             parameter_bytes=self._runner.parameter_bytes,
-            kv_cache_bytes=total * self._runner.kv_bytes_per_token,
+            kv_cache_bytes=load.total_tokens * self._runner.kv_bytes_per_token,
             target=self._runner.target,
             threads=self._runner.threads,
         )
@@ -128,6 +142,18 @@ class Core:
     def _begin_anew(self) -> None:
         self._cache = KVCache(self._runner)
         self._scheduler = Scheduler(self._cache, self._limits)
+        self._load = self._measure()
+
+    def _measure(self) -> _Load:
+        scheduler, cache = self._scheduler, self._cache
+        return _Load(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            used_tokens=cache.used_tokens,
+            total_tokens=cache.total_pages * PAGE_TOKENS,
+            retained_tokens=cache.retained_tokens,
+            preemptions=self._preempted + scheduler.preemptions,
+        )
 
     def _prefill(self) -> None:
         runs = self._scheduler.prefills()

@@ -75,7 +75,6 @@ class Job:
     emit: Callable[[Event], None]
     works: list["Work"] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
-    cancelled: bool = False
 
     @property
     def finished(self) -> bool:
