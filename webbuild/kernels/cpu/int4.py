@@ -42,6 +42,8 @@ LEVELS = 127
 SMALLEST = 1e-30
 GROUP_BYTES = BLOCK_ROWS * GROUP // 2
 QUADS = GROUP // 4
+# How far ahead of the products weights are asked for: 8 KiB.
+PREFETCH_GROUPS = 32
 # Activation rows that are taken together against all weights: their int8 values fit a small L2 cache.
 CHUNK_ROWS = 128
 
@@ -227,6 +229,8 @@ def _emit_tile(
     lanes = dot.lanes
     totals = {(r, p): accumulator(lanes) for r in range(rows) for p in range(len(parts))}
     with T.serial(0, operands.weight.shape[1]) as group:
+        if rows == 1:
+            _prefetch(operands.weight, block, group)
         for p, part in enumerate(parts):
             weights = _unpack(dot, operands.weight, block, group, part)
             scale = T.bind(
@@ -246,6 +250,15 @@ def _emit_tile(
     for (r, p), total in totals.items():
         outputs = block * BLOCK_ROWS + parts[p] * lanes
         operands.write(load(total, 0, lanes=lanes), row + r, outputs, lanes)
+
+
+def _prefetch(weight: tirx.Buffer, block: tirx.Var, group: tirx.Var) -> None:
+    """Ask for the weights of a few groups later: a row alone is bound by memory."""
+    for line in range(0, GROUP_BYTES, BLOCK_BYTES):
+        place = T.address_of(weight[block, group + PREFETCH_GROUPS, line])
+        T.evaluate(
+            tirx.call_intrin("void", "tirx.prefetch", place, T.int32(0), T.int32(3), T.int32(1))
+        )
 
 
 def _unpack(
