@@ -56,7 +56,8 @@ class AsyncMLCEngine:
             progress("loading the model", None)
         self._thread = EngineThread(partial(_create_core, bundle, self.config, self._text))
         self._jobs: set[Job] = set()
-        self._lock = threading.Lock()
+        # A stream that is dropped cancels its job, at any moment: within another call, too.
+        self._lock = threading.RLock()
         self._closing = False
         self.chat = _Chat(self)
         self.completions = _Completions(self)
@@ -81,7 +82,8 @@ class AsyncMLCEngine:
 
     async def close(self, drain_s: float = 0) -> None:
         """Refuse new requests, let running ones go on for `drain_s` seconds, then end the engine."""
-        self._closing = True
+        with self._lock:
+            self._closing = True
         deadline = time.monotonic() + drain_s
         while self._jobs and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
@@ -151,7 +153,7 @@ class AsyncMLCEngine:
                     "Try again in a moment.",
                 )
             self._jobs.add(job)
-        self._thread.submit(job)
+            self._thread.submit(job)
 
     def _emit(self, events: EventQueue, job: Job, event: Event) -> None:
         if not isinstance(event, Written):

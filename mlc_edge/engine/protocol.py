@@ -236,7 +236,7 @@ def _bias(value: object, vocab_size: int) -> dict[int, float]:
     if value is None:
         return biases
     for key, bias in _object(value, "logit_bias").items():
-        if not re.fullmatch(r"\d+", str(key), re.ASCII) or int(key) >= vocab_size:
+        if not re.fullmatch(r"\d{1,18}", str(key), re.ASCII) or int(key) >= vocab_size:
             wanted = f"Token ids of this model are 0 to {vocab_size - 1}."
             raise _invalid("logit_bias", f"logit_bias has the token {_show(key)}", wanted)
         if not _is_number(bias) or not -100 <= bias <= 100:
@@ -269,7 +269,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    return _is_number(value) and value == int(value)  # type: ignore[call-overload]
+    return isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
 
 
 def _number(

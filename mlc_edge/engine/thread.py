@@ -49,7 +49,9 @@ class EngineThread:
         self.core = created.result()
 
     def call(self, work: Callable[[], T]) -> "Future[T]":
-        """Have `work` done between two steps."""
+        """Have `work` done between two steps; raises EngineError engine_stopped after the end."""
+        if not self._thread.is_alive():
+            raise EngineError("engine_stopped", "The engine was stopped.")
         result: Future[T] = Future()
 
         def run() -> None:

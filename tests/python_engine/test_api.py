@@ -123,6 +123,8 @@ def test_completions_log_probabilities_are_openais_old_form(engine: MLCEngine):
         ({}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [1.5]}, "prompt[0]"),
+        ({"prompt": [float("inf")]}, "prompt[0]"),
+        ({"prompt": "a", "logit_bias": {"9" * 5000: 1}}, "logit_bias"),
         ({"prompt": ["a", 7]}, "prompt[1]"),
         ({"prompt": [99999]}, "prompt"),
         ({"prompt": "a", "suffix": "b"}, "suffix"),
