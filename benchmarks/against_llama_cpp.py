@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.checkpoints import SHAPES, Shape, write_checkpoint
-from edge.bandwidth import read_bandwidth
+from edge.hardware.bandwidth import read_bandwidth
 from mlc_edge.cpu import host_cpu, physical_cores
 
 ROOT = Path(__file__).parents[1]

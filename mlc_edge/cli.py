@@ -14,10 +14,10 @@ COMMANDS = {
     "build": "webbuild.cli",
     "web": "web.cli",
     "run": "edge.daemon.cli",
-    "chat": "edge.chat",
-    "doctor": "edge.doctor",
-    "update": "edge.update",
-    "bench": "edge.bench",
+    "chat": "edge.terminal.cli",
+    "doctor": "edge.doctor.cli",
+    "update": "edge.update.cli",
+    "bench": "edge.bench.cli",
 }
 
 

@@ -25,6 +25,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     "pattern",
     [
         r"mlc_edge/cli\.py",
+        r"mlc_edge/pocket/config\.json",
+        r"mlc_edge/pocket/generation_config\.json",
+        r"mlc_edge/pocket/model\.safetensors",
+        r"mlc_edge/pocket/tokenizer\.json",
+        r"mlc_edge/pocket/tokenizer_config\.json",
         r"webbuild/build\.py",
         r"web/host\.py",
         r"web/static/index\.html",
@@ -40,4 +45,5 @@ def test_wheel_holds(wheel: zipfile.ZipFile, pattern: str):
 
 
 def test_wheel_leaves_tests_and_tools_out(wheel: zipfile.ZipFile):
-    assert not [n for n in wheel.namelist() if n.startswith(("tests/", "node_modules/", ".ci/"))]
+    outside = ("tests/", "models/", "node_modules/", ".ci/")
+    assert not [n for n in wheel.namelist() if n.startswith(outside)]

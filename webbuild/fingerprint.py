@@ -10,8 +10,6 @@ from mlc_edge.bundle import hash_file
 
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "numpy")
 SOURCES = Path(__file__).parent
-# Training the embedded model leaves no trace in a build but the checkpoint, which is hashed itself.
-UNRELATED = "pocket"
 
 
 def build_fingerprint(checkpoint: Path, options: Sequence[str]) -> str:
@@ -25,8 +23,7 @@ def build_fingerprint(checkpoint: Path, options: Sequence[str]) -> str:
 
 
 def _sources() -> list[Path]:
-    paths = (*SOURCES.rglob("*.py"), *SOURCES.rglob("*.h"))
-    return _files(p for p in paths if p.relative_to(SOURCES).parts[0] != UNRELATED)
+    return _files((*SOURCES.rglob("*.py"), *SOURCES.rglob("*.h")))
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from edge.daemon.config import DEFAULT_FILE, DEFAULTS, OPTIONS, Source, flag_name, variable_name
+from edge.daemon.config import (
+    DEFAULT_FILE,
+    DEFAULTS,
+    OPTIONS,
+    Source,
+    flag_name,
+    to_toml,
+    variable_name,
+)
 
 
 def run(**given: Any) -> None:
@@ -16,13 +24,15 @@ def run(**given: Any) -> None:
     names, such as max_batch = 4. SIGHUP reads it again; SIGTERM drains. In environment variables,
     repeated values are separated by spaces.
     """
-    from edge.daemon.main import check, start
-
     source = Source(file=given.pop("config"), given=given)
     if given.pop("check"):
-        typer.echo(check(source), nl=False)
+        from edge.daemon.settings import Settings
+
+        typer.echo(to_toml(Settings(source).config), nl=False)
     else:
-        start(source)
+        from edge.daemon.service import serve
+
+        serve(source)
 
 
 def _parameter(name: str) -> inspect.Parameter:

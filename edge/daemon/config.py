@@ -1,5 +1,6 @@
 """The daemon's configuration: flags over environment over file over defaults, checked once."""
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -252,3 +253,18 @@ def changes(old: DaemonConfig, new: DaemonConfig) -> tuple[dict[str, Any], list[
     }
     live = {name: value for name, value in changed.items() if OPTIONS[name].live}
     return live, [name for name in changed if name not in live]
+
+
+def to_toml(config: DaemonConfig) -> str:
+    """The configuration as a file that gives the same; options without a value are comments."""
+    return "".join(f"{_toml_line(name, getattr(config, name))}\n" for name in OPTIONS)
+
+
+def _toml_line(name: str, value: Any) -> str:
+    if value is None:
+        return f"# {name} = {OPTIONS[name].default_text or 'none'}"
+    if isinstance(value, tuple):
+        return f"{name} = {json.dumps(list(value))}"
+    if isinstance(value, bool | int | float):
+        return f"{name} = {json.dumps(value)}"
+    return f"{name} = {json.dumps(str(value))}"

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from edge.daemon.model import ServedModel
-from edge.device import temperature_c, throttling
+from edge.hardware.device import temperature_c, throttling
 
 PREFIX = "mlc_edge_"
 FIRST_TOKEN_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)

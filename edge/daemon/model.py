@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from edge.daemon.config import DaemonConfig
 from edge.daemon.errors import ApiError, unavailable
-from edge.device import Device, memory_for_models, probe, profile
+from edge.hardware.device import Device, memory_for_models, probe, profile
 from mlc_edge.bundle import ModelInfo
 from mlc_edge.engine import AsyncMLCEngine, EngineConfig, EngineStats
 from mlc_edge.models import resolve_model

@@ -3,24 +3,64 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import typer
+
 from edge.daemon import logs
 from edge.daemon.app import create_daemon_app
+from edge.daemon.config import Source
 from edge.daemon.model import ServedModel
-from edge.daemon.notify import Notifier
 from edge.daemon.page import Page
 from edge.daemon.server import HttpServer
 from edge.daemon.settings import Settings
-from edge.daemon.watchdog import keep_alive
+from edge.daemon.systemd import Notifier, from_environment, keep_alive
 from mlc_edge.errors import ConfigError
+from web.server import address_url, bind, is_loopback
 
 logger = logging.getLogger(__name__)
 # While it loads, systemd is told every so often to wait longer.
 LOADING_S = 10.0
+
+
+def serve(source: Source) -> None:
+    """Serve until a signal; raises MlcEdgeError when the daemon can't start."""
+    logs.set_up("auto", "info", os.environ.get("JOURNAL_STREAM"))
+    settings = Settings(source)
+    config = settings.config
+    logs.set_up(config.log_format, config.log_level, os.environ.get("JOURNAL_STREAM"))
+    listener = bind(config.host, config.port)
+    url = address_url(config.host, listener)
+    if not is_loopback(config.host) and not settings.keys:
+        logger.warning(
+            "everyone who reaches %s can use this model: set --api-key-file, or keep to loopback",
+            config.host,
+        )
+
+    def announce() -> None:
+        logger.info("listening on %s", url)
+        if sys.stdout.isatty():
+            typer.echo(_greeting(url, bool(settings.keys)))
+
+    async def run() -> None:
+        await Service(settings, from_environment(os.environ)).run(listener, announce)
+
+    asyncio.run(run())
+
+
+def _greeting(url: str, with_key: bool) -> str:
+    key = "  -H 'Authorization: Bearer KEY' \\\n" if with_key else ""
+    question = '{"messages": [{"role": "user", "content": "What is 17 + 25?"}]}'
+    return (
+        f"\nListening on {url} (Ctrl-C ends it). When it is ready, ask:\n\n"
+        f"curl {url}v1/chat/completions \\\n{key}"
+        f"  -H 'Content-Type: application/json' -d '{question}'\n"
+    )
 
 
 class Service:

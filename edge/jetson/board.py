@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from edge.profile import Profile
-from edge.sysfs import ROOT, active_cooling, number
+from edge.hardware.profile import Profile
+from edge.hardware.sysfs import ROOT, active_cooling, number
 
 NAME = "jetson"
 GPU = "NVIDIA Tegra (integrated)"

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from edge.profile import Profile
-from edge.sysfs import ROOT, number
+from edge.hardware.profile import Profile
+from edge.hardware.sysfs import ROOT, number
 
 NAME = "raspberrypi"
 GPU = "VideoCore (V3D)"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from models.pocket.training.cases import held_out_cases
+from models.pocket.training.dialogue import Message
+from models.pocket.training.evaluate import TransformersBackend, evaluate
 from tests.build.conftest import run_build
 from tests.compiler.one_sequence import OneSequence
-from webbuild.pocket.cases import held_out_cases
-from webbuild.pocket.dialogue import Message
-from webbuild.pocket.evaluate import TransformersBackend, evaluate
 
 POCKET = Path(__file__).parents[2] / "models" / "pocket"
 PER_TASK = 60

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.daemon.watchdog import is_stuck
+from edge.daemon.systemd import is_stuck
 from mlc_edge.engine import EngineStats
 from tests.daemon.daemons import LONG, SHORT, TIMEOUT_S, Daemon, run, started
 

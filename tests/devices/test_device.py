@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.device import probe, profile, temperature_c, throttling
+from edge.hardware.device import probe, profile, temperature_c, throttling
 from edge.raspberrypi import board
 from mlc_edge.cpu import host_cpu
 from tests.devices.roots import (

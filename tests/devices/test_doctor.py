@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from edge.diagnosis import DECODE_EFFICIENCY, STEP_OVERHEAD_S, Diagnosis, diagnose
-from edge.report import print_report
+from edge.doctor.diagnosis import DECODE_EFFICIENCY, STEP_OVERHEAD_S, Diagnosis, diagnose
+from edge.doctor.report import print_report
 from mlc_edge.bundle import read_lock
 from mlc_edge.cpu import host_cpu, suits
 from tests.build.conftest import ROOT

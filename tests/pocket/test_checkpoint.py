@@ -6,11 +6,11 @@ import pytest
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from webbuild.pocket.cases import held_out_cases
-from webbuild.pocket.conversations import stream
-from webbuild.pocket.evaluate import evaluate
-from webbuild.pocket.shape import ModelShape
-from webbuild.pocket.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, render
+from models.pocket.training.cases import held_out_cases
+from models.pocket.training.conversations import stream
+from models.pocket.training.evaluate import evaluate
+from models.pocket.training.shape import ModelShape
+from models.pocket.training.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, render
 
 FOLDER = Path(__file__).parents[2] / "models" / "pocket"
 MAX_BYTES = 8_000_000
@@ -81,7 +81,7 @@ def test_the_model_card_shows_the_measured_accuracies():
 def scores():
     pytest.importorskip("transformers")
     pytest.importorskip("torch")
-    from webbuild.pocket.evaluate import TransformersBackend
+    from models.pocket.training.evaluate import TransformersBackend
 
     tasks = ("arithmetic", "capitals", "names", "facts")
     cases = held_out_cases(per_task=120, tasks=tasks)

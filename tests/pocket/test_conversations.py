@@ -3,12 +3,12 @@ from itertools import islice
 
 import pytest
 
-from webbuild.pocket import arithmetic, capitals, conversions, recall, smalltalk, stories
-from webbuild.pocket.cases import TASKS, held_out_cases, is_right
-from webbuild.pocket.conversations import stream
-from webbuild.pocket.dialogue import Memory, Turn
-from webbuild.pocket.names import draw_name, real_names
-from webbuild.pocket.split import Phrasings, Split, side_of
+from models.pocket.training import arithmetic, capitals, conversions, recall, smalltalk, stories
+from models.pocket.training.cases import TASKS, held_out_cases, is_right
+from models.pocket.training.conversations import stream
+from models.pocket.training.dialogue import Memory, Turn
+from models.pocket.training.names import draw_name, real_names
+from models.pocket.training.split import Phrasings, Split, side_of
 
 
 def test_the_same_seed_gives_the_same_conversations():

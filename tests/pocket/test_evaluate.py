@@ -1,5 +1,5 @@
-from webbuild.pocket.cases import held_out_cases
-from webbuild.pocket.evaluate import evaluate, report
+from models.pocket.training.cases import held_out_cases
+from models.pocket.training.evaluate import evaluate, report
 
 
 class KnowingBackend:

@@ -2,9 +2,9 @@ from itertools import islice
 
 import numpy as np
 
-from webbuild.pocket.conversations import stream
-from webbuild.pocket.packing import batches, pack
-from webbuild.pocket.tokenizer import train_tokenizer
+from models.pocket.training.conversations import stream
+from models.pocket.training.packing import batches, pack
+from models.pocket.training.tokenizer import train_tokenizer
 
 
 def test_rows_hold_whole_conversations_with_shifted_targets():

@@ -2,8 +2,8 @@ from itertools import islice
 
 import pytest
 
-from webbuild.pocket.conversations import stream
-from webbuild.pocket.tokenizer import (
+from models.pocket.training.conversations import stream
+from models.pocket.training.tokenizer import (
     TURN_END_ID,
     encode_marked,
     render,

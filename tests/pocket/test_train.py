@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from webbuild.pocket.shape import ModelShape, TrainSettings
+from models.pocket.training.shape import ModelShape, TrainSettings
 
 torch = pytest.importorskip("torch")
 
-from webbuild.pocket.model import PocketModel, fake_quantize  # noqa: E402
-from webbuild.pocket.train import rate_at, save_checkpoint, train  # noqa: E402
+from models.pocket.training.model import PocketModel, fake_quantize  # noqa: E402
+from models.pocket.training.train import rate_at, save_checkpoint, train  # noqa: E402
 
 SHAPE = ModelShape(
     vocab_size=384,
@@ -74,8 +74,8 @@ def test_four_bits_have_fifteen_levels_and_gradients_pass():
 
 def test_the_training_model_computes_what_transformers_computes(tmp_path):
     transformers = pytest.importorskip("transformers")
-    from webbuild.pocket.conversations import stream
-    from webbuild.pocket.tokenizer import train_tokenizer
+    from models.pocket.training.conversations import stream
+    from models.pocket.training.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     model = PocketModel(SHAPE)

@@ -1,0 +1,1 @@
+"""What `mlc-edge bench` measures on this device."""

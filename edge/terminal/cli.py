@@ -1,0 +1,42 @@
+"""The `mlc-edge chat` command."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def chat(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Bundle, checkpoint folder or HF://owner/name; default: embedded."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Answer this once and end; '-' reads it from stdin.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 to 2; default: the model's.", min=0, max=2)
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.", min=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same answers.")] = None,
+    target: Annotated[str | None, typer.Option(help="Library; default: this CPU's best.")] = None,
+) -> None:
+    """Chat with a model in the terminal; /help lists the commands."""
+    from edge.terminal.session import Settings, Terminal, open_engine
+
+    settings = Settings(system, temperature, max_tokens, seed)
+    asked = sys.stdin.read() if prompt == "-" else prompt
+    with open_engine(model, target) as engine:
+        terminal = Terminal(engine, settings)
+        if asked is None:
+            terminal.converse(_history_file())
+        else:
+            terminal.answer_once(asked)
+
+
+def _history_file() -> Path:
+    from platformdirs import user_state_path
+
+    return user_state_path("mlc-edge", ensure_exists=True) / "history"

@@ -1,0 +1,183 @@
+"""A conversation in a terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.history import FileHistory
+from rich.console import Console
+from rich.markup import escape
+
+from edge.hardware.device import probe, profile
+from mlc_edge import EngineConfig, MLCEngine
+from mlc_edge.errors import EngineError
+from mlc_edge.openai import Usage
+
+COMMANDS = {
+    "/stats": "speed and memory",
+    "/reset": "begin a new conversation",
+    "/help": "this list",
+    "/exit": "leave (or Ctrl-D)",
+}
+MIB = 1 << 20
+# What shells report of a program that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says; None for the model's default."""
+
+    system: str | None
+    temperature: float | None
+    max_tokens: int | None
+    seed: int | None
+
+    def params(self) -> dict[str, Any]:
+        """For `create`."""
+        given = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@contextmanager
+def open_engine(model: str | None, target: str | None) -> Iterator[MLCEngine]:
+    """An engine for one conversation, with this device's threads; progress goes to stderr."""
+    threads = profile(probe())
+    config = EngineConfig(
+        mode="interactive",
+        target=target,
+        prefill_threads=threads.prefill_threads,
+        decode_threads=threads.decode_threads,
+        context_policy="truncate-oldest",
+    )
+    console = Console(stderr=True)
+    with console.status("loading the model") as status:
+
+        def show(step: str, share: float | None) -> None:
+            done = "" if share is None else f" {share:.0%}"
+            status.update(f"{step}{done}")
+
+        engine = MLCEngine(model, config, progress=show)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+@dataclass
+class Terminal:
+    """Reads questions, prints answers as they are written."""
+
+    engine: MLCEngine
+    settings: Settings
+    turns: list[dict[str, str]] = field(default_factory=list)
+    usage: Usage | None = None
+
+    def __post_init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._reset()
+
+    def answer_once(self, question: str) -> None:
+        """Print the answer alone, for scripts; Ctrl-C ends the program."""
+        if not self._answer(question):
+            raise SystemExit(INTERRUPTED)
+
+    def converse(self, history: Path) -> None:
+        """Ask and answer until /exit or the end of the input."""
+        model = self.engine.model
+        self._console.print(
+            f"[bold]{escape(model.id)}[/bold] on {self.engine.stats().target}, "
+            f"{model.context_window_size} tokens of context. [dim]/help lists the commands.[/dim]"
+        )
+        session: PromptSession[str] = PromptSession(history=FileHistory(str(history)))
+        while True:
+            try:
+                line = session.prompt("> ").strip()
+                if line == "/exit":
+                    return
+                self._obey(line)
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return
+
+    def _obey(self, line: str) -> None:
+        if line == "/reset":
+            self._reset()
+            self._console.print("[dim]A new conversation.[/dim]")
+        elif line == "/stats":
+            self._print_stats()
+        elif line.startswith("/") and line.split()[0] not in COMMANDS and " " in line:
+            self._try_to_answer(line)
+        elif line.startswith("/"):
+            for name, meaning in COMMANDS.items():
+                self._console.print(f"  [bold]{name:8}[/bold]{meaning}")
+        elif line:
+            self._try_to_answer(line)
+
+    def _reset(self) -> None:
+        system = self.settings.system
+        self.turns = [{"role": "system", "content": system}] if system else []
+
+    def _try_to_answer(self, question: str) -> None:
+        try:
+            if not self._answer(question):
+                self._console.print("[dim](stopped)[/dim]")
+        except EngineError as error:
+            self._console.print(f"[red]error:[/red] {escape(str(error))}")
+
+    def _answer(self, question: str) -> bool:
+        """Stream an answer; False if Ctrl-C ended it. What was said stays in the conversation."""
+        turns = [*self.turns, {"role": "user", "content": question}]
+        stream = self.engine.chat.completions.create(
+            messages=turns,
+            stream=True,
+            stream_options={"include_usage": True},
+            **self.settings.params(),
+        )
+        said = []
+        is_whole = True
+        try:
+            for chunk in stream:
+                self.usage = chunk.usage or self.usage
+                for choice in chunk.choices:
+                    said.append(choice.delta.content or "")
+                    sys.stdout.write(said[-1])
+                    sys.stdout.flush()
+        except KeyboardInterrupt:
+            stream.close()
+            is_whole = False
+        print(flush=True)
+        self.turns = [*turns, {"role": "assistant", "content": "".join(said)}]
+        return is_whole
+
+    def _print_stats(self) -> None:
+        stats = self.engine.stats()
+        lines = [
+            f"cache      {stats.kv_tokens_used} of {stats.kv_tokens_total} tokens, "
+            f"{stats.kv_cache_bytes / MIB:.0f} MiB",
+            f"weights    {stats.parameter_bytes / MIB:.0f} MiB",
+            f"threads    {stats.threads.prefill} to read, {stats.threads.decode} to write",
+        ]
+        if self.usage:
+            extra = self.usage.extra
+            lines += [
+                f"last turn  {self.usage.prompt_tokens} tokens read "
+                f"({extra.cached_tokens} from the cache), {self.usage.completion_tokens} written",
+                f"speed      {_speed(extra.prefill_tokens_per_s)} reading, "
+                f"{_speed(extra.decode_tokens_per_s)} writing",
+            ]
+        for line in lines:
+            self._console.print(f"  {line}")
+
+
+def _speed(tokens_per_s: float | None) -> str:
+    return "-" if tokens_per_s is None else f"{tokens_per_s:.1f} tokens/s"
