@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from mlc_edge.engine.answer import Piece
+from mlc_edge.engine.generation import Piece
 from mlc_edge.openai import (
     ChatCompletion,
     ChatCompletionChunk,

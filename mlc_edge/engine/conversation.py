@@ -11,7 +11,7 @@ import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from mlc_edge.engine.protocol import Turn
+from mlc_edge.engine.protocol import ChatMessage
 from mlc_edge.errors import EngineError
 
 ContextPolicy = Literal["error", "truncate-oldest"]
@@ -51,19 +51,19 @@ class Conversation:
         text: str = self._tokenizer.decode(list(ids))
         return text
 
-    def tokens(self, turns: Sequence[Turn]) -> list[int]:
-        """The prompt of an answer to `turns`; the template alone says which special tokens it has."""
-        return self.encode(self._render(turns))
+    def tokens(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """The prompt of an answer to `messages`; the template alone says which special tokens it has."""
+        return self.encode(self._render(messages))
 
-    def fit(self, turns: Sequence[Turn], limits: ContextLimits) -> list[int]:
+    def fit(self, messages: Sequence[ChatMessage], limits: ContextLimits) -> list[int]:
         """The prompt, shortened by its oldest turns if the policy allows and it needs to be.
 
         Raises EngineError context_length_exceeded if no way leaves room for an answer.
         """
-        whole = ids = self.tokens(turns)
+        whole = ids = self.tokens(messages)
         window = limits.window
         wanted = 1 if limits.policy == "error" else min(limits.reserve, window // 2)
-        kept: Sequence[Turn] | None = turns
+        kept: Sequence[ChatMessage] | None = messages
         while len(ids) + wanted > window and limits.policy != "error":
             kept = _without_oldest(kept or ())
             if kept is None:
@@ -72,10 +72,12 @@ class Conversation:
         check_length(len(ids), window, len(whole), "messages")
         return ids
 
-    def _render(self, turns: Sequence[Turn]) -> str:
+    def _render(self, messages: Sequence[ChatMessage]) -> str:
         try:
             return self._template.render(
-                messages=[{"role": turn.role, "content": turn.content} for turn in turns],
+                messages=[
+                    {"role": message.role, "content": message.content} for message in messages
+                ],
                 add_generation_prompt=True,
                 **self._names,
             )
@@ -100,14 +102,14 @@ def check_length(length: int, window: int, whole: int, param: str) -> None:
     )
 
 
-def _without_oldest(turns: Sequence[Turn]) -> list[Turn] | None:
+def _without_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
     """Drop the oldest question with what followed it; None if only the last one is left."""
-    roles = [turn.role for turn in turns]
+    roles = [message.role for message in messages]
     start = next((i for i, role in enumerate(roles) if role != "system"), None)
     if start is None or "user" not in roles[start + 1 :]:
         return None
     following = roles.index("user", start + 1)
-    return [*turns[:start], *turns[following:]]
+    return [*messages[:start], *messages[following:]]
 
 
 def _environment() -> jinja2.Environment:

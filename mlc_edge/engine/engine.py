@@ -4,20 +4,20 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlc_edge.cpu import physical_cores
-from mlc_edge.engine.answer import Answer, AnswerContext, Piece
 from mlc_edge.engine.completion import ChatFormat, Format, TextFormat
 from mlc_edge.engine.config import EngineConfig
 from mlc_edge.engine.conversation import ContextLimits, check_length
-from mlc_edge.engine.core import Core, EngineStats
-from mlc_edge.engine.job import Event, Finished, Job, Work, Written
+from mlc_edge.engine.engine_loop import EngineLoop, EngineStats
+from mlc_edge.engine.generation import Generation, GenerationContext, Piece
 from mlc_edge.engine.model_text import ModelText, read_model_text
 from mlc_edge.engine.protocol import CompletionRequest, parse_chat, parse_completion
+from mlc_edge.engine.request import Event, Finished, Request, Sequence, TokenEvent
 from mlc_edge.engine.thread import EngineThread, EventQueue
 from mlc_edge.errors import EngineError
 from mlc_edge.model_runner import ModelRunner
@@ -55,7 +55,7 @@ class AsyncMLCEngine:
         if progress:
             progress("loading the model", None)
         self._thread = EngineThread(partial(_create_core, bundle, self.config, self._text))
-        self._jobs: set[Job] = set()
+        self._jobs: set[Request] = set()
         # A stream that is dropped cancels its job, at any moment: within another call, too.
         self._lock = threading.RLock()
         self._closing = False
@@ -90,14 +90,14 @@ class AsyncMLCEngine:
         await asyncio.to_thread(self._thread.stop)
 
     @property
-    def _core(self) -> Core:
+    def _core(self) -> EngineLoop:
         return self._thread.core
 
     async def _chat_job(self, params: dict[str, Any]) -> tuple[CompletionRequest, "_Running"]:
         request = parse_chat(params, self._text.facts)
         limits = ContextLimits(self._window, self.config.context_policy, RESERVE)
         fit = self._text.conversation.fit
-        prompt = await asyncio.to_thread(fit, request.turns, limits)
+        prompt = await asyncio.to_thread(fit, request.messages, limits)
         return request, self._start(request, [prompt])
 
     async def _text_job(self, params: dict[str, Any]) -> tuple[CompletionRequest, "_Running"]:
@@ -110,7 +110,7 @@ class AsyncMLCEngine:
             check_length(len(prompt), self._window, len(prompt), "prompt")
         return request, self._start(request, prompts)
 
-    def _encode(self, prompts: Sequence[str | tuple[int, ...]]) -> list[list[int]]:
+    def _encode(self, prompts: Iterable[str | tuple[int, ...]]) -> list[list[int]]:
         encode = self._text.conversation.encode
         return [encode(p) if isinstance(p, str) else list(p) for p in prompts]
 
@@ -119,10 +119,10 @@ class AsyncMLCEngine:
         """Tokens that a sequence may have: what the model reads, and what the cache holds."""
         return min(self._text.model.context_window_size, self._core.capacity)
 
-    def _start(self, request: CompletionRequest, prompts: Sequence[list[int]]) -> "_Running":
+    def _start(self, request: CompletionRequest, prompts: list[list[int]]) -> "_Running":
         events = EventQueue()
-        job = Job(emit=lambda event: self._emit(events, job, event))
-        context = AnswerContext(
+        job = Request(emit=lambda event: self._emit(events, job, event))
+        context = GenerationContext(
             request=request,
             vocabulary=self._text.vocabulary,
             stop_tokens=self._text.stop_tokens,
@@ -132,15 +132,15 @@ class AsyncMLCEngine:
         for index, prompt in enumerate(prompts):
             first = index * request.choices
             group = [
-                Work(job, first + n, Answer(context, n, prompt), is_leader=n == 0)
+                Sequence(job, first + n, Generation(context, n, prompt), is_leader=n == 0)
                 for n in range(request.choices)
             ]
             group[0].siblings = group[1:]
-            job.works += group
+            job.sequences += group
         self._queue(job)
         return _Running(self, job, events)
 
-    def _queue(self, job: Job) -> None:
+    def _queue(self, job: Request) -> None:
         with self._lock:
             if self._closing:
                 raise EngineError("engine_stopped", "The engine is shutting down.", "Ask another.")
@@ -155,34 +155,34 @@ class AsyncMLCEngine:
             self._jobs.add(job)
             self._thread.submit(job)
 
-    def _emit(self, events: EventQueue, job: Job, event: Event) -> None:
-        if not isinstance(event, Written):
+    def _emit(self, events: EventQueue, job: Request, event: Event) -> None:
+        if not isinstance(event, TokenEvent):
             self._forget(job)
         self._thread.deliver(events, event)
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: Request) -> None:
         with self._lock:
             self._jobs.discard(job)
 
-    def _cancel(self, job: Job) -> None:
+    def _cancel(self, job: Request) -> None:
         if job in self._jobs:
             self._forget(job)
             self._thread.cancel(job)
 
 
-def _create_core(bundle: Path, config: EngineConfig, text: ModelText) -> Core:
+def _create_core(bundle: Path, config: EngineConfig, text: ModelText) -> EngineLoop:
     threads = config.threads(len(physical_cores()))
     runner = ModelRunner(bundle, config.target, threads=threads)
-    return Core(runner, config, text.active_vocab_size)
+    return EngineLoop(runner, config, text.active_vocab_size)
 
 
 class _Running:
     """A job that was queued."""
 
-    def __init__(self, engine: AsyncMLCEngine, job: Job, events: EventQueue) -> None:
+    def __init__(self, engine: AsyncMLCEngine, job: Request, events: EventQueue) -> None:
         self._engine, self._job, self._events = engine, job, events
 
-    async def next(self) -> Written | Finished:
+    async def next(self) -> TokenEvent | Finished:
         """The next event; raises the EngineError that ended the job."""
         event = await self._events.get()
         if isinstance(event, EngineError):
@@ -195,9 +195,9 @@ class _Running:
 
     async def whole(self, form: Format) -> Any:
         """Wait for all choices; a task that is cancelled meanwhile cancels the job."""
-        pieces: list[list[Piece]] = [[] for _ in self._job.works]
+        pieces: list[list[Piece]] = [[] for _ in self._job.sequences]
         try:
-            while isinstance(event := await self.next(), Written):
+            while isinstance(event := await self.next(), TokenEvent):
                 pieces[event.choice].append(event.piece)
         finally:
             self.cancel()
@@ -227,7 +227,7 @@ class _Stream:
 
     async def _generate(self, form: Format, usage: bool) -> AsyncGenerator[Any, None]:
         try:
-            while isinstance(event := await self._running.next(), Written):
+            while isinstance(event := await self._running.next(), TokenEvent):
                 for chunk in form.piece(event.choice, event.piece):
                     yield chunk
         finally:

@@ -33,7 +33,7 @@ TEXT = COMMON | frozenset({"prompt", "echo"})
 
 
 @dataclass(frozen=True)
-class Turn:
+class ChatMessage:
     """One message of a conversation."""
 
     role: Role
@@ -57,11 +57,11 @@ class SamplingSettings:
 class CompletionRequest:
     """What is asked for, whichever endpoint it came by.
 
-    `turns` for a chat, else `prompts` with texts or token ids; `max_tokens` None: until the context is
+    `messages` for a chat, else `prompts` with texts or token ids; `max_tokens` None: until the context is
     full; `seed` None: an arbitrary one.
     """
 
-    turns: tuple[Turn, ...] = ()
+    messages: tuple[ChatMessage, ...] = ()
     prompts: tuple[str | tuple[int, ...], ...] = ()
     max_tokens: int | None = None
     choices: int = 1
@@ -90,7 +90,7 @@ def parse_chat(params: object, model: ModelFacts) -> CompletionRequest:
     """A request of /v1/chat/completions; raises EngineError invalid_request that names the field."""
     given = _checked(params, CHAT, model)
     return CompletionRequest(
-        turns=_turns(given.get("messages")),
+        messages=_messages(given.get("messages")),
         max_tokens=_max_tokens(given),
         sampling=_sampling(given, model, _chat_logprobs(given)),
         **_common(given),
@@ -152,20 +152,20 @@ def _sampling(given: Params, model: ModelFacts, logprobs: int | None) -> Samplin
     )
 
 
-def _turns(value: object) -> tuple[Turn, ...]:
+def _messages(value: object) -> tuple[ChatMessage, ...]:
     if not isinstance(value, list | tuple) or not value:
         wanted = "messages must be a list with at least one message"
         raise _invalid("messages", wanted, "Add a message.")
-    return tuple(_turn(entry, f"messages[{index}]") for index, entry in enumerate(value))
+    return tuple(_message(entry, f"messages[{index}]") for index, entry in enumerate(value))
 
 
-def _turn(entry: object, at: str) -> Turn:
+def _message(entry: object, at: str) -> ChatMessage:
     message = _object(entry, at)
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
         remedy = f"Use one of {', '.join(ROLES)}."
         raise _invalid(f"{at}.role", f"{at}.role is {_show(role)}", remedy)
-    return Turn(ROLES[role], _content(message.get("content"), f"{at}.content"))
+    return ChatMessage(ROLES[role], _content(message.get("content"), f"{at}.content"))
 
 
 def _content(value: object, at: str) -> str:

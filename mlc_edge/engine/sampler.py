@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mlc_edge.engine.philox import uniform
 from mlc_edge.engine.protocol import SamplingSettings
-from mlc_edge.engine.random import uniform
 
 LOWEST_LOGPROB = -9999.0
 

@@ -4,11 +4,11 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlc_edge.engine.job import Job, Work
 from mlc_edge.engine.kv_cache import KVCache, pages_of
+from mlc_edge.engine.request import Request, Sequence
 from mlc_edge.errors import EngineError
 
-# Prompts are read in turns of so many tokens: the next token of an answer waits for no more, and short
+# Prompts are read in turns of so many tokens: the next token of an generation waits for no more, and short
 # prompts don't wait for the whole of a long one.
 TURN_TOKENS = 128
 
@@ -28,8 +28,8 @@ class Scheduler:
         self._cache = cache
         self._limits = limits
         self._arrivals = self._turn = 0
-        self.waiting: deque[Work] = deque()
-        self.running: list[Work] = []
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
         self.preemptions = 0
 
     @property
@@ -37,38 +37,40 @@ class Scheduler:
         """Whether there is nothing to do."""
         return not self.waiting and not self.running
 
-    def submit(self, works: Iterable[Work]) -> None:
-        """Queue choices of a job."""
-        for work in works:
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        """Queue choices of a request."""
+        for sequence in sequences:
             self._arrivals += 1
-            work.arrival = self._arrivals
-            self.waiting.append(work)
+            sequence.arrival = self._arrivals
+            self.waiting.append(sequence)
 
-    def drop(self, job: Job) -> None:
-        """Forget a job and free its pages."""
-        self.waiting = deque(work for work in self.waiting if work.job is not job)
-        for work in [work for work in self.running if work.job is job]:
-            self.running.remove(work)
-            self._release(work)
+    def drop(self, request: Request) -> None:
+        """Forget a request and free its pages."""
+        self.waiting = deque(
+            sequence for sequence in self.waiting if sequence.request is not request
+        )
+        for sequence in [sequence for sequence in self.running if sequence.request is request]:
+            self.running.remove(sequence)
+            self._release(sequence)
 
     def admit(self) -> None:
         """Take waiting choices into the batch while there is room for their prompts."""
         while self.waiting and len(self.running) < self._limits.batch:
-            work = self.waiting[0]
-            if self.running and not self._fits(work):
+            sequence = self.waiting[0]
+            if self.running and not self._fits(sequence):
                 return
             self.waiting.popleft()
-            work.number, work.computed = self._cache.begin(work.answer.tokens)
-            if work.is_leader and not work.answer.length:
-                work.job.meter.cached_tokens += work.computed
-            self.running.append(work)
+            sequence.number, sequence.computed = self._cache.begin(sequence.generation.tokens)
+            if sequence.is_leader and not sequence.generation.length:
+                sequence.request.meter.cached_tokens += sequence.computed
+            self.running.append(sequence)
 
-    def _fits(self, work: Work) -> bool:
+    def _fits(self, sequence: Sequence) -> bool:
         """Whether all running sequences and this one would have room for one more token each."""
-        lengths = [len(other.answer.tokens) + 1 for other in (*self.running, work)]
+        lengths = [len(other.generation.tokens) + 1 for other in (*self.running, sequence)]
         return sum(map(pages_of, lengths)) <= self._cache.total_pages
 
-    def fork_siblings(self, leader: Work) -> list[Work]:
+    def fork_siblings(self, leader: Sequence) -> list[Sequence]:
         """Start choices that share `leader`'s prompt, now that it is computed; others wait."""
         started = []
         for sibling in leader.siblings:
@@ -83,49 +85,50 @@ class Scheduler:
         leader.siblings = []
         return started
 
-    def prefills(self) -> list[tuple[Work, list[int]]]:
+    def prefills(self) -> list[tuple[Sequence, list[int]]]:
         """Runs of prompts for the next prefill, shared fairly among those who need one."""
         while True:
-            needy = [work for work in self.running if not work.decodes]
+            needy = [sequence for sequence in self.running if not sequence.decodes]
             if not needy:
                 return []
             decoding = len(needy) < len(self.running)
             budget = self._limits.prefill_chunk
             runs = _share(needy, min(budget, TURN_TOKENS) if decoding else budget)
-            if self._make_room([(work, len(run)) for work, run in runs]):
+            if self._make_room([(sequence, len(run)) for sequence, run in runs]):
                 self._turn += 1
-                for work, _ in runs:
-                    work.last_turn = self._turn
+                for sequence, _ in runs:
+                    sequence.last_turn = self._turn
                 return runs
 
-    def decodes(self) -> list[Work]:
+    def decodes(self) -> list[Sequence]:
         """Sequences that compute one token each."""
         while True:
-            ready = [work for work in self.running if work.decodes]
-            if not ready or self._make_room([(work, 1) for work in ready]):
+            ready = [sequence for sequence in self.running if sequence.decodes]
+            if not ready or self._make_room([(sequence, 1) for sequence in ready]):
                 return ready
 
-    def computed(self, work: Work, tokens: list[int]) -> None:
+    def computed(self, sequence: Sequence, tokens: list[int]) -> None:
         """A step has computed these of the sequence's tokens."""
-        assert work.number is not None
-        self._cache.append(work.number, tokens)
-        work.computed += len(tokens)
+        assert sequence.number is not None
+        self._cache.append(sequence.number, tokens)
+        sequence.computed += len(tokens)
 
-    def finish(self, work: Work) -> None:
-        """The answer is complete: its tokens stay in the cache as long as there is room."""
-        self.running.remove(work)
-        if work.number is not None:
-            self._cache.retain(work.number)
-            work.number = None
+    def finish(self, sequence: Sequence) -> None:
+        """The generation is complete: its tokens stay in the cache as long as there is room."""
+        self.running.remove(sequence)
+        if sequence.number is not None:
+            self._cache.retain(sequence.number)
+            sequence.number = None
 
-    def _make_room(self, growth: list[tuple[Work, int]]) -> bool:
+    def _make_room(self, growth: list[tuple[Sequence, int]]) -> bool:
         """Free pages for the step; False if a running sequence had to make way for that."""
         pages = sum(
-            pages_of(work.computed + count) - pages_of(work.computed) for work, count in growth
+            pages_of(sequence.computed + count) - pages_of(sequence.computed)
+            for sequence, count in growth
         )
         if self._cache.make_room(pages):
             return True
-        victim = max(self.running, key=lambda work: work.arrival)
+        victim = max(self.running, key=lambda sequence: sequence.arrival)
         if len(self.running) == 1:
             raise EngineError(
                 "out_of_memory",
@@ -135,26 +138,26 @@ class Scheduler:
         self._preempt(victim)
         return False
 
-    def _preempt(self, work: Work) -> None:
+    def _preempt(self, sequence: Sequence) -> None:
         """Set a sequence back: it keeps its tokens and computes them again when there is room."""
-        self.running.remove(work)
-        self._release(work)
-        self.waiting.appendleft(work)
+        self.running.remove(sequence)
+        self._release(sequence)
+        self.waiting.appendleft(sequence)
         self.preemptions += 1
 
-    def _release(self, work: Work) -> None:
-        if work.number is not None:
-            self._cache.drop(work.number)
-        work.number, work.computed = None, 0
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.number is not None:
+            self._cache.drop(sequence.number)
+        sequence.number, sequence.computed = None, 0
 
 
-def _share(works: list[Work], budget: int) -> list[tuple[Work, list[int]]]:
+def _share(sequences: list[Sequence], budget: int) -> list[tuple[Sequence, list[int]]]:
     """A run of tokens for each whose turn it is, who waited longest first; what is left goes to them, too."""
-    order = sorted(works, key=lambda work: (work.last_turn, work.arrival))
+    order = sorted(sequences, key=lambda sequence: (sequence.last_turn, sequence.arrival))
     given = dict.fromkeys(order, 0)
     for most in (TURN_TOKENS, budget):
-        for work in order:
-            more = min(len(work.pending) - given[work], most, budget)
-            given[work] += more
+        for sequence in order:
+            more = min(len(sequence.pending) - given[sequence], most, budget)
+            given[sequence] += more
             budget -= more
-    return [(work, work.pending[:count]) for work, count in given.items() if count]
+    return [(sequence, sequence.pending[:count]) for sequence, count in given.items() if count]

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from mlc_edge.engine.config import EngineConfig
-from mlc_edge.engine.core import EngineStats
 from mlc_edge.engine.engine import AsyncMLCEngine, Progress
+from mlc_edge.engine.engine_loop import EngineStats
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from mlc_edge.engine.core import Core
-from mlc_edge.engine.job import Event, Job
+from mlc_edge.engine.engine_loop import EngineLoop
+from mlc_edge.engine.request import Event, Request
 from mlc_edge.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ Outbox = list[tuple["EventQueue", Event]]
 
 
 class EventQueue:
-    """A job's events, for the event loop that asked for it."""
+    """A request's events, for the event loop that asked for it."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -36,12 +36,12 @@ class EventQueue:
 class EngineThread:
     """Creates a core on a thread of its own and runs its steps as long as there is work."""
 
-    def __init__(self, create: Callable[[], Core]) -> None:
+    def __init__(self, create: Callable[[], EngineLoop]) -> None:
         """Wait for `create`; raises what it raises."""
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._outbox: Outbox = []
         self._stopping = False
-        created: Future[Core] = Future()
+        created: Future[EngineLoop] = Future()
         self._thread = threading.Thread(
             target=self._run, args=(create, created), name="mlc-edge-engine", daemon=True
         )
@@ -63,20 +63,20 @@ class EngineThread:
         self._commands.put(run)
         return result
 
-    def submit(self, job: Job) -> None:
-        """Queue a job; its events are delivered from then on."""
-        self._commands.put(lambda: self.core.submit(job))
+    def submit(self, request: Request) -> None:
+        """Queue a request; its events are delivered from then on."""
+        self._commands.put(lambda: self.core.submit(request))
 
-    def cancel(self, job: Job) -> None:
-        """Forget a job, at once as far as its pages are concerned."""
-        self._commands.put(lambda: self.core.cancel(job))
+    def cancel(self, request: Request) -> None:
+        """Forget a request, at once as far as its pages are concerned."""
+        self._commands.put(lambda: self.core.cancel(request))
 
     def deliver(self, events: EventQueue, event: Event) -> None:
         """Keep an event until the end of the step; called on the engine's thread."""
         self._outbox.append((events, event))
 
     def stop(self) -> None:
-        """End the thread after its step; running jobs get an error."""
+        """End the thread after its step; running requests get an error."""
         if self._thread.is_alive():
             self._commands.put(self._stop)
             self._thread.join()
@@ -85,7 +85,7 @@ class EngineThread:
         self._stopping = True
         self.core.fail_all(EngineError("engine_stopped", "The engine was stopped."))
 
-    def _run(self, create: Callable[[], Core], created: "Future[Core]") -> None:
+    def _run(self, create: Callable[[], EngineLoop], created: "Future[EngineLoop]") -> None:
         try:
             core = create()
         except BaseException as error:

@@ -16,7 +16,7 @@ MODEL: dict[str, Any] = {
 HELLO = [{"role": "user", "content": "Hello"}]
 SAMPLING: dict[str, Any] = {**MODEL["defaults"], "logitBias": [], "logprobs": None}
 PLAIN = {
-    "turns": HELLO,
+    "messages": HELLO,
     "maxTokens": None,
     "choices": 1,
     "stop": [],
@@ -50,7 +50,7 @@ def make() -> dict[str, Any]:
         _accepted({"messages": [{"role": "user", "content": parts}]}),
         _accepted(
             {"messages": [{"role": "developer", "content": "Be brief."}, *HELLO]},
-            turns=[{"role": "system", "content": "Be brief."}, *HELLO],
+            messages=[{"role": "system", "content": "Be brief."}, *HELLO],
         ),
         _accepted({"max_tokens": 5}, maxTokens=5),
         _accepted({"max_completion_tokens": 6}, maxTokens=6),

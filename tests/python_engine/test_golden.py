@@ -10,14 +10,14 @@ import pytest
 
 from mlc_edge.engine.conversation import ContextLimits, Conversation
 from mlc_edge.engine.detokenizer import Detokenizer
+from mlc_edge.engine.philox import philox
 from mlc_edge.engine.protocol import (
+    ChatMessage,
     CompletionRequest,
     ModelFacts,
     SamplingSettings,
-    Turn,
     parse_chat,
 )
-from mlc_edge.engine.random import philox
 from mlc_edge.engine.sampler import Sampler
 from mlc_edge.engine.vocabulary import Vocabulary
 from mlc_edge.errors import EngineError
@@ -61,7 +61,7 @@ def as_golden(request: CompletionRequest) -> dict[str, Any]:
     content = {CAMEL.get(k, k): v for k, v in content.items()}
     return {
         **content,
-        "turns": list(content["turns"]),
+        "messages": list(content["messages"]),
         "stop": list(content["stop"]),
         "sampling": sampling,
     }
@@ -132,7 +132,7 @@ def test_prompts(index: int):
     case = PROMPTS["cases"][index]
     given = PROMPTS["tokenizers"][case["tokenizer"]]
     conversation = Conversation(json.dumps(given["tokenizer"]), given["config"])
-    turns = [Turn(message["role"], message["content"]) for message in case["messages"]]
+    turns = [ChatMessage(message["role"], message["content"]) for message in case["messages"]]
     assert conversation.tokens(turns) == case["ids"]
     assert conversation.encode(case["text"]) == case["text_ids"]
 
@@ -142,10 +142,10 @@ def test_prompts(index: int):
 
 
 TURNS = [
-    Turn("system", "Be brief."),
-    Turn("user", "First question"),
-    Turn("assistant", "First answer"),
-    Turn("user", "Second question"),
+    ChatMessage("system", "Be brief."),
+    ChatMessage("user", "First question"),
+    ChatMessage("assistant", "First answer"),
+    ChatMessage("user", "Second question"),
 ]
 
 
@@ -173,5 +173,5 @@ def test_a_templates_complaint_becomes_an_invalid_request():
     given = PROMPTS["tokenizers"]["brackets"]
     alternating = Conversation(json.dumps(given["tokenizer"]), given["config"])
     with pytest.raises(EngineError) as error:
-        alternating.tokens([Turn("assistant", "I speak first.")])
+        alternating.tokens([ChatMessage("assistant", "I speak first.")])
     assert (error.value.code, error.value.param) == ("invalid_request", "messages")

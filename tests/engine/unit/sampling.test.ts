@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseRequest } from "../../../web/worker/engine/protocol.ts";
-import { philox, uniform } from "../../../web/worker/engine/random.ts";
+import { philox, uniform } from "../../../web/worker/engine/philox.ts";
 import { Sampler } from "../../../web/worker/engine/sampler.ts";
 import { golden } from "./golden.ts";
 

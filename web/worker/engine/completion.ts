@@ -7,7 +7,7 @@ import type {
   Logprobs,
   Usage,
 } from "../shared/openai.ts";
-import type { Piece } from "./answer.ts";
+import type { Piece } from "./generation.ts";
 
 /** Counts tokens and time of one request; time in milliseconds from its creation. */
 export class Meter {

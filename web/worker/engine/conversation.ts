@@ -3,7 +3,7 @@ import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { EngineError } from "../shared/errors.ts";
 import type { ContextPolicy } from "../shared/protocol.ts";
-import type { Turn } from "./protocol.ts";
+import type { ChatMessage } from "./protocol.ts";
 
 /** For checkpoints without a template: base models, which weren't trained for chat anyway. */
 const PLAIN_TEMPLATE =
@@ -39,9 +39,9 @@ export class Conversation {
     return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
   }
 
-  /** The prompt of an answer to `turns`; the template alone says which special tokens it has. */
-  tokens(turns: readonly Turn[]): number[] {
-    return this.encode(this.#render(turns));
+  /** The prompt of an answer to `messages`; the template alone says which special tokens it has. */
+  tokens(messages: readonly ChatMessage[]): number[] {
+    return this.encode(this.#render(messages));
   }
 
   /**
@@ -49,10 +49,10 @@ export class Conversation {
    *
    * Throws EngineError "context_length_exceeded" if no way leaves room for an answer.
    */
-  fit(turns: readonly Turn[], { window, policy, reserve }: ContextLimits): number[] {
-    const whole = this.tokens(turns);
+  fit(messages: readonly ChatMessage[], { window, policy, reserve }: ContextLimits): number[] {
+    const whole = this.tokens(messages);
     const wanted = policy === "error" ? 1 : Math.min(reserve, Math.floor(window / 2));
-    let kept = turns;
+    let kept = messages;
     let ids = whole;
     while (ids.length + wanted > window) {
       const shorter = policy === "error" ? null : withoutOldest(kept);
@@ -69,10 +69,10 @@ export class Conversation {
     });
   }
 
-  #render(turns: readonly Turn[]): string {
+  #render(messages: readonly ChatMessage[]): string {
     try {
       return this.#template.render({
-        messages: turns.map((turn) => ({ ...turn })),
+        messages: messages.map((message) => ({ ...message })),
         add_generation_prompt: true,
         ...this.#names,
       });
@@ -91,12 +91,12 @@ export class Conversation {
 }
 
 /** Drops the oldest question with what followed it; null if only the last one is left. */
-function withoutOldest(turns: readonly Turn[]): Turn[] | null {
-  const start = turns.findIndex(({ role }) => role !== "system");
-  const rest = turns.slice(start + 1);
+function withoutOldest(messages: readonly ChatMessage[]): ChatMessage[] | null {
+  const start = messages.findIndex(({ role }) => role !== "system");
+  const rest = messages.slice(start + 1);
   const next = rest.findIndex(({ role }) => role === "user");
   if (start < 0 || next < 0) return null;
-  return [...turns.slice(0, start), ...rest.slice(next)];
+  return [...messages.slice(0, start), ...rest.slice(next)];
 }
 
 function templateOf({ chat_template: template }: TokenizerConfig): string | undefined {

@@ -9,7 +9,7 @@ import type {
   LoadedModel,
   LoadOptions,
 } from "../shared/protocol.ts";
-import { Answer, type AnswerContext, type Piece } from "./answer.ts";
+import { Generation, type GenerationContext, type Piece } from "./generation.ts";
 import { Bundle } from "./bundle.ts";
 import { Chunks, Meter, wholeCompletion } from "./completion.ts";
 import { checkFit } from "./fit.ts";
@@ -145,7 +145,7 @@ export class Engine {
     const losses = { left: MAX_LOSSES };
     const { activeVocabSize } = session.model.text;
     for (let choice = 0; choice < request.choices; choice++) {
-      const answer = new Answer(context, choice);
+      const answer = new Generation(context, choice);
       while (!answer.finished) {
         const start = performance.now();
         const { logits, cached } = await this.#step(answer, losses, signal).catch((error) => {
@@ -161,17 +161,17 @@ export class Engine {
     }
   }
 
-  #answerContext({ model, policy }: Session, request: CompletionRequest): AnswerContext {
+  #answerContext({ model, policy }: Session, request: CompletionRequest): GenerationContext {
     const { conversation, vocabulary, stopTokens } = model.text;
     const { contextWindowSize } = model.loaded;
     const reserve = request.maxTokens ?? RESERVE;
-    const prompt = conversation.fit(request.turns, { window: contextWindowSize, policy, reserve });
+    const prompt = conversation.fit(request.messages, { window: contextWindowSize, policy, reserve });
     const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
     return { request, vocabulary, stopTokens, contextWindowSize, prompt, seed };
   }
 
   /** Logits for the answer's next token; gets a new device when the old one is lost. */
-  async #step(answer: Answer, losses: { left: number }, signal: AbortSignal): Promise<Step> {
+  async #step(answer: Generation, losses: { left: number }, signal: AbortSignal): Promise<Step> {
     for (;;) {
       try {
         return await this.#loaded().sequence.logitsAfter(answer.tokens, signal);

@@ -2,7 +2,7 @@
 import { EngineError } from "../shared/errors.ts";
 import type { ChatCompletionParams } from "../shared/openai.ts";
 
-export interface Turn {
+export interface ChatMessage {
   readonly role: "system" | "user" | "assistant";
   readonly content: string;
 }
@@ -19,7 +19,7 @@ export interface SamplingSettings {
 }
 
 export interface CompletionRequest {
-  readonly turns: readonly Turn[];
+  readonly messages: readonly ChatMessage[];
   /** Null: until the context is full. */
   readonly maxTokens: number | null;
   readonly choices: number;
@@ -51,7 +51,7 @@ export interface ModelFacts {
 const MAX_STOPS = 4;
 const MAX_CHOICES = 16;
 const MAX_TOP_LOGPROBS = 20;
-const ROLES: Readonly<Record<string, Turn["role"]>> = {
+const ROLES: Readonly<Record<string, ChatMessage["role"]>> = {
   system: "system",
   developer: "system",
   user: "user",
@@ -79,7 +79,7 @@ export function parseRequest(params: ChatCompletionParams, model: ModelFacts): C
   }
   const stream = flag(given, "stream");
   return {
-    turns: readTurns(given["messages"]),
+    messages: readMessages(given["messages"]),
     maxTokens: readMaxTokens(given),
     choices: number(given, "n", { low: 1, high: MAX_CHOICES, whole: true }) ?? 1,
     stop: readStop(given["stop"]),
@@ -105,7 +105,7 @@ function readSampling(given: Params, { defaults, vocabSize }: ModelFacts): Sampl
   };
 }
 
-function readTurns(value: unknown): Turn[] {
+function readMessages(value: unknown): ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw invalid("messages", "messages must be a list with at least one message", "Add a message.");
   }

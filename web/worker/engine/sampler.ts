@@ -1,6 +1,6 @@
 /** From logits to a token. */
 import type { SamplingSettings } from "./protocol.ts";
-import { uniform } from "./random.ts";
+import { uniform } from "./philox.ts";
 
 /** A token and its natural log probability. */
 export interface ScoredToken {

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mlc_edge.engine.config import EngineConfig, cache_sizes
-from mlc_edge.engine.job import Finished, Job, Work, Written
 from mlc_edge.engine.kv_cache import PAGE_TOKENS, KVCache
+from mlc_edge.engine.request import Finished, Request, Sequence, TokenEvent
 from mlc_edge.engine.sampler import Logits
 from mlc_edge.engine.scheduler import Limits, Scheduler
 from mlc_edge.engine.self_test import self_test
@@ -55,7 +55,7 @@ class _Load:
     preemptions: int
 
 
-class Core:
+class EngineLoop:
     """Computes what the scheduler says and gives logits to the answers."""
 
     def __init__(self, runner: ModelRunner, config: EngineConfig, active_vocab_size: int) -> None:
@@ -78,24 +78,26 @@ class Core:
         """Whether there is nothing to do."""
         return self._scheduler.idle
 
-    def submit(self, job: Job) -> None:
-        """Queue a job."""
-        leaders = [work for work in job.works if work.is_leader]
-        job.meter.prompt_tokens = sum(len(work.answer.tokens) for work in leaders)
-        self._prompt_tokens += job.meter.prompt_tokens
+    def submit(self, request: Request) -> None:
+        """Queue a request."""
+        leaders = [sequence for sequence in request.sequences if sequence.is_leader]
+        request.meter.prompt_tokens = sum(len(sequence.generation.tokens) for sequence in leaders)
+        self._prompt_tokens += request.meter.prompt_tokens
         self._scheduler.submit(leaders)
         self._load = self._measure()
 
-    def cancel(self, job: Job) -> None:
-        """Forget a job and free its pages."""
-        self._scheduler.drop(job)
+    def cancel(self, request: Request) -> None:
+        """Forget a request and free its pages."""
+        self._scheduler.drop(request)
         self._load = self._measure()
 
     def fail_all(self, error: EngineError) -> None:
-        """Give every job this error; the KV cache is emptied."""
+        """Give every request this error; the KV cache is emptied."""
         scheduler = self._scheduler
-        for job in {work.job: None for work in (*scheduler.running, *scheduler.waiting)}:
-            job.emit(error)
+        for request in {
+            sequence.request: None for sequence in (*scheduler.running, *scheduler.waiting)
+        }:
+            request.emit(error)
         self._runner.reset()
         self._preempted += scheduler.preemptions
         self._begin_anew()
@@ -161,14 +163,14 @@ class Core:
             return
         with self._library() as took:
             logits = self._runner.prefill(
-                [_number(work) for work, _ in runs], [run for _, run in runs]
+                [_number(sequence) for sequence, _ in runs], [run for _, run in runs]
             )
-        for job in {work.job: None for work, _ in runs}:
-            job.meter.prefill_s += took()
-        for (work, run), row in zip(runs, logits, strict=True):
-            self._scheduler.computed(work, run)
-            if not work.pending:
-                self._draw(work, row)
+        for request in {sequence.request: None for sequence, _ in runs}:
+            request.meter.prefill_s += took()
+        for (sequence, run), row in zip(runs, logits, strict=True):
+            self._scheduler.computed(sequence, run)
+            if not sequence.pending:
+                self._draw(sequence, row)
 
     def _decode(self) -> None:
         ready = self._scheduler.decodes()
@@ -176,37 +178,38 @@ class Core:
             return
         with self._library() as took:
             logits = self._runner.decode(
-                [_number(work) for work in ready], [work.answer.tokens[-1] for work in ready]
+                [_number(sequence) for sequence in ready],
+                [sequence.generation.tokens[-1] for sequence in ready],
             )
-        for job in {work.job: None for work in ready}:
-            job.meter.decode_s += took()
-        for work, row in zip(ready, logits, strict=True):
-            self._scheduler.computed(work, work.pending)
-            work.job.meter.decoded_tokens += 1
-            self._draw(work, row)
+        for request in {sequence.request: None for sequence in ready}:
+            request.meter.decode_s += took()
+        for sequence, row in zip(ready, logits, strict=True):
+            self._scheduler.computed(sequence, sequence.pending)
+            sequence.request.meter.decoded_tokens += 1
+            self._draw(sequence, row)
 
-    def _draw(self, work: Work, logits: Logits) -> None:
+    def _draw(self, sequence: Sequence, logits: Logits) -> None:
         """The next token of a choice, and the first one of those that waited for its prompt."""
-        for started in (work, *self._scheduler.fork_siblings(work)):
+        for started in (sequence, *self._scheduler.fork_siblings(sequence)):
             self._accept(started, logits)
 
-    def _accept(self, work: Work, logits: Logits) -> None:
-        job = work.job
-        piece = work.answer.accept(logits[: self._active_vocab_size])
-        job.meter.drew()
+    def _accept(self, sequence: Sequence, logits: Logits) -> None:
+        request = sequence.request
+        piece = sequence.generation.accept(logits[: self._active_vocab_size])
+        request.meter.drew()
         self._generated_tokens += 1
         if piece.text or piece.finish or piece.logprobs:
-            job.emit(Written(work.choice, piece))
-        if work.answer.finished:
-            self._scheduler.finish(work)
-        if job.finished:
-            self._cached_tokens += job.meter.cached_tokens
-            job.emit(Finished(job.meter.usage()))
+            request.emit(TokenEvent(sequence.choice, piece))
+        if sequence.generation.finished:
+            self._scheduler.finish(sequence)
+        if request.finished:
+            self._cached_tokens += request.meter.cached_tokens
+            request.emit(Finished(request.meter.usage()))
 
     def _fail_running(self, error: EngineError) -> None:
-        for job in {work.job: None for work in self._scheduler.running}:
-            self._scheduler.drop(job)
-            job.emit(error)
+        for request in {sequence.request: None for sequence in self._scheduler.running}:
+            self._scheduler.drop(request)
+            request.emit(error)
 
     @contextmanager
     def _library(self) -> "Iterator[_Elapsed]":
@@ -230,6 +233,6 @@ class _Elapsed:
         return self._seconds
 
 
-def _number(work: Work) -> int:
-    assert work.number is not None
-    return work.number
+def _number(sequence: Sequence) -> int:
+    assert sequence.number is not None
+    return sequence.number

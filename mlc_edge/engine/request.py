@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mlc_edge.engine.answer import Answer, Piece
+from mlc_edge.engine.generation import Generation, Piece
 from mlc_edge.errors import EngineError
 from mlc_edge.openai import PromptTokensDetails, Usage, UsageExtra
 
 
 @dataclass(frozen=True)
-class Written:
+class TokenEvent:
     """A piece of one choice."""
 
     choice: int
@@ -24,7 +24,7 @@ class Finished:
     usage: Usage
 
 
-Event = Written | Finished | EngineError
+Event = TokenEvent | Finished | EngineError
 
 
 @dataclass
@@ -69,33 +69,33 @@ def _per_second(count: int, seconds: float) -> float | None:
 
 
 @dataclass(eq=False)
-class Job:
+class Request:
     """A request: `emit` takes its events, on the engine's thread."""
 
     emit: Callable[[Event], None]
-    works: list["Work"] = field(default_factory=list)
+    sequences: list["Sequence"] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
 
     @property
     def finished(self) -> bool:
         """Whether all its choices are complete."""
-        return all(work.answer.finished for work in self.works)
+        return all(sequence.generation.finished for sequence in self.sequences)
 
 
 @dataclass(eq=False)
-class Work:
-    """One choice of a job.
+class Sequence:
+    """One choice of a request.
 
     `number` is its sequence in the KV cache, which holds the first `computed` of its tokens. `siblings`
     are choices with the same prompt, which wait until this one, the leader, has computed it.
     `last_turn` is the prefill in which it last had its turn.
     """
 
-    job: Job
+    request: Request
     choice: int
-    answer: Answer
+    generation: Generation
     is_leader: bool = True
-    siblings: list["Work"] = field(default_factory=list)
+    siblings: list["Sequence"] = field(default_factory=list)
     arrival: int = 0
     last_turn: int = 0
     number: int | None = None
@@ -104,9 +104,9 @@ class Work:
     @property
     def pending(self) -> list[int]:
         """Tokens that are still to compute."""
-        return self.answer.tokens[self.computed :]
+        return self.generation.tokens[self.computed :]
 
     @property
     def decodes(self) -> bool:
         """Whether one token is left, whose logits give the next."""
-        return self.computed > 0 and self.computed + 1 == len(self.answer.tokens)
+        return self.computed > 0 and self.computed + 1 == len(self.generation.tokens)

@@ -22,7 +22,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class AnswerContext:
+class GenerationContext:
     """What all choices of a request share; `context_window_size` counts the prompt, too."""
 
     request: CompletionRequest
@@ -32,10 +32,10 @@ class AnswerContext:
     seed: int
 
 
-class Answer:
+class Generation:
     """Draws tokens and turns them into text; `tokens` are those of prompt and answer so far."""
 
-    def __init__(self, context: AnswerContext, choice: int, prompt: list[int]) -> None:
+    def __init__(self, context: GenerationContext, choice: int, prompt: list[int]) -> None:
         self.tokens = list(prompt)
         self.finished = False
         self._context = context

@@ -13,7 +13,7 @@ export interface Piece {
   readonly finish: FinishReason | null;
 }
 
-export interface AnswerContext {
+export interface GenerationContext {
   readonly request: CompletionRequest;
   readonly vocabulary: Vocabulary;
   readonly stopTokens: ReadonlySet<number>;
@@ -23,16 +23,16 @@ export interface AnswerContext {
   readonly seed: number;
 }
 
-export class Answer {
+export class Generation {
   /** Prompt and answer so far. */
   readonly tokens: number[];
-  readonly #context: AnswerContext;
+  readonly #context: GenerationContext;
   readonly #sampler: Sampler;
   readonly #detokenizer: Detokenizer;
   #logprobs: ContentLogprob[] = [];
   #finish: FinishReason | null = null;
 
-  constructor(context: AnswerContext, choice: number) {
+  constructor(context: GenerationContext, choice: number) {
     const { request, vocabulary, prompt, seed } = context;
     this.#context = context;
     this.tokens = [...prompt];
