@@ -24,7 +24,7 @@ ROLES: dict[str, Role] = {
 }
 COMMON = frozenset(
     "model max_tokens n stop temperature top_p seed presence_penalty frequency_penalty "
-    "repetition_penalty logit_bias logprobs stream stream_options user ignore_eos".split()
+    "repetition_penalty logit_bias logprobs stream stream_options user ignore_eos deterministic".split()
 )
 CHAT = COMMON | frozenset(
     "messages max_completion_tokens top_logprobs metadata store service_tier".split()
@@ -72,6 +72,7 @@ class CompletionRequest:
     include_usage: bool = False
     ignore_eos: bool = False
     echo: bool = False
+    deterministic: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,9 @@ def _common(given: Params) -> dict[str, Any]:
         "stream": stream,
         "include_usage": _include_usage(given, stream),
         "ignore_eos": _flag(given, "ignore_eos"),
+        "deterministic": None
+        if given.get("deterministic") is None
+        else _flag(given, "deterministic"),
     }
 
 

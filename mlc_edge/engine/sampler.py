@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mlc_edge.engine.philox import uniform
 from mlc_edge.engine.protocol import SamplingSettings
+from mlc_edge.errors import EngineError
 
 LOWEST_LOGPROB = -9999.0
 
@@ -114,6 +115,11 @@ class Sampler:
 
         best = np.lexsort((np.arange(len(scores)), -scores))[:count] if count else ()
         return Sample(id, scored(id).logprob, tuple(scored(int(token)) for token in best))
+
+
+def sample_rows(samplers: Sequence["Sampler"], logits: Logits) -> list[Sample | EngineError]:
+    """The next token of each row of float32 [b, vocabulary]; one that fails fails alone."""
+    return [sampler.sample(row) for sampler, row in zip(samplers, logits, strict=True)]
 
 
 def _nucleus(probabilities: Scores, top_p: float) -> npt.NDArray[np.int64]:
