@@ -10,6 +10,7 @@ from typing import Any, Literal
 from edge.daemon.options import (
     FLAG,
     HOSTS,
+    NAMES,
     ORIGINS,
     PATH,
     SIZE,
@@ -99,6 +100,27 @@ class DaemonConfig:
         default=None,
         metadata=option(
             TEXT, "Library of the bundle.", panel=ENGINE, default_text="best for this CPU"
+        ),
+    )
+    served_model_name: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            NAMES,
+            "Name under which requests may ask for the model; answers have the first one. May be "
+            "repeated.",
+            panel=ENGINE,
+            default_text="the model's id",
+        ),
+    )
+    deterministic: bool = field(
+        default=False,
+        metadata=option(
+            FLAG,
+            "The same request and seed give the same bits, whatever is cached or being answered; "
+            "shared prompts cost more. Requests may say otherwise.",
+            panel=ENGINE,
+            negatable=True,
+            default_text="off",
         ),
     )
     context_policy: Literal["error", "truncate-oldest"] = field(

@@ -122,3 +122,4 @@ HOSTS = texts(
 )
 SIZE = Kind(flag_type=str, parse=_size, metavar="SIZE")
 PATH = Kind(flag_type=Path, parse=_path)
+NAMES = texts(re.compile(r"[\w./:@+-]{1,128}", re.ASCII).fullmatch, "names without blanks")

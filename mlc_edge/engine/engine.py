@@ -77,6 +77,11 @@ class AsyncMLCEngine:
         return self._text.model
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What requests may call the model; answers have the first of them."""
+        return self.config.served_names or (self.model.id,)
+
+    @property
     def vocab_size(self) -> int:
         """Tokens that may be drawn."""
         return self._text.active_vocab_size
@@ -165,7 +170,7 @@ class AsyncMLCEngine:
     def _chat_format(self, submission: Submission) -> ChatFormat:
         asked = submission.asked
         return ChatFormat(
-            self.model.id,
+            self.names[0],
             logprobs=asked.sampling.logprobs is not None,
             usage=asked.include_usage,
         )
@@ -179,7 +184,7 @@ class AsyncMLCEngine:
             for _ in range(asked.choices)
         ]
         return TextFormat(
-            self.model.id,
+            self.names[0],
             echoes,
             logprobs=asked.sampling.logprobs is not None,
             usage=asked.include_usage,

@@ -63,7 +63,9 @@ def cold(pocket_bundle: Path) -> list[Answer]:
     thirds = [i for i in range(len(PROMPTS)) if i % 3 == 2]
     for indices in (thirds, sorted(set(range(len(PROMPTS))) - set(thirds))):
         with MLCEngine(pocket_bundle, EngineConfig(mode="interactive", **ONE_THREAD)) as engine:
-            answers |= {index: bits(engine.completions.create(**request(index))) for index in indices}
+            answers |= {
+                index: bits(engine.completions.create(**request(index))) for index in indices
+            }
             assert engine.stats().cached_prompt_tokens == 0
     return [answers[index] for index in range(len(PROMPTS))]
 

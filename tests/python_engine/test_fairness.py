@@ -75,9 +75,7 @@ def test_a_client_that_fills_the_queue_leaves_places_for_others(pocket_bundle: P
     async def ask() -> None:
         engine = AsyncMLCEngine(pocket_bundle, EngineConfig(mode="interactive", max_queue=2))
         endless = {"messages": user("Go on."), "ignore_eos": True, "stream": True}
-        streams = [
-            await engine.chat.completions.answer(endless, client="greedy") for _ in range(3)
-        ]
+        streams = [await engine.chat.completions.answer(endless, client="greedy") for _ in range(3)]
         with pytest.raises(EngineError, match="3 requests"):
             await engine.chat.completions.answer(endless, client="greedy")
         other = asyncio.create_task(engine.chat.completions.answer(SMALL, client="other"))

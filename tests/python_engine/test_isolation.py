@@ -1,7 +1,6 @@
 """One request's trouble stays its own, and an engine that can't go on says so to everybody."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ CAPITAL = "The capital of France is Paris."
 
 
 @pytest.fixture
-def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FaultyRunner]]:
+def faulty(monkeypatch: pytest.MonkeyPatch) -> type[FaultyRunner]:
     class Runner(FaultyRunner):
         """Of one test."""
 
     monkeypatch.setattr(engine_module, "ModelRunner", Runner)
-    yield Runner
+    return Runner
 
 
 async def start_stream(engine: AsyncMLCEngine, **params: Any) -> Any:
@@ -65,9 +64,7 @@ def test_logits_that_are_no_numbers_end_their_request_alone(
         ]
 
 
-def test_a_failure_of_the_library_spares_who_waits(
-    pocket_bundle: Path, faulty: type[FaultyRunner]
-):
+def test_a_failure_of_the_library_spares_who_waits(pocket_bundle: Path, faulty: type[FaultyRunner]):
     faulty.fails = True
 
     async def run() -> None:
