@@ -65,8 +65,7 @@ class AsyncMLCEngine:
         self._thread = EngineThread(partial(_create_loop, bundle, self.config, self._text))
         self._text_threads = ThreadPoolExecutor(TEXT_THREADS, thread_name_prefix="mlc-edge-text")
         self._requests: dict[Request, None] = {}
-        # A stream that is dropped cancels its request, at any moment: within another call, too.
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._closing = False
         self.chat = Chat(Endpoint(self.submit_chat, self._chat_format))
         self.completions = Endpoint(self.submit_completion, self._text_format)
@@ -129,10 +128,10 @@ class AsyncMLCEngine:
         """End a request early: its choices finish with "abort"; False if there is no such request."""
         with self._lock:
             request = next((r for r in self._requests if r.id == request_id), None)
-            if request is None:
-                return False
-            with suppress(EngineError):
-                self._thread.call(partial(self._loop.abort, request))
+        if request is None:
+            return False
+        with suppress(EngineError):
+            self._thread.call(partial(self._loop.abort, request))
         return True
 
     async def tokenize(self, text: str) -> list[int]:
@@ -214,10 +213,7 @@ class AsyncMLCEngine:
                 self._check_prompt(prompt)
             request.sequences = self._sequences(request, asked, prompts)
             request.meter.prompt_tokens = sum(map(len, prompts))
-            with self._lock:
-                if request not in self._requests:
-                    raise EngineError("engine_stopped", "The request was cancelled.")
-                self._thread.submit(request)
+            self._thread.submit(request)
         except BaseException:
             self._forget(request)
             raise
@@ -291,12 +287,13 @@ class AsyncMLCEngine:
             self._requests.pop(request, None)
 
     def _cancel(self, request: Request) -> None:
-        with self._lock:
-            if request not in self._requests:
-                return
-            self._forget(request)
-            with suppress(EngineError):
-                self._thread.call(partial(self._loop.cancel, request))
+        """Streams that nobody holds any more call this at any moment, within other calls, too."""
+        with suppress(EngineError):
+            self._thread.call(partial(self._drop, request))
+
+    def _drop(self, request: Request) -> None:
+        self._loop.cancel(request)
+        self._forget(request)
 
 
 def _create_loop(bundle: Path, config: EngineConfig, text: ModelText) -> EngineLoop:

@@ -57,6 +57,8 @@ class EngineLoop:
         """Queue a request."""
         self._prompt_tokens += request.meter.prompt_tokens
         self._scheduler.submit(request)
+        if request.is_aborted:
+            self.abort(request)
         self._load = measure(self._scheduler, self._cache)
 
     def cancel(self, request: Request) -> None:
@@ -66,6 +68,7 @@ class EngineLoop:
 
     def abort(self, request: Request) -> None:
         """End a request early: its choices finish with "abort" and what they have so far."""
+        request.is_aborted = True
         if request not in self._scheduler:
             return
         self._scheduler.drop(request)

@@ -74,6 +74,7 @@ class Request:
     client: Hashable
     emit: Callable[[Event], None]
     deterministic: bool = False
+    is_aborted: bool = False
     sequences: list["Sequence"] = field(default_factory=list)
     waiting: "deque[Sequence]" = field(default_factory=deque)
     meter: Meter = field(default_factory=Meter)

@@ -46,6 +46,7 @@ class EngineThread:
         self.ended: Future[None] = Future()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._is_open = True
+        # `call` may come within `call`, when what is collected as garbage cancels its request.
         self._guard = threading.RLock()
         self._outbox: Outbox = []
         self._stopping = False

@@ -80,7 +80,7 @@ def test_nothing_is_left_behind(pocket_bundle: Path, seed: int):
         pending: set[asyncio.Task[str]] = set()
         for _ in range(REQUESTS):
             pending.add(asyncio.create_task(one(engine, draw)))
-            if len(pending) > draw.randrange(16):
+            if len(pending) > draw.randrange(12):
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 outcomes += [task.result() for task in done]
         outcomes += await asyncio.gather(*pending)
