@@ -5,12 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mlc_edge.engine.conversation import ContextLimits, Conversation
 from mlc_edge.engine.detokenizer import Detokenizer
-from mlc_edge.engine.philox import philox
 from mlc_edge.engine.protocol import (
     ChatMessage,
     CompletionRequest,
@@ -18,7 +16,6 @@ from mlc_edge.engine.protocol import (
     SamplingSettings,
     parse_chat,
 )
-from mlc_edge.engine.sampler import Sampler
 from mlc_edge.engine.vocabulary import Vocabulary
 from mlc_edge.errors import EngineError
 
@@ -29,11 +26,11 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((GOLDEN / name).read_text())
 
 
-REQUESTS, SAMPLING, TEXT, PROMPTS = (
-    load(f"{name}.json") for name in ("requests", "sampling", "text", "prompts")
-)
+REQUESTS, TEXT, PROMPTS = (load(f"{name}.json") for name in ("requests", "text", "prompts"))
 SNAKE = {
     "topP": "top_p",
+    "topK": "top_k",
+    "minP": "min_p",
     "presencePenalty": "presence_penalty",
     "frequencyPenalty": "frequency_penalty",
     "repetitionPenalty": "repetition_penalty",
@@ -77,32 +74,6 @@ def test_requests(case: dict[str, Any]):
     with pytest.raises(EngineError) as error:
         parse_chat(case["request"], facts())
     assert {"code": error.value.code, "param": error.value.param} == case["refused"]
-
-
-def test_philox_gives_its_known_answers():
-    for case in SAMPLING["philox"]:
-        assert list(philox(tuple(case["counter"]), tuple(case["key"]))) == case["words"]
-
-
-@pytest.mark.parametrize("index", range(len(SAMPLING["cases"])))
-def test_sampling(index: int):
-    case = SAMPLING["cases"][index]
-    bias = {int(id): value for id, value in case["settings"].get("logit_bias", {}).items()}
-    settings = SamplingSettings(**{**case["settings"], "logit_bias": bias, "logprobs": 0})
-    sampler = Sampler(settings, case["seed"], case["choice"], SAMPLING["prompt"])
-    samples = [sampler.sample(np.array(row, np.float32)) for row in SAMPLING["logits"]]
-    assert [sample.id for sample in samples] == case["tokens"]
-    np.testing.assert_allclose([s.logprob for s in samples], case["logprobs"], atol=1e-8)
-
-
-@pytest.mark.parametrize("index", range(len(SAMPLING["cases"])))
-def test_tokens_without_log_probabilities_are_the_same(index: int):
-    case = SAMPLING["cases"][index]
-    bias = {int(id): value for id, value in case["settings"].get("logit_bias", {}).items()}
-    settings = SamplingSettings(**{**case["settings"], "logit_bias": bias})
-    sampler = Sampler(settings, case["seed"], case["choice"], SAMPLING["prompt"])
-    tokens = [sampler.sample(np.array(row, np.float32)).id for row in SAMPLING["logits"]]
-    assert tokens == case["tokens"]
 
 
 class GivenBytes:
