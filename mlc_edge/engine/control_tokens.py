@@ -77,6 +77,10 @@ class ControlTokens:
                 ids += self._tokens(self._encode, part, goes_on=goes_on)
         return ids
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each of the texts has by itself."""
+        return list(map(len, _encode_all(self._main, texts)))
+
     def _set_apart(self, message: ChatMessage, stand_in: Callable[[str], str]) -> ChatMessage:
         finder = self._special if message.role == "assistant" else self._all
         parts = finder.split(message.content)
@@ -84,12 +88,10 @@ class ControlTokens:
         return replace(message, content=content)
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._main.encode(text, add_special_tokens=False).ids
-        return ids
+        return _encode_all(self._main, [text])[0]
 
     def _encode_plain(self, text: str) -> list[int]:
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
-        return ids
+        return _encode_all(self._plain, [text])[0]
 
     def _plain_ids(self, text: str, *, goes_on: bool) -> list[int]:
         """The tokens of a text, none of which is a control token."""
@@ -109,6 +111,10 @@ class ControlTokens:
             if before and both[: len(before)] == before:
                 return both[len(before) :]
         return encode(text)
+
+
+def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [found.ids for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 class _Finder:

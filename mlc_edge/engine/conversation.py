@@ -1,7 +1,7 @@
 """From messages to the token ids that a model reads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NoReturn
@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from mlc_edge.engine.control_tokens import ControlTokens
 from mlc_edge.engine.protocol import ChatMessage
+from mlc_edge.engine.turns import cuts, first_turn
 from mlc_edge.errors import EngineError
 
 ContextPolicy = Literal["error", "truncate-oldest"]
@@ -47,8 +48,7 @@ class Conversation:
 
     def encode(self, text: str) -> list[int]:
         """The text's tokens, without any that mark its begin or end; names of control tokens become these."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._control.encode(text, {})
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
@@ -60,20 +60,33 @@ class Conversation:
         contents, apart = self._control.set_apart(messages)
         return self._control.encode(self._render(contents), apart)
 
-    def fit(self, messages: Sequence[ChatMessage], limits: ContextLimits) -> list[int]:
-        """The prompt, shortened by its oldest turns if the policy allows and it needs to be.
+    def fit(
+        self,
+        messages: Sequence[ChatMessage],
+        limits: ContextLimits,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[int]:
+        """The prompt, shortened by its oldest exchanges if the policy allows and it needs to be.
 
-        Raises EngineError context_length_exceeded if no way leaves room for an answer.
+        Raises EngineError: context_length_exceeded if no way leaves room for an answer; cancelled if
+        `cancelled`, which is asked between long steps, says so.
         """
-        whole = ids = self.tokens(messages)
+
+        def tokens(kept: Sequence[ChatMessage]) -> list[int]:
+            if cancelled():
+                raise EngineError("cancelled", "The request was cancelled.")
+            return self.tokens(kept)
+
         window = limits.window
-        wanted = 1 if limits.policy == "error" else min(limits.reserve, window // 2)
-        kept: Sequence[ChatMessage] | None = messages
-        while len(ids) + wanted > window and limits.policy != "error":
-            kept = _without_oldest(kept or ())
-            if kept is None:
-                break
-            ids = self.tokens(kept)
+        whole = ids = tokens(messages)
+        room = window - min(limits.reserve, window // 2)
+        if limits.policy == "truncate-oldest" and len(whole) > room:
+            lengths = self._control.lengths([message.content for message in messages])
+            first = first_turn(messages)
+            for cut in cuts(messages, lengths, window=window, room=room):
+                ids = tokens([*messages[:first], *messages[cut:]])
+                if len(ids) <= room:
+                    break
         check_length(len(ids), window, len(whole), "messages")
         return ids
 
@@ -105,16 +118,6 @@ def check_length(length: int, window: int, whole: int, param: str) -> None:
         "Start a new conversation or shorten the message.",
         param,
     )
-
-
-def _without_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
-    """Drop the oldest question with what followed it; None if only the last one is left."""
-    roles = [message.role for message in messages]
-    start = next((i for i, role in enumerate(roles) if role != "system"), None)
-    if start is None or "user" not in roles[start + 1 :]:
-        return None
-    following = roles.index("user", start + 1)
-    return [*messages[:start], *messages[following:]]
 
 
 def _environment() -> jinja2.Environment:

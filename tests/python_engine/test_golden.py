@@ -1,7 +1,9 @@
 """The engine's parts against the golden vectors that the browser's engine is held to."""
 
 import json
+import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +21,7 @@ from mlc_edge.engine.protocol import (
 )
 from mlc_edge.engine.vocabulary import Vocabulary
 from mlc_edge.errors import EngineError
+from tests.golden import cuts
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -27,8 +30,8 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((GOLDEN / name).read_text())
 
 
-REQUESTS, TEXT, PROMPTS, CONTROL = (
-    load(f"{name}.json") for name in ("requests", "text", "prompts", "control_tokens")
+REQUESTS, TEXT, PROMPTS, CONTROL, CUTS = (
+    load(f"{name}.json") for name in ("requests", "text", "prompts", "control_tokens", "cuts")
 )
 SNAKE = {
     "topP": "top_p",
@@ -173,12 +176,67 @@ def test_a_prompt_may_fill_the_context_up_to_one_token():
         chatml().fit(TURNS, ContextLimits(whole, "error", 1))
 
 
-def test_truncate_oldest_drops_old_turns_and_keeps_the_system_prompt():
-    whole = len(chatml().tokens(TURNS))
-    short = chatml().tokens([TURNS[0], TURNS[3]])
-    assert chatml().fit(TURNS, ContextLimits(whole, "truncate-oldest", 4)) == short
-    with pytest.raises(EngineError, match="reads at most"):
-        chatml().fit(TURNS, ContextLimits(len(short), "truncate-oldest", 1))
+def chat_of(asked: dict[str, Any]) -> list[ChatMessage]:
+    return [ChatMessage(m["role"], m["content"]) for m in cuts.messages(**asked)]
+
+
+def templated(template: str) -> Conversation:
+    given = PROMPTS["tokenizers"]["chatml"]
+    return Conversation(given["tokenizer"], {**given["config"], "chat_template": template})
+
+
+@pytest.mark.parametrize("index", range(len(CUTS["cases"])))
+def test_truncate_oldest_cuts_between_exchanges(index: int):
+    case = CUTS["cases"][index]
+    conversation = templated(CUTS["templates"][case["template"]])
+    messages = chat_of(case["asked"])
+    limits = ContextLimits(case["window"], "truncate-oldest", case["reserve"])
+    if case["dropped"] is None:
+        with pytest.raises(EngineError) as error:
+            conversation.fit(messages, limits)
+        assert error.value.code == "context_length_exceeded"
+        return
+    system = case["asked"]["system"]
+    ids = conversation.fit(messages, limits)
+    assert len(ids) == case["tokens"]
+    kept = [*messages[:system], *messages[system + case["dropped"] :]]
+    assert ids == conversation.tokens(kept)
+
+
+def test_a_growing_conversation_keeps_its_beginning_for_a_quarter_of_the_window():
+    limits = ContextLimits(2000, "truncate-oldest", 100)
+    prompts = [
+        chatml().fit(chat_of({"exchanges": n, "system": 1, "seed": 3}), limits)
+        for n in range(40, 90)
+    ]
+    kept = sum(after[: len(before) - 20] == before[:-20] for before, after in pairwise(prompts))
+    # An exchange has some 85 tokens: about six of them make a quarter.
+    assert kept >= 40
+
+
+def test_a_very_long_conversation_is_cut_in_one_pass():
+    messages = [
+        ChatMessage(("user", "assistant")[n % 2], "The quick brown fox. " * 10) for n in range(1601)
+    ]
+    started = time.monotonic()
+    ids = chatml().fit(messages, ContextLimits(4096, "truncate-oldest", 256))
+    # Rendering again for each exchange that is dropped took more than twenty seconds.
+    assert time.monotonic() - started < 5
+    assert 2048 < len(ids) <= 4096 - 256
+
+
+def test_a_conversation_that_nobody_waits_for_is_given_up_between_two_passes():
+    asked = {"exchanges": 30, "system": 1, "seed": 3}
+    calls = []
+
+    def cancelled() -> bool:
+        calls.append(None)
+        return len(calls) > 1
+
+    with pytest.raises(EngineError) as error:
+        chatml().fit(chat_of(asked), ContextLimits(400, "truncate-oldest", 64), cancelled)
+    assert error.value.code == "cancelled"
+    assert len(calls) == 2
 
 
 def test_a_templates_complaint_becomes_an_invalid_request():

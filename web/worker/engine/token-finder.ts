@@ -61,7 +61,7 @@ export class TokenFinder {
 }
 
 /** Matches any of the texts, the longest where several begin; nothing if there are none. */
-function oneOf(texts: readonly string[]): RegExp {
+export function oneOf(texts: readonly string[]): RegExp {
   const longestFirst = texts.filter((text) => text !== "").sort((a, b) => b.length - a.length);
   const escaped = longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
   return new RegExp(escaped.join("|") || "(?!)", "gu");

@@ -6,6 +6,8 @@ export interface AddedToken {
   id: number;
   content: string;
   special: boolean;
+  /** It takes the space before it. */
+  lstrip?: boolean;
 }
 
 interface Decoder {
