@@ -11,6 +11,7 @@ import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from mlc_edge.engine.control_tokens import ControlTokens
 from mlc_edge.engine.protocol import ChatMessage
 from mlc_edge.errors import EngineError
 
@@ -35,14 +36,17 @@ class ContextLimits:
 class Conversation:
     """A model's tokenizer and chat template."""
 
-    def __init__(self, tokenizer_json: str, config: dict[str, Any]) -> None:
-        """`tokenizer_json` and `config`: contents of tokenizer.json and tokenizer_config.json."""
-        self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        self._template = _environment().from_string(_template_of(config) or PLAIN_TEMPLATE)
+    def __init__(self, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
+        """`tokenizer` and `config`: contents of tokenizer.json and tokenizer_config.json."""
+        source = _template_of(config) or PLAIN_TEMPLATE
+        self._tokenizer = Tokenizer.from_str(json.dumps(tokenizer))
+        self._template = _environment().from_string(source)
         self._names = _special_names(config)
+        written = "\n".join((source, *self._names.values()))
+        self._control = ControlTokens(tokenizer, written, self._tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """The text's tokens, without any that mark its begin or end."""
+        """The text's tokens, without any that mark its begin or end; names of control tokens become these."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -52,8 +56,9 @@ class Conversation:
         return text
 
     def tokens(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """The prompt of an answer to `messages`; the template alone says which special tokens it has."""
-        return self.encode(self._render(messages))
+        """The prompt of an answer to `messages`; the template alone says which control tokens it has."""
+        contents, apart = self._control.set_apart(messages)
+        return self._control.encode(self._render(contents), apart)
 
     def fit(self, messages: Sequence[ChatMessage], limits: ContextLimits) -> list[int]:
         """The prompt, shortened by its oldest turns if the policy allows and it needs to be.

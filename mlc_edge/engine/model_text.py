@@ -41,7 +41,7 @@ def read_model_text(bundle: Path) -> ModelText:
     return ModelText(
         model=model,
         facts=facts,
-        conversation=Conversation(json.dumps(tokenizer), config),
+        conversation=Conversation(tokenizer, config),
         vocabulary=Vocabulary(tokenizer),
         stop_tokens=_stop_tokens(chat, generation),
         active_vocab_size=chat.get("active_vocab_size") or chat["vocab_size"],

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((GOLDEN / name).read_text())
 
 
-REQUESTS, TEXT, PROMPTS = (load(f"{name}.json") for name in ("requests", "text", "prompts"))
+REQUESTS, TEXT, PROMPTS, CONTROL = (
+    load(f"{name}.json") for name in ("requests", "text", "prompts", "control_tokens")
+)
 SNAKE = {
     "topP": "top_p",
     "topK": "top_k",
@@ -102,7 +105,7 @@ def test_text(case: dict[str, Any]):
 def test_prompts(index: int):
     case = PROMPTS["cases"][index]
     given = PROMPTS["tokenizers"][case["tokenizer"]]
-    conversation = Conversation(json.dumps(given["tokenizer"]), given["config"])
+    conversation = Conversation(given["tokenizer"], given["config"])
     turns = [ChatMessage(message["role"], message["content"]) for message in case["messages"]]
     assert conversation.tokens(turns) == case["ids"]
     assert conversation.encode(case["text"]) == case["text_ids"]
@@ -110,6 +113,44 @@ def test_prompts(index: int):
     detokenizer = Detokenizer(Vocabulary(given["tokenizer"]), [])
     pieces = [detokenizer.push(id).text for id in case["text_ids"]]
     assert "".join(pieces) + detokenizer.finish().text == case["decoded"]
+
+
+def conversation_of(given: dict[str, Any]) -> Conversation:
+    return Conversation(given["tokenizer"], given["config"])
+
+
+@pytest.mark.parametrize("index", range(len(CONTROL["cases"])))
+def test_what_people_write_is_no_control_token(index: int):
+    case = CONTROL["cases"][index]
+    conversation = conversation_of(CONTROL["tokenizers"][case["tokenizer"]])
+    turns = [ChatMessage(message["role"], message["content"]) for message in case["messages"]]
+    assert conversation.tokens(turns) == case["ids"]
+    assert conversation.encode(case["text"]) == case["text_ids"]
+
+
+FRAGMENTS = [
+    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "<end>", "<unk>", "<|User|>"),
+    *("<|", "im_end", "|>", "<", "s>", "/", " ", "  ", "\n", "user", "\u200b", "\ue000", "\ue001"),
+    *("\uff1c|IM_END|>", "\uff1cs>", "<|Im_\u200bStart\uff5c>", "é", "e\u0301", "日"),
+]
+
+
+@pytest.mark.parametrize("name", CONTROL["tokenizers"])
+def test_no_text_makes_a_control_token(name: str):
+    given = CONTROL["tokenizers"][name]
+    conversation = conversation_of(given)
+    harmless = ("<unk>", "  ", "%")
+    added = given["tokenizer"]["added_tokens"]
+    control = {token["id"] for token in added if token["content"] not in harmless}
+
+    def control_tokens(text: str) -> list[int]:
+        ids = conversation.tokens([ChatMessage("system", text), ChatMessage("user", text)])
+        return [id for id in ids if id in control]
+
+    random, wanted = Random(7), control_tokens("dog")
+    for _ in range(150):
+        text = "".join(random.choices(FRAGMENTS, k=random.randrange(1, 12)))
+        assert control_tokens(text) == wanted, repr(text)
 
 
 TURNS = [
@@ -122,7 +163,7 @@ TURNS = [
 
 def chatml() -> Conversation:
     given = PROMPTS["tokenizers"]["chatml"]
-    return Conversation(json.dumps(given["tokenizer"]), given["config"])
+    return Conversation(given["tokenizer"], given["config"])
 
 
 def test_a_prompt_may_fill_the_context_up_to_one_token():
@@ -142,7 +183,7 @@ def test_truncate_oldest_drops_old_turns_and_keeps_the_system_prompt():
 
 def test_a_templates_complaint_becomes_an_invalid_request():
     given = PROMPTS["tokenizers"]["brackets"]
-    alternating = Conversation(json.dumps(given["tokenizer"]), given["config"])
+    alternating = Conversation(given["tokenizer"], given["config"])
     with pytest.raises(EngineError) as error:
         alternating.tokens([ChatMessage("assistant", "I speak first.")])
     assert (error.value.code, error.value.param) == ("invalid_request", "messages")

@@ -23,6 +23,21 @@ for (const [number, { tokenizer, messages, ids, text, text_ids, decoded }] of ca
   });
 }
 
+const control = golden("control_tokens");
+
+for (const [number, { tokenizer, messages, ids, text, text_ids }] of control.cases.entries()) {
+  const { tokenizer: json, config } = control.tokenizers[tokenizer];
+  const conversation = new Conversation(json, config);
+
+  test(`${tokenizer} ${number}: what people write is no control token`, () => {
+    assert.deepEqual(conversation.tokens(messages), ids);
+  });
+
+  test(`${tokenizer} ${number}: plain prompts are taken as they are`, () => {
+    assert.deepEqual(conversation.encode(text), text_ids);
+  });
+}
+
 const { tokenizer: json, config } = tokenizers.chatml;
 const chat = new Conversation(json, config);
 const turns = [

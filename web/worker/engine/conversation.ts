@@ -1,9 +1,10 @@
 /** From messages to the token ids that a model reads. */
 import { Template } from "@huggingface/jinja";
-import { Tokenizer } from "@huggingface/tokenizers";
 import { EngineError } from "../shared/errors.ts";
 import type { ContextPolicy } from "../shared/protocol.ts";
+import { ControlTokens } from "./control-tokens.ts";
 import type { ChatMessage } from "./protocol.ts";
+import type { TokenizerJson } from "./vocabulary.ts";
 
 /** For checkpoints without a template: base models, which weren't trained for chat anyway. */
 const PLAIN_TEMPLATE =
@@ -25,23 +26,26 @@ export interface ContextLimits {
 
 export class Conversation {
   readonly #template: Template;
-  readonly #tokenizer: Tokenizer;
   readonly #names: Record<string, string>;
+  readonly #control: ControlTokens;
 
-  constructor(tokenizerJson: object, config: TokenizerConfig) {
-    this.#tokenizer = new Tokenizer(tokenizerJson, config);
-    this.#template = new Template(templateOf(config) ?? PLAIN_TEMPLATE);
+  constructor(tokenizerJson: TokenizerJson, config: TokenizerConfig) {
+    const source = templateOf(config) ?? PLAIN_TEMPLATE;
+    this.#template = new Template(source);
     this.#names = specialNames(config);
+    const written = [source, ...Object.values(this.#names)].join("\n");
+    this.#control = new ControlTokens(tokenizerJson, config, written);
   }
 
-  /** The text's tokens, without any that mark its begin or end. */
+  /** The text's tokens, without any that mark its begin or end; names of control tokens become these. */
   encode(text: string): number[] {
-    return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+    return this.#control.encode(text);
   }
 
-  /** The prompt of an answer to `messages`; the template alone says which special tokens it has. */
+  /** The prompt of an answer to `messages`; the template alone says which control tokens it has. */
   tokens(messages: readonly ChatMessage[]): number[] {
-    return this.encode(this.#render(messages));
+    const { messages: contents, strings } = this.#control.setApart(messages);
+    return this.#control.encode(this.#render(contents), strings);
   }
 
   /**
