@@ -1,7 +1,6 @@
 """From pieces of answers to OpenAI's objects."""
 
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -26,8 +25,8 @@ from mlc_edge.openai import (
 class ChatFormat:
     """Answers of /v1/chat/completions."""
 
-    def __init__(self, model: str, *, logprobs: bool, usage: bool) -> None:
-        self._head = _head("chatcmpl", model)
+    def __init__(self, id: str, model: str, *, logprobs: bool, usage: bool) -> None:
+        self._head = _head(id, model)
         self._logprobs = logprobs
         self._usage = usage
         self._begun: set[int] = set()
@@ -68,8 +67,10 @@ class ChatFormat:
 class TextFormat:
     """Answers of /v1/completions; `echoes` are texts that come before each choice's answer."""
 
-    def __init__(self, model: str, echoes: Sequence[str], *, logprobs: bool, usage: bool) -> None:
-        self._head = _head("cmpl", model)
+    def __init__(
+        self, id: str, model: str, echoes: Sequence[str], *, logprobs: bool, usage: bool
+    ) -> None:
+        self._head = _head(id, model)
         self._echoes = echoes
         self._logprobs = logprobs
         self._usage = usage
@@ -129,5 +130,5 @@ def _all_logprobs(parts: Iterable[TokenEvent]) -> tuple[ContentLogprob, ...]:
     return tuple(entry for piece in parts for entry in piece.logprobs)
 
 
-def _head(prefix: str, model: str) -> dict[str, Any]:
-    return {"id": f"{prefix}-{uuid.uuid4()}", "created": int(time.time()), "model": model}
+def _head(id: str, model: str) -> dict[str, Any]:
+    return {"id": id, "created": int(time.time()), "model": model}

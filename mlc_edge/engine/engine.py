@@ -169,6 +169,7 @@ class AsyncMLCEngine:
     def _chat_format(self, submission: Submission) -> ChatFormat:
         asked = submission.asked
         return ChatFormat(
+            submission.id,
             self.names[0],
             logprobs=asked.sampling.logprobs is not None,
             usage=asked.include_usage,
@@ -183,6 +184,7 @@ class AsyncMLCEngine:
             for _ in range(asked.choices)
         ]
         return TextFormat(
+            submission.id,
             self.names[0],
             echoes,
             logprobs=asked.sampling.logprobs is not None,

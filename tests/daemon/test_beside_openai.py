@@ -83,7 +83,9 @@ def test_tokenizing_needs_a_key_where_there_are_keys(guarded: Guarded):
 
 def test_a_request_is_cancelled_by_the_id_of_its_answer(daemon: Daemon):
     client = openai.OpenAI(base_url=daemon.api, api_key="none", max_retries=0)
-    with client.chat.completions.create(model=MODEL, **LONG) as stream:
+    more = {"extra_body": {"ignore_eos": True}, **LONG}
+    del more["ignore_eos"]
+    with client.chat.completions.create(model=MODEL, **more) as stream:
         chunks = iter(stream)
         name = next(chunks).id
         cancelled = post(daemon, f"v1/requests/{name}/cancel", None)
