@@ -108,7 +108,7 @@ def test_a_damaged_bundle_is_built_anew_byte_for_byte(
     checkpoint: Path, native_bundle: Path, tmp_path: Path
 ):
     copy = shutil.copytree(native_bundle, tmp_path / native_bundle.name)
-    shard = copy / "params_shard_0.bin"
+    shard = copy / "cpu/params_shard_0.bin"
     whole = shard.read_bytes()
     shard.write_bytes(b"\0" * len(whole))
     result = run_build(checkpoint, "--target", "native", "--quant", "q4f32_1", "-o", copy)
