@@ -167,8 +167,8 @@ def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
 
 def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
     if isinstance(plan.source, PublishedWeights):
-        progress.stage("copying weights")
-        plan.source.copy_weights(folder)
+        progress.stage("copying weights", plan.source.total_bytes)
+        plan.source.copy_weights(folder, progress.advance)
         return
     weights = plan_weights(plan.source.table, find_quantization(plan.quantization))
     progress.stage(f"writing {plan.quantization} weights", weights.total_bytes)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from webbuild.checkpoint import ChatFiles
+from webbuild.model_folder import ChatFiles
 from webbuild.models.llama_spec import LlamaConfig
 
 
