@@ -146,7 +146,7 @@ def _metadata(
             for name, parameter in parameters
         ],
         "memory_usage": {},
-        "attention": {
+        "kv_cache": {
             "num_hidden_layers": config.num_hidden_layers,
             "num_key_value_heads": config.num_key_value_heads,
             "num_attention_heads": config.num_attention_heads,
@@ -262,10 +262,10 @@ def _needs(
 ) -> dict[str, Any]:
     if profile.device == "cpu":
         return {"features": list(profile.features), "limits": {}}
-    attention = metadata["attention"]
+    shape = metadata["kv_cache"]
     element = 2 if profile.dtype == "float16" else 4
     tokens = options.context_window_size + 2 * options.prefill_chunk_size
-    pages = 2 * attention["num_key_value_heads"] * attention["head_dim"] * tokens * element
+    pages = 2 * shape["num_key_value_heads"] * shape["head_dim"] * tokens * element
     largest = max(pages, *(_bytes_of(p) for p in metadata["params"]))
     return {
         "features": list(profile.features),

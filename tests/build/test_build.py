@@ -23,6 +23,26 @@ RUNTIME_FUNCTIONS = """
     vm.builtin.param_module_from_cache vm.builtin.param_module_from_cache_by_name
     tvmjs.array.decode_storage tvmjs.runtime.ArrayConcat tvmjs.runtime.ConcatEmbeddings
 """.split()
+# What MLC's C++ runtime looks up in the metadata of a model with attention (cpp/metadata/model.cc).
+MLC_METADATA = {
+    "model_type": "llama",
+    "quantization": "q4f16_1",
+    "context_window_size": 256,
+    "prefill_chunk_size": 256,
+    "max_batch_size": 4,
+    "sliding_window_size": -1,
+    "attention_sink_size": -1,
+    "tensor_parallel_shards": 1,
+    "pipeline_parallel_stages": 1,
+    "disaggregation": False,
+    "kv_state_kind": "kv_cache",
+    "kv_cache": {
+        "num_hidden_layers": 2,
+        "head_dim": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    },
+}
 LARGEST_LIBRARY = 800_000
 
 
@@ -77,6 +97,15 @@ def test_a_librarys_parameters_are_those_of_the_weights(browser_bundle: Path):
     metadata = load_in_node(browser_bundle / "lib/webgpu-f16.wasm")["metadata"]
     assert {p["name"]: p["shape"] for p in metadata["params"]} == stored
     assert metadata["abi_version"] == 1
+
+
+def test_a_librarys_metadata_has_what_mlcs_runtime_reads(browser_bundle: Path):
+    metadata = load_in_node(browser_bundle / "lib/webgpu-f32.wasm")["metadata"]
+    assert {field: metadata[field] for field in MLC_METADATA} == MLC_METADATA
+    assert metadata["memory_usage"].keys() >= {"prefill", "batch_decode", "argsort_probs"}
+    assert all(isinstance(size, int) for size in metadata["memory_usage"].values())
+    for parameter in metadata["params"]:
+        assert parameter["preprocs"] == [] and parameter["pipeline_stages"] == [0]
 
 
 def test_a_library_is_small_to_download(browser_bundle: Path):
