@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import mlc_edge.bundle
+import mlc_edge.engine.conversation
 import mlc_edge.weight_index
 from mlc_edge.bundle import hash_file
 from webbuild.interleaved import FOLDER as INTERLEAVED
 
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "numpy")
 SOURCES = Path(__file__).parent
-# What is read and written by modules of the room next door.
-BORDERS = (mlc_edge.bundle, mlc_edge.weight_index)
+# Modules of the room next door that shape what is written.
+BORDERS = (mlc_edge.bundle, mlc_edge.engine.conversation, mlc_edge.weight_index)
 
 
 def build_fingerprint(checkpoint: Path, options: Sequence[str]) -> str:

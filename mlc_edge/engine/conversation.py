@@ -1,7 +1,7 @@
 """From messages to the token ids that a model reads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NoReturn
@@ -38,8 +38,7 @@ class Conversation:
     def __init__(self, tokenizer_json: str, config: dict[str, Any]) -> None:
         """`tokenizer_json` and `config`: contents of tokenizer.json and tokenizer_config.json."""
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        self._template = _environment().from_string(_template_of(config) or PLAIN_TEMPLATE)
-        self._names = _special_names(config)
+        self._rendered = chat_renderer(config)
 
     def encode(self, text: str) -> list[int]:
         """The text's tokens, without any that mark its begin or end."""
@@ -74,12 +73,8 @@ class Conversation:
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         try:
-            return self._template.render(
-                messages=[
-                    {"role": message.role, "content": message.content} for message in messages
-                ],
-                add_generation_prompt=True,
-                **self._names,
+            return self._rendered(
+                [{"role": message.role, "content": message.content} for message in messages]
             )
         except jinja2.TemplateError as error:
             raise EngineError(
@@ -112,6 +107,13 @@ def _without_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None
     return [*messages[:start], *messages[following:]]
 
 
+def chat_renderer(config: dict[str, Any]) -> Callable[[Sequence[Mapping[str, Any]]], str]:
+    """What makes messages ({role, content}) a prompt, by tokenizer_config.json's chat template."""
+    template = _environment().from_string(_template_of(config) or PLAIN_TEMPLATE)
+    names = special_tokens(config)
+    return lambda messages: template.render(messages=messages, add_generation_prompt=True, **names)
+
+
 def _environment() -> jinja2.Environment:
     """As transformers renders chat templates; they come from outside, hence the sandbox."""
     environment = ImmutableSandboxedEnvironment(
@@ -138,8 +140,8 @@ def _template_of(config: dict[str, Any]) -> str | None:
     return named.get("default") or next(iter(named.values()), None)
 
 
-def _special_names(config: dict[str, Any]) -> dict[str, str]:
-    """bos_token and the like, which templates use."""
+def special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """Texts of bos_token and the like, which templates use."""
     names = {}
     for name in SPECIAL_NAMES:
         value = config.get(name)
