@@ -16,7 +16,7 @@ from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
 from webbuild.architectures import model_class
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS
-from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
+from webbuild.kernels.sampling import SAMPLING_FUNCTIONS, Sampling, sampling_spec
 from webbuild.kernels.self_test import self_test_for, self_test_vectors
 from webbuild.linker import find_linker
 from webbuild.models.llama_spec import LlamaConfig
@@ -98,7 +98,7 @@ def _export(
     self_test = self_test_for(numerics)
     library = type("Library", (model_class(config.model_type), Sampling, self_test), {})
     model = library(config, numerics)
-    spec = {**model.export_spec(), **SAMPLING_SPEC, **self_test.spec}
+    spec = {**model.export_spec(), **sampling_spec(config.vocab_size), **self_test.spec}
     # The export takes entries out of the methods' dictionaries.
     return model.export_tvm(spec={name: dict(method) for name, method in spec.items()})
 
@@ -223,7 +223,7 @@ def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dic
         "decode": ("embed", "decode"),
         "kv_cache": (KV_CACHE,),
         "self_test": ("self_test_matmul", "self_test_attention"),
-        "sampling": tuple(SAMPLING_SPEC),
+        "sampling": SAMPLING_FUNCTIONS,
     }
     return {
         stage: list(dict.fromkeys(k for f in functions for p in launched_by(f) for k in of(p)))
