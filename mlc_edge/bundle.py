@@ -125,6 +125,11 @@ def is_safe_path(path: str) -> bool:
     )
 
 
+def is_file_name(name: Any) -> bool:
+    """Whether `name`, of whatever type, can name a file right inside a folder, and be shown."""
+    return isinstance(name, str) and name.isprintable() and is_safe_path(name) and "/" not in name
+
+
 def parse_lock(content: Any) -> BundleLock:
     """Check parsed JSON and make a lock of it; raises BundleError that lists every problem."""
     reader = _Reader()
@@ -219,7 +224,7 @@ def read_lock(folder: Path) -> BundleLock:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{folder} is not a bundle: it has no {LOCK_NAME}. {REBUILD}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} can't be read: {error}. {REBUILD}") from error
     return parse_lock(content)
 
@@ -258,21 +263,35 @@ def verify(folder: Path) -> BundleLock:
     Raises BundleError that lists every file that is missing or differs.
     """
     lock = read_lock(folder)
-    problems = [problem for file in lock.files if (problem := _difference(folder, file))]
+    problems = [problem for file in lock.files if (problem := difference(folder, file))]
     if problems:
         raise BundleError(f"bundle {folder} is damaged: {'; '.join(problems)}. {REBUILD}")
     return lock
 
 
-def _difference(folder: Path, file: LockedFile) -> str | None:
+def difference(folder: Path, file: LockedFile) -> str | None:
+    """What keeps `folder`'s file from being the one that a lock names; None if it is that one."""
     path = folder / file.path
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return f"{file.path} is a link out of the bundle"
     if not path.is_file():
         return f"{file.path} is missing"
+    if leads_out(folder, path):
+        return f"{file.path} is a link out of the bundle"
     size = path.stat().st_size
     if size != file.bytes:
         return f"{file.path} has {size} bytes, expected {file.bytes}"
     if hash_file(path) != file.sha256:
         return f"{file.path} has another SHA-256 than the lock says"
     return None
+
+
+def leads_out(folder: Path, path: Path) -> bool:
+    """Whether the existing `path`, links followed, lies outside of `folder`.
+
+    The Hub's cache has links in `snapshots/REVISION` to files in `blobs`: these two belong together.
+    """
+    home = folder.resolve()
+    places = [home]
+    if home.parent.name == "snapshots":
+        places.append(home.parents[1] / "blobs")
+    resolved = path.resolve()
+    return not any(resolved.is_relative_to(place) for place in places)
