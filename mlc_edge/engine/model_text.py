@@ -37,7 +37,7 @@ def read_model_text(bundle: Path) -> ModelText:
     if (bundle / TEMPLATE).exists():
         config["chat_template"] = (bundle / TEMPLATE).read_text(encoding="utf-8")
     tokenizer = _read_json(bundle / TOKENIZER)
-    facts = ModelFacts(model.id, chat["vocab_size"], _defaults(chat, generation))
+    facts = ModelFacts((model.id,), chat["vocab_size"], _defaults(chat, generation))
     return ModelText(
         model=model,
         facts=facts,
