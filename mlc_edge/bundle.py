@@ -14,9 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlc_edge.errors import BundleError
-from mlc_edge.files import FileError, FileState, hash_content, hash_file, open_plain, read_json
-
-__all__ = ["hash_file"]
+from mlc_edge.files import (
+    FileError,
+    FileState,
+    hash_content,
+    hub_repository,
+    open_plain,
+    read_json,
+)
 
 LOCK_NAME = "mlc-lock.json"
 SIGNATURE_NAME = "mlc-lock.json.sig"
@@ -274,7 +279,9 @@ def verify(folder: Path) -> BundleLock:
 
 def damaged(folder: Path, problems: Iterable[str]) -> BundleError:
     """The error that lists what is wrong with a bundle."""
-    return BundleError(f"bundle {folder} is damaged: {'; '.join(problems)}. {REBUILD}")
+    repository = hub_repository(folder.resolve())
+    remedy = f"Delete {repository}, and it is downloaded again." if repository else REBUILD
+    return BundleError(f"bundle {folder} is damaged: {'; '.join(problems)}. {remedy}")
 
 
 def differences(

@@ -218,6 +218,9 @@ def _alone(folder: Path, report: Progress) -> Iterator[None]:
                 yield
                 return
         finally:
+            # Nothing stays of a build that failed.
+            with suppress(OSError):
+                folder.rmdir()
             os.close(descriptor)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import mlc_edge.bundle
-from mlc_edge.bundle import hash_file
+from mlc_edge.files import hash_file
 
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "numpy")
 SOURCES = Path(__file__).parent

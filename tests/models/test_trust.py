@@ -101,6 +101,7 @@ def test_a_library_with_another_hash_never_runs(attack: Attack):
     done = attack.machine.chat(NAME, TRUST)
     assert (done.returncode, attack.marker.exists()) == (2, False)
     assert f"{LIBRARY} has" in done.stderr
+    assert f"Delete {attack.snapshot.parents[1]}, and it is downloaded again" in done.stderr
 
 
 def test_where_nothing_can_be_compiled_the_error_says_what_else_there_is(attack: Attack):
