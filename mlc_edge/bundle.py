@@ -303,9 +303,10 @@ def differences(
 
 
 def difference(
-    folder: Path, file: LockedFile, states: MutableMapping[str, FileState]
+    folder: Path, file: LockedFile, states: MutableMapping[str, FileState] | None = None
 ) -> str | None:
     """What keeps `folder`'s file from being the one that a lock names; `states` as in `differences`."""
+    states = {} if states is None else states
     try:
         with open_plain(folder, file.path) as content:
             state = FileState.of(content)

@@ -69,12 +69,11 @@ def compiled_bundle(
     target: str,
     *,
     report: Progress,
-    check: Callable[[], None] = lambda: None,
     hint: str = "",
 ) -> Path:
     """The bundle that is made of `source` for `target`, compiled now if it isn't in the cache.
 
-    `check` is called before anything is compiled, and may raise; `hint` ends the error if compiling fails.
+    `hint` ends the error if compiling fails. Raises MlcEdgeError.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "model"
     published = (source / "mlc-chat-config.json").is_file()
@@ -85,7 +84,6 @@ def compiled_bundle(
         with _alone(folder, report):
             # Another process may have made it meanwhile.
             if not _is_whole(output, report):
-                check()
                 purpose = "this machine" if target == NATIVE else target
                 report(f"compiling {name} for {purpose} (once)", None)
                 options = ["--target", target, *quantized, "--output", str(output)]

@@ -70,6 +70,15 @@ def hub_repository(path: Path) -> Path | None:
     return None
 
 
+def leads_out(folder: Path, path: Path) -> bool:
+    """Whether the existing `path`, links followed, lies neither in `folder` nor in the Hub's blobs for it."""
+    home = folder.resolve()
+    repository = hub_repository(home)
+    places = [home, repository / BLOBS] if repository else [home]
+    resolved = path.resolve()
+    return not any(resolved.is_relative_to(place) for place in places)
+
+
 def open_plain(folder: Path, path: str) -> BinaryIO:
     """Open the plain file at `path` (POSIX, relative) below `folder`; raises FileError."""
     try:

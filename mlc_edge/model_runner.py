@@ -105,7 +105,7 @@ class ModelRunner:
     @property
     def kv_bytes_per_token(self) -> int:
         """Memory that a token's keys and values take."""
-        shape = self.metadata["attention"]
+        shape = self.metadata["kv_cache"]
         width = shape["num_key_value_heads"] * shape["head_dim"]
         element = FLOAT_BYTES[self.metadata["dtype"]]
         return int(2 * shape["num_hidden_layers"] * width * element)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlc_edge.bundle import LOCK_NAME, BundleLock, read_lock
-from mlc_edge.compiled import Progress, compiled_bundle
+from mlc_edge.compiled import NATIVE, Progress, compiled_bundle
 from mlc_edge.downloads import (
     HUB_PREFIX,
     Repository,
@@ -16,7 +16,7 @@ from mlc_edge.downloads import (
 from mlc_edge.errors import ConfigError
 from mlc_edge.files import hub_repository
 from mlc_edge.trust import Trust
-from mlc_edge.verification import check_bundle, check_weights
+from mlc_edge.verification import check_bundle
 
 PACKAGE = Path(__file__).parent
 # The embedded checkpoint: in a checkout, or as data of an installed package.
@@ -60,18 +60,13 @@ def resolve_model(
     source = _find(model, trust, report)
     if (source.folder / LOCK_NAME).exists():
         trusted = trust.runs_libraries_of(source.folder)
-        lock = read_lock(source.folder)
-        if trusted and _serves(lock, target):
+        if trusted and _serves(read_lock(source.folder), target):
             check_bundle(source.folder, report)
             return source.folder
+        # What is built of a bundle is held to its lock.
         hint = "" if trusted else TRUST_HINT
         return compiled_bundle(
-            source.folder,
-            source.name,
-            target or "native",
-            report=report,
-            check=lambda: check_weights(source.folder, lock),
-            hint=hint,
+            source.folder, source.name, target or NATIVE, report=report, hint=hint
         )
     if not any((source.folder / name).is_file() for name in WEIGHT_INDEXES):
         raise ConfigError(
@@ -79,7 +74,7 @@ def resolve_model(
             "name one of them, or HF://owner/name."
         )
     trust.require_source(source.folder)
-    return compiled_bundle(source.folder, source.name, target or "native", report=report)
+    return compiled_bundle(source.folder, source.name, target or NATIVE, report=report)
 
 
 def _serves(lock: BundleLock, target: str | None) -> bool:

@@ -24,6 +24,11 @@ from mlc_edge.errors import ConfigError
 from mlc_edge.version import __version__
 
 SEED = 0
+# How tokens are drawn costs time of its own, which grows with the vocabulary.
+SAMPLINGS: dict[str, dict[str, float]] = {
+    "greedy": {"temperature": 0},
+    "nucleus": {"temperature": 0.7, "top_p": 0.9},
+}
 # Special tokens come first in most vocabularies.
 LOWEST_ID = 8
 
@@ -96,8 +101,12 @@ async def _measure(plan: LoadTest) -> tuple[list[dict[str, Any]], dict[str, Any]
                 f"model's context of {window}: ask for fewer."
             )
         prompts = _Prompts(engine, plan.prompt_tokens)
-        await _round(engine, prompts, 1, plan.max_tokens)
-        rows = [await _row(engine, prompts, count, plan) for count in plan.concurrency]
+        await _round(engine, prompts, 1, plan, "greedy")
+        rows = [
+            await _row(engine, prompts, count, plan, sampling)
+            for count in plan.concurrency
+            for sampling in SAMPLINGS
+        ]
         stats = engine.stats()
         return rows, {"target": stats.target, "threads": asdict(stats.threads)}
     finally:
@@ -119,14 +128,14 @@ class _Prompts:
 
 
 async def _row(
-    engine: AsyncMLCEngine, prompts: _Prompts, count: int, plan: LoadTest
+    engine: AsyncMLCEngine, prompts: _Prompts, count: int, plan: LoadTest, sampling: str
 ) -> dict[str, Any]:
     before = engine.stats()
     answers: list[Answered] = []
     seconds = 0.0
     for _ in range(plan.repeats):
         started = time.perf_counter()
-        answers += await _round(engine, prompts, count, plan.max_tokens)
+        answers += await _round(engine, prompts, count, plan, sampling)
         seconds += time.perf_counter() - started
     after = engine.stats()
     steps = after.steps - before.steps
@@ -134,6 +143,7 @@ async def _row(
     overhead_s = after.overhead_seconds - before.overhead_seconds
     return {
         "requests_at_once": count,
+        "sampling": SAMPLINGS[sampling],
         "ttft_s": _percentiles([answer.first_token_s for answer in answers]),
         "tpot_s": _percentiles([answer.time_per_output_token_s for answer in answers]),
         "output_tokens_per_s": sum(answer.tokens for answer in answers) / seconds,
@@ -144,18 +154,17 @@ async def _row(
 
 
 async def _round(
-    engine: AsyncMLCEngine, prompts: _Prompts, count: int, max_tokens: int
+    engine: AsyncMLCEngine, prompts: _Prompts, count: int, plan: LoadTest, sampling: str
 ) -> list[Answered]:
     """`count` requests at once."""
-    asked = [_ask(engine, prompts.next(), max_tokens) for _ in range(count)]
+    params = {"max_tokens": plan.max_tokens, "seed": SEED, **SAMPLINGS[sampling]}
+    asked = [_ask(engine, prompts.next(), params) for _ in range(count)]
     return list(await asyncio.gather(*asked))
 
 
-async def _ask(engine: AsyncMLCEngine, prompt: list[int], max_tokens: int) -> Answered:
+async def _ask(engine: AsyncMLCEngine, prompt: list[int], params: dict[str, Any]) -> Answered:
     started = time.perf_counter()
-    answer: Any = await engine.completions.create(
-        prompt=prompt, max_tokens=max_tokens, ignore_eos=True, temperature=0
-    )
+    answer: Any = await engine.completions.create(prompt=prompt, ignore_eos=True, **params)
     extra = answer.usage.extra
     end = time.perf_counter() - started
     return Answered(

@@ -23,6 +23,8 @@ ROUTES = (
     "/v1/completions",
     "/v1/embeddings",
     "/v1/models",
+    "/tokenize",
+    "/detokenize",
 )
 CLIENT_GONE = 499
 SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
@@ -104,6 +106,8 @@ def _route(path: str) -> str:
         return path
     if path.startswith("/v1/models/"):
         return "/v1/models/{id}"
+    if path.startswith("/v1/requests/"):
+        return "/v1/requests/{id}/cancel"
     if path.startswith("/v1/"):
         return "/v1/*"
     return "/bundles/*" if path.startswith("/bundles/") else "/*"

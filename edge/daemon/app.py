@@ -22,6 +22,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def create_daemon_app(settings: Settings, model: ServedModel, page: Page) -> Starlette:
     """The application; `model` and `page` may be filled in later."""
     metrics = Metrics(model)
+    api = Api(model, settings)
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -40,7 +41,8 @@ def create_daemon_app(settings: Settings, model: ServedModel, page: Page) -> Sta
             Route("/health", health),
             Route("/ready", ready),
             Route("/metrics", scrape),
-            Mount("/v1", routes=Api(model, settings).routes()),
+            *api.text_routes(),
+            Mount("/v1", routes=api.routes()),
             Mount("/", page),
         ],
         middleware=[

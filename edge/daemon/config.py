@@ -10,6 +10,7 @@ from edge.daemon.options import (
     FLAG,
     HOSTS,
     KEYS,
+    NAMES,
     ORIGINS,
     PATH,
     SIZE,
@@ -108,6 +109,27 @@ class DaemonConfig:
         default=None,
         metadata=option(
             TEXT, "Library of the bundle.", panel=ENGINE, default_text="best for this CPU"
+        ),
+    )
+    served_model_name: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            NAMES,
+            "Name under which requests may ask for the model; answers have the first one. May be "
+            "repeated.",
+            panel=ENGINE,
+            default_text="the model's id",
+        ),
+    )
+    deterministic: bool = field(
+        default=False,
+        metadata=option(
+            FLAG,
+            "The same request and seed give the same bits, whatever is cached or being answered; "
+            "shared prompts cost more. Requests may say otherwise.",
+            panel=ENGINE,
+            negatable=True,
+            default_text="off",
         ),
     )
     context_policy: Literal["error", "truncate-oldest"] = field(

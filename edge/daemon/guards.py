@@ -8,14 +8,14 @@ from edge.daemon.errors import ApiError
 from edge.daemon.settings import Settings
 
 API = "/v1/"
-METRICS = "/metrics"
+ALSO_GUARDED = ("/metrics", "/tokenize", "/detokenize")
 SEEN_BY_PAGES = ("x-request-id", "retry-after")
 
 
 def is_guarded(scope: Scope) -> bool:
     """Whether keys and origins matter here: not for liveness, the page and bundles."""
     path: str = scope["path"]
-    return path.startswith(API) or path == METRICS
+    return path.startswith(API) or path in ALSO_GUARDED
 
 
 class HostGuard:

@@ -132,3 +132,4 @@ HOSTS = texts(
 KEYS = texts(_is_public_key, f"public keys, each {EXPECTED_KEY}")
 SIZE = Kind(flag_type=str, parse=_size, metavar="SIZE")
 PATH = Kind(flag_type=Path, parse=_path)
+NAMES = texts(re.compile(r"[\w./:@+-]{1,128}", re.ASCII).fullmatch, "names without blanks")

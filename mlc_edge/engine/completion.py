@@ -1,11 +1,10 @@
 """From pieces of answers to OpenAI's objects."""
 
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from mlc_edge.engine.generation import Piece
+from mlc_edge.engine.generation import TokenEvent
 from mlc_edge.openai import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -22,20 +21,19 @@ from mlc_edge.openai import (
     Usage,
 )
 
-Pieces = Sequence[Sequence[Piece]]
-
 
 class ChatFormat:
     """Answers of /v1/chat/completions."""
 
-    def __init__(self, model: str, *, logprobs: bool, usage: bool) -> None:
-        self._head = _head("chatcmpl", model)
+    def __init__(self, id: str, model: str, *, logprobs: bool, usage: bool) -> None:
+        self._head = _head(id, model)
         self._logprobs = logprobs
         self._usage = usage
         self._begun: set[int] = set()
 
-    def piece(self, index: int, piece: Piece) -> Iterator[ChatCompletionChunk]:
+    def chunks(self, piece: TokenEvent) -> Iterator[ChatCompletionChunk]:
         """The chunks of a piece; the role comes first, the end in a chunk of its own."""
+        index = piece.choice
         if index not in self._begun:
             self._begun.add(index)
             yield self._chunk(ChunkChoice(index, Delta(role="assistant", content="")))
@@ -49,7 +47,7 @@ class ChatFormat:
         """The chunk that ends a stream with its usage."""
         return ChatCompletionChunk(**self._head, usage=usage, with_usage=True)
 
-    def whole(self, pieces: Pieces, usage: Usage) -> ChatCompletion:
+    def whole(self, events: Sequence[TokenEvent], usage: Usage) -> ChatCompletion:
         """All pieces of all choices as one object."""
         choices = tuple(
             Choice(
@@ -58,7 +56,7 @@ class ChatFormat:
                 Logprobs(_all_logprobs(parts)) if self._logprobs else None,
                 parts[-1].finish or "stop",
             )
-            for index, parts in enumerate(pieces)
+            for index, parts in enumerate(_by_choice(events))
         )
         return ChatCompletion(**self._head, choices=choices, usage=usage)
 
@@ -69,15 +67,18 @@ class ChatFormat:
 class TextFormat:
     """Answers of /v1/completions; `echoes` are texts that come before each choice's answer."""
 
-    def __init__(self, model: str, echoes: Sequence[str], *, logprobs: bool, usage: bool) -> None:
-        self._head = _head("cmpl", model)
+    def __init__(
+        self, id: str, model: str, echoes: Sequence[str], *, logprobs: bool, usage: bool
+    ) -> None:
+        self._head = _head(id, model)
         self._echoes = echoes
         self._logprobs = logprobs
         self._usage = usage
         self._shown = [0] * len(echoes)
 
-    def piece(self, index: int, piece: Piece) -> Iterator[CompletionChunk]:
+    def chunks(self, piece: TokenEvent) -> Iterator[CompletionChunk]:
         """The chunk of a piece."""
+        index = piece.choice
         echo = "" if self._shown[index] else self._echoes[index]
         logprobs = self._listed(piece.logprobs, self._shown[index] + len(echo))
         text = echo + piece.text
@@ -89,7 +90,7 @@ class TextFormat:
         """The chunk that ends a stream with its usage."""
         return CompletionChunk(**self._head, usage=usage, with_usage=True)
 
-    def whole(self, pieces: Pieces, usage: Usage) -> Completion:
+    def whole(self, events: Sequence[TokenEvent], usage: Usage) -> Completion:
         """All pieces of all choices as one object."""
         choices = tuple(
             TextChoice(
@@ -98,7 +99,7 @@ class TextFormat:
                 self._listed(_all_logprobs(parts), len(self._echoes[index])),
                 parts[-1].finish or "stop",
             )
-            for index, parts in enumerate(pieces)
+            for index, parts in enumerate(_by_choice(events))
         )
         return Completion(**self._head, choices=choices, usage=usage)
 
@@ -120,9 +121,14 @@ class TextFormat:
 Format = ChatFormat | TextFormat
 
 
-def _all_logprobs(parts: Iterable[Piece]) -> tuple[ContentLogprob, ...]:
+def _by_choice(events: Sequence[TokenEvent]) -> list[list[TokenEvent]]:
+    count = max(event.choice for event in events) + 1
+    return [[event for event in events if event.choice == n] for n in range(count)]
+
+
+def _all_logprobs(parts: Iterable[TokenEvent]) -> tuple[ContentLogprob, ...]:
     return tuple(entry for piece in parts for entry in piece.logprobs)
 
 
-def _head(prefix: str, model: str) -> dict[str, Any]:
-    return {"id": f"{prefix}-{uuid.uuid4()}", "created": int(time.time()), "model": model}
+def _head(id: str, model: str) -> dict[str, Any]:
+    return {"id": id, "created": int(time.time()), "model": model}

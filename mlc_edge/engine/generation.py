@@ -10,12 +10,13 @@ from mlc_edge.openai import ContentLogprob, FinishReason, TokenLogprob
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What a token added, often nothing that can be shown yet.
+class TokenEvent:
+    """What a token added to a choice, often nothing that can be shown yet.
 
-    `logprobs` are those of all tokens since the last piece that had text.
+    `logprobs` are those of all tokens since the last event that had text.
     """
 
+    choice: int
     text: str
     logprobs: tuple[ContentLogprob, ...] = ()
     finish: FinishReason | None = None
@@ -35,24 +36,31 @@ class GenerationContext:
 class Generation:
     """Draws tokens and turns them into text; `tokens` are those of prompt and answer so far."""
 
-    def __init__(self, context: GenerationContext, choice: int, prompt: list[int]) -> None:
+    def __init__(
+        self, context: GenerationContext, prompt: list[int], *, choice: int, nth: int = 0
+    ) -> None:
+        """`choice` names it in the answer; of choices with the same prompt it is the `nth`."""
         self.tokens = list(prompt)
         self.finished = False
         self._context = context
-        self._prompt_length = len(prompt)
+        self.prompt_length = len(prompt)
+        self.scores_prompt = False
+        self._choice = choice
         request = context.request
-        self._sampler = Sampler(request.sampling, context.seed, choice, prompt)
+        self.sampler = Sampler(request.sampling, context.seed, nth, prompt)
         self._detokenizer = Detokenizer(context.vocabulary, request.stop)
         self._logprobs: list[ContentLogprob] = []
 
     @property
     def length(self) -> int:
         """How many tokens were drawn, the one that ended the answer included."""
-        return len(self.tokens) - self._prompt_length
+        return len(self.tokens) - self.prompt_length
 
-    def accept(self, logits: Logits) -> Piece:
-        """Draw the next token from float32 [vocabulary]."""
-        sample = self._sampler.sample(logits)
+    def score(self, first: int, logits: Logits) -> None:
+        """Note log probabilities of prompt tokens."""
+
+    def accept(self, sample: Sample) -> TokenEvent:
+        """The next token was drawn."""
         self.tokens.append(sample.id)
         context = self._context
         if not context.request.ignore_eos and sample.id in context.stop_tokens:
@@ -67,7 +75,7 @@ class Generation:
         end = self.end("length")
         return replace(end, text=text.text + end.text)
 
-    def end(self, reason: FinishReason) -> Piece:
+    def end(self, reason: FinishReason) -> TokenEvent:
         """End the answer; gives what was held back."""
         rest = self._detokenizer.finish()
         return self._piece(rest.text, "stop" if rest.stopped else reason)
@@ -78,12 +86,12 @@ class Generation:
             return True
         return limit is not None and self.length >= limit
 
-    def _piece(self, text: str, finish: FinishReason | None) -> Piece:
+    def _piece(self, text: str, finish: FinishReason | None) -> TokenEvent:
         self.finished = finish is not None
         if not text and finish is None:
-            return Piece("")
+            return TokenEvent(self._choice, "")
         logprobs, self._logprobs = tuple(self._logprobs), []
-        return Piece(text, logprobs, finish)
+        return TokenEvent(self._choice, text, logprobs, finish)
 
     def _scored(self, sample: Sample) -> ContentLogprob:
         named = self._named(sample)

@@ -1,6 +1,5 @@
 """What a bundle says about text: tokenizer, template, stop tokens, sampling defaults."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,13 @@ from typing import Any
 from jinja2 import TemplateError
 
 from mlc_edge.bundle import BundleLock, ModelInfo, damaged, read_lock
+from mlc_edge.chat_template import ChatTemplate
 from mlc_edge.engine.conversation import Conversation
 from mlc_edge.engine.protocol import ChatMessage, ModelFacts, SamplingSettings
 from mlc_edge.engine.vocabulary import Vocabulary
 from mlc_edge.errors import BundleError, EngineError
 from mlc_edge.text_files import CHAT_CONFIG, TOKENIZER, TOKENIZER_CONFIG, TextFiles, read_text_files
 
-# Stands in for a broken one, so that the template is checked as well.
-NO_TOKENIZER = '{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}'
 # What every model answers; some templates want the system's turn first.
 QUESTION = ChatMessage(role="user", content="Hi")
 SYSTEM = ChatMessage(role="system", content="Be brief.")
@@ -54,7 +52,7 @@ def _read(bundle: Path, lock: BundleLock) -> tuple[ModelText | None, list[tuple[
     files = read_text_files(bundle, lock)
     bad = {path for path, _ in files.problems}
     vocabulary = None if TOKENIZER in bad else _vocabulary(files)
-    conversation = None if TOKENIZER_CONFIG in bad else _conversation(files, bad)
+    conversation = _conversation(files, bad)
     if files.problems or vocabulary is None or conversation is None:
         return None, files.problems
     chat, generation = files.chat, files.generation
@@ -83,17 +81,26 @@ def _vocabulary(files: TextFiles) -> Vocabulary | None:
 
 
 def _conversation(files: TextFiles, bad: set[str]) -> Conversation | None:
-    tokenizer = NO_TOKENIZER if TOKENIZER in bad else json.dumps(files.tokenizer)
+    is_template_good = TOKENIZER_CONFIG not in bad and _is_template_good(files)
+    if TOKENIZER in bad:
+        return None
+    config = files.tokenizer_config if is_template_good else {}
     try:
-        return Conversation(tokenizer, files.tokenizer_config)
-    except TemplateError as error:
-        files.problems.append((TOKENIZER_CONFIG, f"its chat template is no template ({error})"))
+        conversation = Conversation(files.tokenizer, config)
     # The tokenizers library has no class of its own for what it can't read.
     except Exception as error:
         files.problems.append((TOKENIZER, f"it is no tokenizer ({error})"))
-        if TOKENIZER not in bad:
-            _conversation(files, {*bad, TOKENIZER})
-    return None
+        return None
+    return conversation if is_template_good else None
+
+
+def _is_template_good(files: TextFiles) -> bool:
+    try:
+        ChatTemplate(files.tokenizer_config)
+    except TemplateError as error:
+        files.problems.append((TOKENIZER_CONFIG, f"its chat template is no template ({error})"))
+        return False
+    return True
 
 
 def _prompt_problem(conversation: Conversation) -> str | None:

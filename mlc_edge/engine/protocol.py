@@ -15,7 +15,7 @@ MAX_CHOICES = 16
 MAX_TOP_LOGPROBS = 20
 MAX_COMPLETION_LOGPROBS = 5
 MAX_PROMPTS = 16
-LARGEST_SEED = 2**53 - 1
+LARGEST_WHOLE = 2**53 - 1
 ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -23,8 +23,8 @@ ROLES: dict[str, Role] = {
     "assistant": "assistant",
 }
 COMMON = frozenset(
-    "model max_tokens n stop temperature top_p seed presence_penalty frequency_penalty "
-    "repetition_penalty logit_bias logprobs stream stream_options user ignore_eos".split()
+    "model max_tokens n stop temperature top_p top_k min_p seed presence_penalty frequency_penalty "
+    "repetition_penalty logit_bias logprobs stream stream_options user ignore_eos deterministic".split()
 )
 CHAT = COMMON | frozenset(
     "messages max_completion_tokens top_logprobs metadata store service_tier".split()
@@ -42,10 +42,15 @@ class ChatMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How tokens are drawn; `logprobs` counts alternatives to report, None for no log probabilities."""
+    """How tokens are drawn, as Sampler defines; `top_k` None for no limit.
+
+    `logprobs` counts alternatives to report, None for no log probabilities.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float = 0.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
@@ -58,7 +63,7 @@ class CompletionRequest:
     """What is asked for, whichever endpoint it came by.
 
     `messages` for a chat, else `prompts` with texts or token ids; `max_tokens` None: until the context is
-    full; `seed` None: an arbitrary one.
+    full; `seed` None: an arbitrary one; `deterministic` None: as the engine is set.
     """
 
     messages: tuple[ChatMessage, ...] = ()
@@ -72,6 +77,7 @@ class CompletionRequest:
     include_usage: bool = False
     ignore_eos: bool = False
     echo: bool = False
+    deterministic: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def parse_completion(params: object, model: ModelFacts) -> CompletionRequest:
         # OpenAI's default for this endpoint.
         max_tokens=16 if max_tokens is None else max_tokens,
         sampling=_sampling(given, model, logprobs),
-        echo=_flag(given, "echo"),
+        echo=bool(_flag(given, "echo")),
         **_common(given),
     )
 
@@ -124,14 +130,15 @@ def _checked(params: object, known: frozenset[str], model: ModelFacts) -> Params
 
 
 def _common(given: Params) -> dict[str, Any]:
-    stream = _flag(given, "stream")
+    stream = bool(_flag(given, "stream"))
     return {
         "choices": _whole(given, "n", 1, MAX_CHOICES) or 1,
         "stop": _stop(given.get("stop")),
-        "seed": _whole(given, "seed", -LARGEST_SEED, LARGEST_SEED),
+        "seed": _whole(given, "seed", -LARGEST_WHOLE, LARGEST_WHOLE),
         "stream": stream,
         "include_usage": _include_usage(given, stream),
-        "ignore_eos": _flag(given, "ignore_eos"),
+        "ignore_eos": bool(_flag(given, "ignore_eos")),
+        "deterministic": _flag(given, "deterministic"),
     }
 
 
@@ -144,12 +151,20 @@ def _sampling(given: Params, model: ModelFacts, logprobs: int | None) -> Samplin
     return SamplingSettings(
         temperature=setting("temperature", 0, 2),
         top_p=setting("top_p", 0, 1),
+        top_k=_top_k(given),
+        min_p=_number(given, "min_p", low=0, high=1) or 0,
         presence_penalty=setting("presence_penalty", -2, 2),
         frequency_penalty=setting("frequency_penalty", -2, 2),
         repetition_penalty=setting("repetition_penalty", 0.01, 10),
         logit_bias=_bias(given.get("logit_bias"), model.vocab_size),
         logprobs=logprobs,
     )
+
+
+def _top_k(given: Params) -> int | None:
+    """0 and -1 are common ways to say that there is no limit."""
+    count = _whole(given, "top_k", -1, LARGEST_WHOLE)
+    return None if count is None or count < 1 else count
 
 
 def _messages(value: object) -> tuple[ChatMessage, ...]:
@@ -261,7 +276,7 @@ def _include_usage(given: Params, stream: bool) -> bool:
     options = _object(given["stream_options"], "stream_options")
     if not stream:
         raise _invalid("stream_options", "stream_options needs stream", "Set stream to true.")
-    return _flag(options, "include_usage")
+    return bool(_flag(options, "include_usage"))
 
 
 def _is_number(value: object) -> bool:
@@ -290,10 +305,10 @@ def _whole(given: Params, name: str, low: int, high: int) -> int | None:
     return None if value is None else int(value)
 
 
-def _flag(given: Params, name: str) -> bool:
+def _flag(given: Params, name: str) -> bool | None:
     value = given.get(name)
     if value is None or isinstance(value, bool):
-        return bool(value)
+        return value
     raise _invalid(name, f"{name} is {_show(value)}", "Use true or false.")
 
 

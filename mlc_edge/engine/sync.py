@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from mlc_edge.engine.config import EngineConfig
 from mlc_edge.engine.engine import AsyncMLCEngine, Progress
-from mlc_edge.engine.engine_loop import EngineStats
+from mlc_edge.engine.stats import EngineStats
 
 T = TypeVar("T")
 

@@ -60,7 +60,7 @@ def test_bitmask_keeps_marked_tokens_only(compiled: Compiled):
 
 
 def test_softmax_and_sorting_agree_with_numpy(compiled: Compiled):
-    logits = floats(2, 1, 64)
+    logits = floats(2, 1, 1024)
     temperature = np.array([0.7, 1.3], np.float32)
     scaled = logits / temperature[:, None, None]
     expected = np.exp(scaled) / np.exp(scaled).sum(-1, keepdims=True)

@@ -14,7 +14,13 @@ MODEL: dict[str, Any] = {
     },
 }
 HELLO = [{"role": "user", "content": "Hello"}]
-SAMPLING: dict[str, Any] = {**MODEL["defaults"], "logitBias": [], "logprobs": None}
+SAMPLING: dict[str, Any] = {
+    **MODEL["defaults"],
+    "topK": None,
+    "minP": 0,
+    "logitBias": [],
+    "logprobs": None,
+}
 PLAIN = {
     "messages": HELLO,
     "maxTokens": None,
@@ -25,6 +31,7 @@ PLAIN = {
     "stream": False,
     "includeUsage": False,
     "ignoreEos": False,
+    "deterministic": None,
 }
 
 
@@ -65,6 +72,10 @@ def make() -> dict[str, Any]:
             {"presencePenalty": -2, "frequencyPenalty": 2, "repetitionPenalty": 1.1},
         ),
         _accepted({"logit_bias": {"7": -100, "99": 3.5}}, {"logitBias": [[7, -100], [99, 3.5]]}),
+        _accepted({"top_k": 40, "min_p": 0.05}, {"topK": 40, "minP": 0.05}),
+        *(_accepted({"top_k": off}) for off in (0, -1, None)),
+        _accepted({"top_k": 9007199254740991, "min_p": 1}, {"topK": 9007199254740991, "minP": 1}),
+        _accepted({"temperature": 5e-324, "top_p": 0}, {"temperature": 5e-324, "topP": 0}),
         _accepted({"logprobs": True}, {"logprobs": 0}),
         _accepted({"logprobs": True, "top_logprobs": 20}, {"logprobs": 20}),
         _accepted(
@@ -74,6 +85,10 @@ def make() -> dict[str, Any]:
         ),
         _accepted({"stream": True, "stream_options": None}, stream=True),
         _accepted({"ignore_eos": True}, ignoreEos=True),
+        _accepted({"deterministic": True}, deterministic=True),
+        _accepted({"deterministic": False}, deterministic=False),
+        _accepted({"deterministic": None}),
+        _refused("deterministic", {"deterministic": 1}),
         _refused("messages", {"messages": []}),
         _refused("messages", {"messages": "Hello"}),
         _refused("messages[0]", {"messages": ["Hello"]}),
@@ -99,6 +114,11 @@ def make() -> dict[str, Any]:
         _refused("temperature", {"temperature": 2.1}),
         _refused("temperature", {"temperature": "hot"}),
         _refused("top_p", {"top_p": -0.1}),
+        _refused("top_k", {"top_k": -2}),
+        _refused("top_k", {"top_k": 1.5}),
+        _refused("top_k", {"top_k": True}),
+        _refused("min_p", {"min_p": 1.1}),
+        _refused("min_p", {"min_p": -0.1}),
         _refused("presence_penalty", {"presence_penalty": 3}),
         _refused("frequency_penalty", {"frequency_penalty": -3}),
         _refused("repetition_penalty", {"repetition_penalty": 0}),

@@ -118,6 +118,24 @@ def test_completions_log_probabilities_are_openais_old_form(engine: MLCEngine):
 
 
 @pytest.mark.parametrize(
+    "extreme",
+    [
+        {"temperature": 1e-320, "top_p": 0.9},
+        {"temperature": 5e-324, "top_p": 5e-324, "min_p": 1},
+        {"temperature": 2, "top_p": 0, "top_k": 1},
+        {"temperature": 2, "repetition_penalty": 0.01, "frequency_penalty": -2},
+        {"temperature": 0, "logit_bias": {str(id): -100 for id in range(1024)}},
+        {"temperature": 1, "min_p": 5e-324, "logprobs": True, "top_logprobs": 20},
+    ],
+)
+def test_extreme_settings_are_answered(engine: MLCEngine, extreme: dict):
+    answer = engine.chat.completions.create(
+        messages=user(CAPITAL), max_tokens=4, ignore_eos=True, **extreme
+    )
+    assert answer.usage.completion_tokens == 4
+
+
+@pytest.mark.parametrize(
     ("params", "param"),
     [
         ({}, "prompt"),

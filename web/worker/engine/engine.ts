@@ -141,7 +141,7 @@ export class Engine {
     onPiece: OnPiece,
   ): Promise<void> {
     const session = this.#loaded();
-    const context = this.#answerContext(session, request);
+    const context = await this.#answerContext(session, request, signal);
     const losses = { left: MAX_LOSSES };
     const { activeVocabSize } = session.model.text;
     for (let choice = 0; choice < request.choices; choice++) {
@@ -161,11 +161,16 @@ export class Engine {
     }
   }
 
-  #answerContext({ model, policy }: Session, request: CompletionRequest): GenerationContext {
+  async #answerContext(
+    { model, policy }: Session,
+    request: CompletionRequest,
+    signal: AbortSignal,
+  ): Promise<GenerationContext> {
     const { conversation, vocabulary, stopTokens } = model.text;
     const { contextWindowSize } = model.loaded;
     const reserve = request.maxTokens ?? RESERVE;
-    const prompt = conversation.fit(request.messages, { window: contextWindowSize, policy, reserve });
+    const limits = { window: contextWindowSize, policy, reserve };
+    const prompt = await conversation.fit(request.messages, limits, signal);
     const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
     return { request, vocabulary, stopTokens, contextWindowSize, prompt, seed };
   }

@@ -10,6 +10,9 @@ export interface ChatMessage {
 export interface SamplingSettings {
   readonly temperature: number;
   readonly topP: number;
+  /** Null for no such limit. */
+  readonly topK: number | null;
+  readonly minP: number;
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
   readonly repetitionPenalty: number;
@@ -31,6 +34,8 @@ export interface CompletionRequest {
   readonly includeUsage: boolean;
   /** End-of-text tokens don't end the answer. */
   readonly ignoreEos: boolean;
+  /** The same bits whatever was computed before; null: as the engine is set. */
+  readonly deterministic: boolean | null;
 }
 
 /** What the model's author recommends, for what a request leaves open. */
@@ -59,9 +64,9 @@ const ROLES: Readonly<Record<string, ChatMessage["role"]>> = {
 };
 const KNOWN = new Set([
   "messages", "model", "max_tokens", "max_completion_tokens", "n", "stop", "temperature", "top_p",
-  "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
+  "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
   "top_logprobs", "stream", "stream_options", "user", "metadata", "store", "service_tier",
-  "ignore_eos",
+  "ignore_eos", "deterministic",
 ]);
 
 type Params = Record<string, unknown>;
@@ -77,7 +82,7 @@ export function parseRequest(params: ChatCompletionParams, model: ModelFacts): C
   if (given["model"] != null && given["model"] !== model.id) {
     throw invalid("model", `${show(given["model"])} is not loaded, ${model.id} is`, "Load it first.");
   }
-  const stream = flag(given, "stream");
+  const stream = flag(given, "stream") ?? false;
   return {
     messages: readMessages(given["messages"]),
     maxTokens: readMaxTokens(given),
@@ -87,7 +92,8 @@ export function parseRequest(params: ChatCompletionParams, model: ModelFacts): C
     sampling: readSampling(given, model),
     stream,
     includeUsage: readIncludeUsage(given, stream),
-    ignoreEos: flag(given, "ignore_eos"),
+    ignoreEos: flag(given, "ignore_eos") ?? false,
+    deterministic: flag(given, "deterministic"),
   };
 }
 
@@ -96,6 +102,8 @@ function readSampling(given: Params, { defaults, vocabSize }: ModelFacts): Sampl
   return {
     temperature: number(given, "temperature", { low: 0, high: 2 }) ?? defaults.temperature,
     topP: number(given, "top_p", { low: 0, high: 1 }) ?? defaults.topP,
+    topK: readTopK(given),
+    minP: number(given, "min_p", { low: 0, high: 1 }) ?? 0,
     presencePenalty: number(given, "presence_penalty", penalty) ?? defaults.presencePenalty,
     frequencyPenalty: number(given, "frequency_penalty", penalty) ?? defaults.frequencyPenalty,
     repetitionPenalty:
@@ -103,6 +111,12 @@ function readSampling(given: Params, { defaults, vocabSize }: ModelFacts): Sampl
     logitBias: readBias(given["logit_bias"], vocabSize),
     logprobs: readLogprobs(given),
   };
+}
+
+/** 0 and -1 are common ways to say that there is no limit. */
+function readTopK(given: Params): number | null {
+  const count = number(given, "top_k", { low: -1, high: Number.MAX_SAFE_INTEGER, whole: true });
+  return count === null || count < 1 ? null : count;
 }
 
 function readMessages(value: unknown): ChatMessage[] {
@@ -186,7 +200,7 @@ function readIncludeUsage(given: Params, stream: boolean): boolean {
   if (!stream) {
     throw invalid("stream_options", "stream_options needs stream", "Set stream to true.");
   }
-  return flag(options, "include_usage");
+  return flag(options, "include_usage") ?? false;
 }
 
 interface Bounds {
@@ -204,9 +218,9 @@ function number(given: Params, name: string, { low, high, whole = false }: Bound
   throw invalid(name, `${name} is ${show(value)}`, `Use ${kind} from ${low} to ${high}.`);
 }
 
-function flag(given: Params, name: string): boolean {
+function flag(given: Params, name: string): boolean | null {
   const value = given[name];
-  if (value === undefined || value === null) return false;
+  if (value === undefined || value === null) return null;
   if (typeof value === "boolean") return value;
   throw invalid(name, `${name} is ${show(value)}`, "Use true or false.");
 }

@@ -26,6 +26,10 @@ export interface ChatCompletionParams {
   /** 0 (greedy) to 2. */
   temperature?: number | null;
   top_p?: number | null;
+  /** Draws from so many of the most probable tokens; 0, -1 and null for all. Not part of OpenAI's API. */
+  top_k?: number | null;
+  /** 0 to 1: draws from tokens with so large a part of the likeliest one's probability. Not part of OpenAI's API. */
+  min_p?: number | null;
   /** Integer; the same seed gives the same text on every device. */
   seed?: number | null;
   /** -2 to 2. */
@@ -43,6 +47,8 @@ export interface ChatCompletionParams {
   user?: string;
   /** Goes on after the model's end of text, for measurements. Not part of OpenAI's API. */
   ignore_eos?: boolean | null;
+  /** The same bits whatever was computed before. Not part of OpenAI's API. */
+  deterministic?: boolean | null;
 }
 
 export type StreamingParams = ChatCompletionParams & { stream: true };
