@@ -14,6 +14,9 @@ from mlc_edge.bundle import (
     write_lock,
 )
 from mlc_edge.errors import ConfigError
+from mlc_edge.files import FileState
+from mlc_edge.signing import SigningKey
+from mlc_edge.verification import remember
 from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint, open_checkpoint, parameter_count
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
@@ -37,7 +40,7 @@ LIBRARY_BYTES = 16 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What to build; sizes in tokens, None for the default."""
+    """What to build; sizes in tokens, None for the default; `sign` names a private key's file."""
 
     checkpoint: Path
     output: Path
@@ -45,6 +48,7 @@ class BuildRequest:
     quantization: str | None = None
     context_window_size: int | None = None
     prefill_chunk_size: int | None = None
+    sign: Path | None = None
     dump_ir: Path | None = None
 
 
@@ -85,6 +89,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     Raises MlcEdgeError: a flag, the checkpoint, the output folder or a tool is not as it must be.
     """
     progress = progress or Progress()
+    key = SigningKey.load(request.sign) if request.sign else None
     plan = _plan(request)
     fingerprint = build_fingerprint(
         request.checkpoint,
@@ -98,6 +103,8 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     )
     existing = None if request.dump_ir else find_same_build(request.output, fingerprint)
     if existing:
+        if key:
+            key.sign(request.output)
         return BuildResult(existing, up_to_date=True)
     check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
     with replacing(request.output) as folder:
@@ -108,8 +115,13 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         targets = {
             profile.name: _compile(plan, profile, folder, progress) for profile in plan.profiles
         }
-        lock = BundleLock(_model_info(plan), lock_files(folder), targets, build_inputs=fingerprint)
+        states: dict[str, FileState] = {}
+        files = lock_files(folder, states)
+        lock = BundleLock(_model_info(plan), files, targets, build_inputs=fingerprint)
         write_lock(folder, lock)
+        if key:
+            key.sign(folder)
+        remember(folder, states)
     return BuildResult(lock, up_to_date=False)
 
 

@@ -126,6 +126,7 @@ def _metadata(
         "model_type": config.model_type,
         "quantization": quantization,
         "dtype": profile.dtype,
+        "vocab_size": config.vocab_size,
         "kv_state_kind": "kv_cache",
         "context_window_size": options.context_window_size,
         "sliding_window_size": -1,

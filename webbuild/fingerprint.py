@@ -8,7 +8,7 @@ from pathlib import Path
 import mlc_edge.bundle
 import mlc_edge.engine.conversation
 import mlc_edge.weight_index
-from mlc_edge.bundle import hash_file
+from mlc_edge.files import hash_file
 from webbuild.interleaved import FOLDER as INTERLEAVED
 
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "numpy")

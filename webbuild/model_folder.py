@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlc_edge.bundle import LOCK_NAME, LockedFile, difference, leads_out, read_lock
+from mlc_edge.bundle import LOCK_NAME, LockedFile, difference, read_lock
 from mlc_edge.errors import BundleError, CheckpointError
+from mlc_edge.files import leads_out
 from webbuild.architectures import spec_module
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec

@@ -15,7 +15,9 @@ from rich.markup import escape
 from edge.hardware.device import probe, profile
 from mlc_edge import EngineConfig, MLCEngine
 from mlc_edge.errors import EngineError
+from mlc_edge.models import resolve_model
 from mlc_edge.openai import Usage
+from mlc_edge.trust import configured_keys
 
 COMMANDS = {
     "/stats": "speed and memory",
@@ -48,7 +50,9 @@ class Settings:
 
 
 @contextmanager
-def open_engine(model: str | None, target: str | None) -> Iterator[MLCEngine]:
+def open_engine(
+    model: str | None, target: str | None, *, trust_library: bool = False
+) -> Iterator[MLCEngine]:
     """An engine for one conversation, with this device's threads; progress goes to stderr."""
     threads = profile(probe())
     config = EngineConfig(
@@ -65,7 +69,14 @@ def open_engine(model: str | None, target: str | None) -> Iterator[MLCEngine]:
             done = "" if share is None else f" {share:.0%}"
             status.update(f"{step}{done}")
 
-        engine = MLCEngine(model, config, progress=show)
+        bundle = resolve_model(
+            model,
+            target=target,
+            progress=show,
+            trust_library=trust_library,
+            trusted_keys=configured_keys(),
+        )
+        engine = MLCEngine(bundle, config, progress=show, trust_library=True)
     try:
         yield engine
     finally:

@@ -41,17 +41,20 @@ def update(
     """
     from edge.update.releases import open_releases
     from edge.update.switch import Unit, go_back, switch_to
+    from mlc_edge.signing import parse_public_keys
+    from mlc_edge.trust import configured_keys
 
     if rollback == (bundle is not None):
         raise ConfigError("give a BUNDLE or --rollback, one of them.")
+    keys = parse_public_keys(configured_keys())
     folder = (folder or Path(os.environ.get("MLC_EDGE_HOME") or HOME) / "models").absolute()
     announce = _print_step if verbose else _say_nothing
     unit = None if no_restart else Unit()
     with open_releases(folder, announce) as releases:
         if bundle is None:
-            name = go_back(releases, unit=unit, announce=announce)
+            name = go_back(releases, keys=keys, unit=unit, announce=announce)
         else:
-            name = switch_to(releases, bundle, unit=unit, announce=announce)
+            name = switch_to(releases, bundle, keys=keys, unit=unit, announce=announce)
     typer.echo(f"{folder / 'current'} is {name} now")
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mlc_edge.bundle import LOCK_NAME, BundleLock, verify
+from mlc_edge.bundle import LOCK_NAME, SIGNATURE_NAME, BundleLock, verify
 from mlc_edge.errors import BundleError, ConfigError
 
 CURRENT, PREVIOUS = "current", "previous"
@@ -50,11 +50,11 @@ class Releases:
 
     def find(self, bundle: Path) -> str | None:
         """The linked release that is a whole copy of `bundle`."""
-        wanted = (bundle / LOCK_NAME).read_bytes()
+        wanted = signed_lock(bundle)
         links = self.links()
         for name in filter(None, (links.current, links.previous)):
             with suppress(BundleError, OSError):
-                if (self.path(name) / LOCK_NAME).read_bytes() == wanted:
+                if signed_lock(self.path(name)) == wanted:
                     self._announce(f"verify {name}")
                     verify(self.path(name))
                     return name
@@ -64,7 +64,8 @@ class Releases:
         """A copy of `bundle` under a temporary name, on the disk and verified; raises BundleError."""
         self._require_space(sum(file.bytes for file in lock.files))
         incoming = self.folder / INCOMING
-        for path in (*(file.path for file in lock.files), LOCK_NAME):
+        signature = [SIGNATURE_NAME] if (bundle / SIGNATURE_NAME).exists() else []
+        for path in (*(file.path for file in lock.files), *signature, LOCK_NAME):
             self._announce(f"copy {path}")
             for parent in reversed(PurePosixPath(path).parents):
                 _make_folder(incoming / parent)
@@ -135,6 +136,12 @@ class Releases:
                 f"{self.folder} has {free >> 20} MiB free, the bundle needs {wanted >> 20} MiB: "
                 "make room, or name another folder with --dir."
             )
+
+
+def signed_lock(bundle: Path) -> tuple[bytes, bytes]:
+    """What makes a bundle the same as another one: its lock, and its signature if it has one."""
+    signature = bundle / SIGNATURE_NAME
+    return (bundle / LOCK_NAME).read_bytes(), signature.read_bytes() if signature.exists() else b""
 
 
 @contextmanager

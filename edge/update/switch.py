@@ -5,12 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge.update.releases import Announce, Links, Releases
 from mlc_edge.bundle import read_lock, verify
 from mlc_edge.errors import BundleError, ConfigError
+from mlc_edge.signing import PublicKey, find_signer
 
 UNIT = "mlc-edge"
 # A unit that failed for want of a good model is restarted as well; one that was stopped is not.
@@ -46,12 +48,24 @@ class Unit:
         )
 
 
-def switch_to(releases: Releases, bundle: Path, *, unit: Unit | None, announce: Announce) -> str:
-    """Copy, check and use `bundle`; its release's name. Raises MlcEdgeError, and keeps the old one."""
+def switch_to(
+    releases: Releases,
+    bundle: Path,
+    *,
+    keys: Sequence[PublicKey] = (),
+    unit: Unit | None,
+    announce: Announce,
+) -> str:
+    """Copy, check and use `bundle`; its release's name. Raises MlcEdgeError, and keeps the old one.
+
+    With `keys`, one of them must have signed it.
+    """
     lock = read_lock(bundle)
+    _require_signature(bundle, keys)
     name = releases.find(bundle)
     if name is None:
         incoming = releases.copy(bundle, lock)
+        _require_signature(incoming, keys)
         _check(incoming, announce)
         name = releases.adopt(incoming, lock)
     else:
@@ -60,16 +74,28 @@ def switch_to(releases: Releases, bundle: Path, *, unit: Unit | None, announce: 
     return name
 
 
-def go_back(releases: Releases, *, unit: Unit | None, announce: Announce) -> str:
+def go_back(
+    releases: Releases,
+    *,
+    keys: Sequence[PublicKey] = (),
+    unit: Unit | None,
+    announce: Announce,
+) -> str:
     """Use the release before; its name. Raises MlcEdgeError, and keeps the one in use."""
     links = releases.links()
     if links.previous is None or links.previous == links.current:
         raise ConfigError(f"{releases.folder} has no model before this one: update to a bundle.")
     announce(f"verify {links.previous}")
     verify(releases.path(links.previous))
+    _require_signature(releases.path(links.previous), keys)
     _check(releases.path(links.previous), announce)
     _use(releases, links.previous, unit, announce)
     return links.previous
+
+
+def _require_signature(bundle: Path, keys: Sequence[PublicKey]) -> None:
+    if keys:
+        find_signer(bundle, keys)
 
 
 def _use(releases: Releases, name: str, unit: Unit | None, announce: Announce) -> None:
