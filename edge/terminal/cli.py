@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mlc_edge.errors import MlcEdgeError
+
 
 def chat(
     model: Annotated[
@@ -24,16 +26,20 @@ def chat(
     target: Annotated[str | None, typer.Option(help="Library; default: this CPU's best.")] = None,
 ) -> None:
     """Chat with a model in the terminal; /help lists the commands."""
+    from edge.terminal.control import visible
     from edge.terminal.session import Settings, Terminal, open_engine
 
     settings = Settings(system, temperature, max_tokens, seed)
     asked = sys.stdin.read() if prompt == "-" else prompt
-    with open_engine(model, target) as engine:
-        terminal = Terminal(engine, settings)
-        if asked is None:
-            terminal.converse(_history_file())
-        else:
-            terminal.answer_once(asked)
+    try:
+        with open_engine(model, target) as engine:
+            terminal = Terminal(engine, settings)
+            if asked is None:
+                terminal.converse(_history_file())
+            else:
+                terminal.answer_once(asked)
+    except MlcEdgeError as error:
+        raise MlcEdgeError(visible(str(error))) from error
 
 
 def _history_file() -> Path:
