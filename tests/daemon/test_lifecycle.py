@@ -133,6 +133,7 @@ def test_reload(bundle: Path, tmp_path: Path):
     config.write_text('log_level = "info"\n')
     with started(bundle, "--config", config) as daemon:
         keys.write_text("sk-0123456789abcdef\n")
+        keys.chmod(0o600)
         config.write_text(
             f'api_key_file = "{keys}"\nmax_body = 10\nmax_batch = 2\nlog_level = "debug"'
         )

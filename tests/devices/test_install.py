@@ -108,6 +108,7 @@ def test_systemd_finds_no_fault_in_the_unit(root: Path, tmp_path: Path) -> None:
 def test_the_daemon_accepts_the_boards_settings(config: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("sk-0123456789abcdef")
+    keys.chmod(0o600)
     options = ["--check", "--config", config, "--api-key-file", keys]
     done = subprocess.run(
         [sys.executable, "-m", "mlc_edge", "run", *map(str, options)],
