@@ -21,6 +21,7 @@ PART_BYTES = 128 << 10
 SMALL = random_bytes(5 * PART_BYTES + 1000, seed=1)
 BIG = random_bytes((9 << 20) + 500, seed=2)
 BUNDLE = "bundles/fake-q4f32_1/"
+OTHER = "bundles/other-q4f32_1/"
 PAGE_SCRIPT = """
 globalThis.storage = storage;
 globalThis.events = [];

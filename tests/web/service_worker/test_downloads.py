@@ -155,9 +155,8 @@ def test_download_is_resumed_after_a_reload(world: World, tab: Tab):
     tab.page.reload()
     assert tab.load(SMALL_URL) == verified(SMALL)
     assert world.site.network.requests(SMALL_PATH)[-1].range == f"bytes={2 * PART_BYTES}-"
-    world.site.stop()
-    assert tab.load(SMALL_URL) == verified(SMALL)
-    world.site.start()
+    with world.site.down():
+        assert tab.load(SMALL_URL) == verified(SMALL)
 
 
 def test_damaged_part_of_an_unfinished_download_starts_over(world: World, tab: Tab):

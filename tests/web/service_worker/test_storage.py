@@ -8,14 +8,13 @@ from tests.web.service_worker.conftest import (
     BIG,
     BIG_URL,
     BUNDLE,
+    OTHER,
     SMALL,
     SMALL_URL,
     Tab,
     World,
     verified,
 )
-
-OTHER = "bundles/other-q4f32_1/"
 
 
 def lock_of(world: World, base: str) -> dict:
