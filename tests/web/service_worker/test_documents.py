@@ -59,6 +59,7 @@ def test_without_a_copy_the_answer_is_passed_on(world: World, tab: Tab):
 
 def test_stored_copies_stand_in_for_a_network_that_hangs(world: World, tab: Tab):
     """One before its headers, one in the middle of its body."""
+    tab.hasten_service_worker()
     world.site.network.headers["etag"] = ""
     genuine = [tab.load(LOCK), tab.load(INDEX)]
     release = threading.Event()
