@@ -1,5 +1,6 @@
 """The real host on a real socket, with a network that can be told to misbehave."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ class Network:
             await replies.pop(0)(scope, receive, send)
             return
         if hang := self.hangs.pop(path, None):
-            await wait_in_thread(hang)
+            await wait_for(hang)
         pending_cuts = self.cuts.get(path)
         cut = pending_cuts.pop(0) if pending_cuts else None
         flip = self.flips.get(path, 0) > 0
@@ -76,7 +77,7 @@ class Network:
                 head, body = body[: stall[0] - sent], body[stall[0] - sent :]
                 await send({**message, "body": head, "more_body": True})
                 sent += len(head)
-                await wait_in_thread(stall[1])
+                await wait_for(stall[1])
             if message["type"] == "http.response.body":
                 message = {**message, "body": body}
             sent += len(body)
@@ -94,10 +95,9 @@ def replace_headers(message: Message, headers: dict[str, str]) -> None:
             del sent[name]
 
 
-async def wait_in_thread(event: threading.Event) -> None:
-    from starlette.concurrency import run_in_threadpool
-
-    await run_in_threadpool(event.wait, 20)
+async def wait_for(event: threading.Event) -> None:
+    while not event.is_set():
+        await asyncio.sleep(0.005)
 
 
 @dataclass

@@ -56,6 +56,8 @@ def test_stored_bundles_tell_their_size_and_targets(world: World, tab: Tab):
     load_bundle(world, tab, BUNDLE)
     assert stored_bundles(tab)["fake-q4f32_1"]["storedBytes"] == total
     assert stored_bundles(tab)["fake-q4f32_1"]["offlineTargets"] == ["webgpu-f32"]
+    load_bundle(world, tab, OTHER, leave="params_shard_1.bin")
+    assert stored_bundles(tab)["other-q4f32_1"]["offlineTargets"] == []
 
 
 def test_deleting_a_bundle_frees_its_files(world: World, tab: Tab):
