@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 
+import pytest
 from starlette.responses import Response
 
 from tests.web.fakes import sha256
@@ -102,30 +103,35 @@ def test_host_without_ranges_starts_over(world: World, tab: Tab):
         assert tab.load(SMALL_URL) == verified(SMALL)
 
 
-def test_host_without_ranges_in_the_middle_of_a_download(world: World, tab: Tab):
-    world.site.network.cuts[SMALL_PATH] = [2 * PART_BYTES]
-    release = stall(world, tab, 1)
-    world.site.network.replies[SMALL_PATH] = [Response(SMALL)]
-    release.set()
-    assert tab.page.evaluate("stopped") == verified(SMALL)
+WRONG_RANGE = {"content-range": f"bytes 100-{len(BIG) - 1}/{len(BIG)}"}
 
 
 def test_other_range_than_asked_for_starts_over(world: World, tab: Tab):
-    interrupt(world, tab, 2)
-    headers = {"content-range": f"bytes 100-{len(SMALL) - 1}/{len(SMALL)}"}
-    world.site.network.replies[SMALL_PATH] = [Response(SMALL[100:], 206, headers)]
-    assert tab.load(SMALL_URL) == verified(SMALL)
-    assert ranges(world, SMALL_PATH)[-1] is None
-
-
-def test_other_range_on_the_way_is_not_delivered(world: World, tab: Tab):
-    tab.hasten_service_worker()
-    world.site.network.cuts[SMALL_PATH] = [2 * PART_BYTES]
-    release = stall(world, tab, 1)
-    headers = {"content-range": f"bytes 100-{len(SMALL) - 1}/{len(SMALL)}"}
-    world.site.network.replies[SMALL_PATH] = [Response(SMALL[100:], 206, headers)]
+    release = threading.Event()
+    world.site.network.stalls[BIG_PATH] = ((2 << 20) + 1, release)
+    tab.start_loading(BIG_URL)
+    tab.wait_for_parts(BIG, 2)
+    tab.stop_loading()
+    world.site.network.replies[BIG_PATH] = [Response(BIG[100:], 206, WRONG_RANGE)]
+    assert tab.load(BIG_URL) == verified(BIG)
+    assert ranges(world, BIG_PATH)[-1] is None
     release.set()
-    assert tab.page.evaluate("stopped") == verified(SMALL)
+
+
+@pytest.mark.parametrize(
+    "reply", [Response(BIG), Response(BIG[100:], 206, WRONG_RANGE)], ids=["whole", "wrong range"]
+)
+def test_other_bytes_than_asked_for_on_the_way(world: World, tab: Tab, reply: Response):
+    """A host that forgot ranges sends all of it again: what went out already is skipped."""
+    tab.hasten_service_worker()
+    release = threading.Event()
+    world.site.network.stalls[BIG_PATH] = ((2 << 20) + 1, release)
+    world.site.network.cuts[BIG_PATH] = [3 << 20]
+    tab.start_loading(BIG_URL)
+    tab.wait_for_parts(BIG, 2)
+    world.site.network.replies[BIG_PATH] = [reply]
+    release.set()
+    assert tab.page.evaluate("stopped") == verified(BIG)
 
 
 def test_answer_that_is_no_file_is_not_delivered(world: World, tab: Tab):
