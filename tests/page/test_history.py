@@ -201,6 +201,9 @@ def test_answer_goes_on_while_another_conversation_is_read(open_chat: OpenChat):
     expect(chat.answers.last).to_contain_text("Once")
     new_chat(chat)
     expect(chat.stop_button).to_be_visible()
+    # One answer at a time.
+    chat.page.get_by_role("list", name="Examples").get_by_role("button").first.click()
+    expect(chat.questions).to_have_count(0)
     # What is renamed meanwhile keeps its name when the answer is kept.
     choose(chat, "Long story", "Rename")
     dialog = chat.page.get_by_role("dialog")
@@ -211,6 +214,7 @@ def test_answer_goes_on_while_another_conversation_is_read(open_chat: OpenChat):
     chat.engine("finish")
     chat.expect_engine("ready")
     expect(chat.answers).to_have_count(0)
+    assert len(chat.requests()) == 1
     chat.conversations.get_by_role("link", name="Tale").click()
     expect(chat.answers.last).to_contain_text("Once upon a time.")
     reload(chat)
@@ -301,3 +305,5 @@ def test_without_a_database_conversations_last_as_long_as_the_page(open_chat: Op
     chat.page.get_by_role("button", name="Undo").click()
     chat.conversations.get_by_role("link", name="Plums?").click()
     expect(chat.texts.first).to_have_text("Plums?")
+    chat.conversations.get_by_role("link", name="Apples?").click()
+    expect(chat.texts).to_have_text(["Apples?", "One.", "Pears?", "Three."])

@@ -199,6 +199,19 @@ def test_question_asked_while_the_model_loads_is_answered_then(open_chat: OpenCh
     expect(chat.answers.last).to_contain_text("How can I help you?")
 
 
+def test_answer_that_is_written_waits_for_nothing(open_chat: OpenChat):
+    chat = open_chat({"manualAnswer": True})
+    chat.box.fill("Hello")
+    chat.box.press("Enter")
+    expect(chat.answers.last).to_contain_text("Thinking")
+    chat.engine("push", "Good day.")
+    expect(chat.texts.last).to_have_text("Good day.")
+    chat.open_models()
+    expect(dialog(chat)).to_contain_text("This site uses")
+    chat.page.keyboard.press("Escape")
+    expect(chat.answers.last).not_to_contain_text("Waiting")
+
+
 def test_question_that_waits_can_be_stopped(open_chat: OpenChat):
     chat = open_chat({"manualLoad": True}, ready=False)
     chat.box.fill("Hello")

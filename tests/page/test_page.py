@@ -165,7 +165,9 @@ def test_renaming(open_chat: OpenChat):
     box.fill("Other")
     box.press("Enter")
     expect(chat.texts.first).to_have_text("Other")
-    chat.expect_engine("ready")
+    expect(chat.page.get_by_role("button", name="Copy answer")).to_be_visible()
+    chat.page.reload()
+    expect(chat.texts.first).to_have_text("Other")
     expect(chat.conversations.get_by_role("link")).to_have_text(["Mine"])
 
 

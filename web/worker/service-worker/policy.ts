@@ -14,7 +14,7 @@ export const LIMITS = {
   resumeAttempts: 5,
   resumeDelayMs: (attempt: number): number => Math.min(200 * 2 ** attempt, 5_000),
   /** A connection that brings nothing for so long is given up for a new one. */
-  silenceMs: 20_000,
+  silenceMs: 30_000,
   /** A network that doesn't answer for so long counts as absent, where a copy is stored. */
   documentTimeoutMs: 5_000,
   /** Storage that is left to the browser and to the page's own data. */
