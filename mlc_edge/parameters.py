@@ -1,6 +1,5 @@
 """Weights of a bundle as tensors of TVM's runtime; files are mapped into memory, not copied."""
 
-import json
 import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlc_edge.bundle import REBUILD
 from mlc_edge.errors import BundleError
-
-BF16_BITS = np.uint32(16)
+from mlc_edge.weight_index import ALIGNMENT, Shard, TensorRecord, read_index, widen_bfloat16
 
 
 def load_parameters(
@@ -22,52 +21,52 @@ def load_parameters(
     What is stored as it is wanted is shared with the operating system's page cache; the rest, such
     as bfloat16, is converted. Raises BundleError for a parameter that is missing or has another shape.
     """
-    content = json.loads((bundle / index).read_text())
-    folder = (bundle / index).parent
-    records = {
-        record["name"]: (shard, record)
-        for shard in content["records"]
-        for record in shard["records"]
-    }
-    missing = [entry["name"] for entry in wanted if entry["name"] not in records]
+    shards = read_index(bundle / index)
+    found = {tensor.name: (shard, tensor) for shard in shards for tensor in shard.tensors}
+    missing = [entry["name"] for entry in wanted if entry["name"] not in found]
     if missing:
-        raise BundleError(f"{bundle / index} lacks {', '.join(missing)}: build the bundle again.")
-    mapped = {shard["dataPath"]: _map(folder / shard["dataPath"]) for shard in content["records"]}
+        raise BundleError(f"{bundle / index} lacks {', '.join(missing)}. {REBUILD}")
+    folder = (bundle / index).parent
+    mapped = {shard.name: _map(folder, shard) for shard in shards if shard.tensors}
     return [
-        _tensor(mapped[shard["dataPath"]], record, entry, device)
+        _tensor(mapped[shard.name], tensor, entry, device)
         for entry in wanted
-        for shard, record in [records[entry["name"]]]
+        for shard, tensor in [found[entry["name"]]]
     ]
 
 
-def _map(path: Path) -> mmap.mmap:
+def _map(folder: Path, shard: Shard) -> mmap.mmap:
     """A private mapping: tensors must be writable to be shared, and nothing writes to them."""
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    path = folder / shard.name
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} can't be read: {error}. {REBUILD}") from error
+    if len(mapped) < shard.nbytes:
+        raise BundleError(f"{path} has {len(mapped)} bytes, expected {shard.nbytes}. {REBUILD}")
+    return mapped
 
 
 def _tensor(
-    content: mmap.mmap, record: Mapping[str, Any], wanted: Mapping[str, Any], device: Any
+    content: mmap.mmap, record: TensorRecord, wanted: Mapping[str, Any], device: Any
 ) -> Any:
     import tvm_ffi
     from tvm.runtime import tensor
 
-    values = _values(content, record)
-    if list(values.shape) != list(wanted["shape"]):
+    if list(record.shape) != list(wanted["shape"]):
         raise BundleError(
-            f"parameter {record['name']} has shape {list(values.shape)}, the library wants "
-            f"{list(wanted['shape'])}: build the bundle again."
+            f"parameter {record.name} has shape {list(record.shape)}, the library wants "
+            f"{list(wanted['shape'])}. {REBUILD}"
         )
-    if values.dtype == np.dtype(wanted["dtype"]) and record["format"] == "raw":
+    values = _values(content, record)
+    aligned = values.ctypes.data % ALIGNMENT == 0
+    if aligned and values.dtype == np.dtype(wanted["dtype"]):
         return tvm_ffi.from_dlpack(values)
     return tensor(np.ascontiguousarray(values.astype(wanted["dtype"], copy=False)), device)
 
 
-def _values(content: mmap.mmap, record: Mapping[str, Any]) -> npt.NDArray[Any]:
-    encoded = record["format"] == "f32-to-bf16"
-    dtype = np.dtype("<u2") if encoded else np.dtype(record["dtype"])
-    shape = tuple(record["shape"])
-    flat = np.frombuffer(content, dtype, int(np.prod(shape)), record["byteOffset"])
-    if encoded:
-        flat = (flat.astype(np.uint32) << BF16_BITS).view(np.float32)
-    return flat.reshape(shape)
+def _values(content: mmap.mmap, record: TensorRecord) -> npt.NDArray[Any]:
+    count = record.nbytes // record.stored_dtype.itemsize
+    flat = np.frombuffer(content, record.stored_dtype, count, record.offset)
+    return (widen_bfloat16(flat) if record.is_bfloat16 else flat).reshape(record.shape)

@@ -45,13 +45,18 @@ class HostConfig:
     daemon: Mapping[str, Any] | None = None
 
 
+def require_page(static: Path) -> None:
+    """Raise ConfigError unless `static` holds a built page."""
+    if not (static / "index.html").is_file():
+        raise ConfigError(
+            f"{static} holds no built page (index.html): run `make web-assets` there, "
+            "or name another folder with --static."
+        )
+
+
 class _Host:
     def __init__(self, config: HostConfig) -> None:
-        if not (config.static / "index.html").is_file():
-            raise ConfigError(
-                f"{config.static} holds no built page (index.html): run `make web-assets` there, "
-                "or name another folder with --static."
-            )
+        require_page(config.static)
         self.static = config.static
         self.daemon = config.daemon
         self.bundles = open_bundles(config.bundles)

@@ -27,6 +27,10 @@ def build(
     prefill_chunk_size: Annotated[
         int | None, typer.Option(help="Tokens taken in one step; default: 512.", min=16)
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign the bundle with this key of `mlc-edge key new`."),
+    ] = None,
     dump_ir: Annotated[
         Path | None, typer.Option(help="Write the compiler's module after each phase there.")
     ] = None,
@@ -43,6 +47,7 @@ def build(
         quantization=quant,
         context_window_size=context_window_size,
         prefill_chunk_size=prefill_chunk_size,
+        sign=sign,
         dump_ir=dump_ir,
     )
     with TerminalProgress() as progress:

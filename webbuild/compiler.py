@@ -16,7 +16,7 @@ from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
 from webbuild.architectures import model_class
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS
-from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
+from webbuild.kernels.sampling import SAMPLING_FUNCTIONS, Sampling, sampling_spec
 from webbuild.kernels.self_test import self_test_for, self_test_vectors
 from webbuild.linker import find_linker
 from webbuild.models.llama_spec import LlamaConfig
@@ -98,7 +98,7 @@ def _export(
     self_test = self_test_for(numerics)
     library = type("Library", (model_class(config.model_type), Sampling, self_test), {})
     model = library(config, numerics)
-    spec = {**model.export_spec(), **SAMPLING_SPEC, **self_test.spec}
+    spec = {**model.export_spec(), **sampling_spec(config.vocab_size), **self_test.spec}
     # The export takes entries out of the methods' dictionaries.
     return model.export_tvm(spec={name: dict(method) for name, method in spec.items()})
 
@@ -126,6 +126,7 @@ def _metadata(
         "model_type": config.model_type,
         "quantization": quantization,
         "dtype": profile.dtype,
+        "vocab_size": config.vocab_size,
         "kv_state_kind": "kv_cache",
         "context_window_size": options.context_window_size,
         "sliding_window_size": -1,
@@ -146,7 +147,7 @@ def _metadata(
             for name, parameter in parameters
         ],
         "memory_usage": {},
-        "attention": {
+        "kv_cache": {
             "num_hidden_layers": config.num_hidden_layers,
             "num_key_value_heads": config.num_key_value_heads,
             "num_attention_heads": config.num_attention_heads,
@@ -223,7 +224,7 @@ def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dic
         "decode": ("embed", "decode"),
         "kv_cache": (KV_CACHE,),
         "self_test": ("self_test_matmul", "self_test_attention"),
-        "sampling": tuple(SAMPLING_SPEC),
+        "sampling": SAMPLING_FUNCTIONS,
     }
     return {
         stage: list(dict.fromkeys(k for f in functions for p in launched_by(f) for k in of(p)))
@@ -262,10 +263,10 @@ def _needs(
 ) -> dict[str, Any]:
     if profile.device == "cpu":
         return {"features": list(profile.features), "limits": {}}
-    attention = metadata["attention"]
+    shape = metadata["kv_cache"]
     element = 2 if profile.dtype == "float16" else 4
     tokens = options.context_window_size + 2 * options.prefill_chunk_size
-    pages = 2 * attention["num_key_value_heads"] * attention["head_dim"] * tokens * element
+    pages = 2 * shape["num_key_value_heads"] * shape["head_dim"] * tokens * element
     largest = max(pages, *(_bytes_of(p) for p in metadata["params"]))
     return {
         "features": list(profile.features),

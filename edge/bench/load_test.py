@@ -18,9 +18,9 @@ import numpy as np
 from edge.hardware.device import probe, profile
 from mlc_edge import AsyncMLCEngine, EngineConfig
 from mlc_edge.bundle import read_lock
+from mlc_edge.compiled import PACKAGES
 from mlc_edge.cpu import host_cpu
 from mlc_edge.errors import ConfigError
-from mlc_edge.models import resolve_model
 from mlc_edge.version import __version__
 
 SEED = 0
@@ -35,9 +35,9 @@ LOWEST_ID = 8
 
 @dataclass(frozen=True, kw_only=True)
 class LoadTest:
-    """What to measure; `threads` None for the device's own."""
+    """What to measure, of a bundle that may run; `threads` None for the device's own."""
 
-    model: str | None
+    bundle: Path
     target: str | None
     concurrency: tuple[int, ...]
     prompt_tokens: int
@@ -63,10 +63,9 @@ class Answered:
 
 def run(plan: LoadTest) -> dict[str, Any]:
     """All measurements, as they are printed with --json."""
-    bundle = resolve_model(plan.model, target=plan.target)
-    rows, facts = asyncio.run(_measure(bundle, plan))
+    rows, facts = asyncio.run(_measure(plan))
     return {
-        "model": asdict(read_lock(bundle).model),
+        "model": asdict(read_lock(plan.bundle).model),
         "device": {"cpu": host_cpu().model, "arch": host_cpu().arch, **facts},
         "versions": {
             "mlc-edge": __version__,
@@ -77,7 +76,7 @@ def run(plan: LoadTest) -> dict[str, Any]:
         "max_tokens": plan.max_tokens,
         "repeats": plan.repeats,
         "concurrency": rows,
-        "fresh_process": measure_fresh_process(bundle, plan),
+        "fresh_process": measure_fresh_process(plan),
     }
 
 
@@ -92,8 +91,8 @@ def engine_config(plan: LoadTest) -> EngineConfig:
     )
 
 
-async def _measure(bundle: Path, plan: LoadTest) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    engine = AsyncMLCEngine(bundle, engine_config(plan))
+async def _measure(plan: LoadTest) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    engine = AsyncMLCEngine(plan.bundle, engine_config(plan), trust_library=True)
     try:
         window = engine.model.context_window_size
         if plan.prompt_tokens + plan.max_tokens > window:
@@ -185,13 +184,14 @@ def _median(values: Sequence[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def measure_fresh_process(bundle: Path, plan: LoadTest) -> dict[str, float]:
+def measure_fresh_process(plan: LoadTest) -> dict[str, float]:
     """A new process: seconds from its start to its first token, and its memory in bytes."""
     config = engine_config(plan)
-    options = [str(bundle), plan.target or "", str(config.prefill_threads)]
+    options = [str(plan.bundle.absolute()), plan.target or "", str(config.prefill_threads)]
     started = time.time()
     done = subprocess.run(
         [sys.executable, "-m", "edge.bench.fresh_process", *options, str(started)],
+        cwd=PACKAGES,
         capture_output=True,
         text=True,
         check=True,

@@ -104,9 +104,15 @@ def engine_config(config: DaemonConfig, device: Device) -> EngineConfig:
 
 
 def _load(config: DaemonConfig, on_progress: Progress) -> Loaded:
-    bundle = resolve_model(config.model, target=config.target, progress=on_progress)
+    bundle = resolve_model(
+        config.model,
+        target=config.target,
+        progress=on_progress,
+        trust_library=config.trust_library,
+        trusted_keys=config.trusted_key,
+    )
     settings = engine_config(config, probe())
-    engine = AsyncMLCEngine(bundle, settings, progress=on_progress)
+    engine = AsyncMLCEngine(bundle, settings, progress=on_progress, trust_library=True)
     on_progress("checking the model's numbers", None)
     engine.check()
     return Loaded(engine, bundle)

@@ -130,7 +130,8 @@ class Service:
         loaded = await self._model.load(self._settings.config, self._show_progress)
         model, stats = loaded.engine.model, loaded.engine.stats()
         if self._settings.config.page:
-            self._page.open(model, loaded.bundle)
+            # Where nothing can be noted, the bundle is read and hashed once more.
+            await asyncio.to_thread(self._page.open, model, loaded.bundle)
         self._status = f"serving {model.id}"
         logger.info(
             "ready: %s (%s, %s), %d tokens of cache, %d threads for prompts, %d for answers",

@@ -3,26 +3,18 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import jinja2
-import jinja2.ext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from mlc_edge.chat_template import ChatTemplate
 from mlc_edge.engine.control_tokens import ControlTokens
 from mlc_edge.engine.protocol import ChatMessage
 from mlc_edge.engine.turns import cuts, first_turn
 from mlc_edge.errors import EngineError
 
 ContextPolicy = Literal["error", "truncate-oldest"]
-# For checkpoints without a template: base models, which weren't trained for chat anyway.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}"
-    "{% endfor %}{{ 'assistant:' }}"
-)
-SPECIAL_NAMES = tuple(f"{name}_token" for name in "bos eos pad unk sep cls mask".split())
 
 
 @dataclass(frozen=True)
@@ -39,11 +31,9 @@ class Conversation:
 
     def __init__(self, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
         """`tokenizer` and `config`: contents of tokenizer.json and tokenizer_config.json."""
-        source = _template_of(config) or PLAIN_TEMPLATE
         self._tokenizer = Tokenizer.from_str(json.dumps(tokenizer))
-        self._template = _environment().from_string(source)
-        self._names = _special_names(config)
-        written = "\n".join((source, *self._names.values()))
+        self._template = ChatTemplate(config)
+        written = "\n".join((self._template.source, *self._template.special_tokens.values()))
         self._control = ControlTokens(tokenizer, written, self._tokenizer)
 
     def encode(self, text: str) -> list[int]:
@@ -93,11 +83,7 @@ class Conversation:
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         try:
             return self._template.render(
-                messages=[
-                    {"role": message.role, "content": message.content} for message in messages
-                ],
-                add_generation_prompt=True,
-                **self._names,
+                [{"role": message.role, "content": message.content} for message in messages]
             )
         except jinja2.TemplateError as error:
             raise EngineError(
@@ -118,40 +104,3 @@ def check_length(length: int, window: int, whole: int, param: str) -> None:
         "Start a new conversation or shorten the message.",
         param,
     )
-
-
-def _environment() -> jinja2.Environment:
-    """As transformers renders chat templates; they come from outside, hence the sandbox."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
-    )
-
-    def refuse(message: str) -> NoReturn:
-        raise jinja2.TemplateError(message)
-
-    def to_json(value: object, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-def _template_of(config: dict[str, Any]) -> str | None:
-    template = config.get("chat_template")
-    if not isinstance(template, list):
-        return template
-    named = {entry["name"]: entry["template"] for entry in template}
-    return named.get("default") or next(iter(named.values()), None)
-
-
-def _special_names(config: dict[str, Any]) -> dict[str, str]:
-    """bos_token and the like, which templates use."""
-    names = {}
-    for name in SPECIAL_NAMES:
-        value = config.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str) and text:
-            names[name] = text
-    return names

@@ -52,14 +52,17 @@ class AsyncMLCEngine:
         config: EngineConfig | None = None,
         *,
         progress: Progress | None = None,
+        trust_library: bool = False,
     ) -> None:
         """Load `model`: a bundle, a checkpoint folder, "HF://owner/name", or the embedded model.
 
         Blocks until it is loaded; `progress` is told of steps and, where known, their share done.
-        Raises MlcEdgeError.
+        With `trust_library`, compiled code that came over the network runs. Raises MlcEdgeError.
         """
         self.config = config or EngineConfig()
-        bundle = resolve_model(model, target=self.config.target, progress=progress)
+        bundle = resolve_model(
+            model, target=self.config.target, progress=progress, trust_library=trust_library
+        )
         self._text = read_model_text(bundle)
         self._facts = replace(self._text.facts, names=self.names)
         if progress:

@@ -27,7 +27,7 @@ def self_test(runner: ModelRunner) -> None:
 
 def _attend(runner: ModelRunner) -> npt.NDArray[np.float32]:
     """Element i of all tokens is sin(0.37 i) / 2; the last token comes in a step of its own."""
-    shape = runner.metadata["attention"]
+    shape = runner.metadata["kv_cache"]
     prefill = runner.metadata["self_test"]["attention"]["prefill_length"]
     heads = shape["num_attention_heads"] + 2 * shape["num_key_value_heads"]
     width = heads * shape["head_dim"]

@@ -26,9 +26,10 @@ class MLCEngine:
         config: EngineConfig | None = None,
         *,
         progress: Progress | None = None,
+        trust_library: bool = False,
     ) -> None:
         """As AsyncMLCEngine."""
-        self._engine = AsyncMLCEngine(model, config, progress=progress)
+        self._engine = AsyncMLCEngine(model, config, progress=progress, trust_library=trust_library)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="mlc-edge-sync", daemon=True

@@ -79,7 +79,7 @@ def test_single_forms_equal_batched_ones(
 
 def test_attention_gives_what_the_metadata_says(batch: Callable[..., ModelRunner]):
     runner = batch("q4f32_1")
-    facts, vectors = runner.metadata["attention"], runner.metadata["self_test"]["attention"]
+    facts, vectors = runner.metadata["kv_cache"], runner.metadata["self_test"]["attention"]
     heads = facts["num_attention_heads"] + 2 * facts["num_key_value_heads"]
     count, split = vectors["prefill_length"] + 1, vectors["prefill_length"]
     elements = np.arange(count * heads * facts["head_dim"])

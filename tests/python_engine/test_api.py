@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlc_edge import MLCEngine
-from mlc_edge.bundle import read_lock, write_lock
+from mlc_edge.bundle import lock_files, read_lock, write_lock
 from mlc_edge.errors import BundleError, ConfigError, EngineError
 from tests.python_engine.conftest import OpenEngine, text_of, user
 
@@ -205,6 +205,6 @@ def test_another_abi_is_refused_with_both_numbers(pocket_bundle: Path, tmp_path:
     library = other / "lib/native.so"
     # The lock says 1, the library's own metadata says 7.
     library.write_bytes(library.read_bytes().replace(b'{"abi_version":1,', b'{"abi_version":7,'))
-    write_lock(other, replace(read_lock(other), abi_version=1))
+    write_lock(other, replace(read_lock(other), abi_version=1, files=lock_files(other)))
     with pytest.raises(BundleError, match="has ABI 7 and this mlc-edge has 1"):
         MLCEngine(other)

@@ -148,8 +148,8 @@ export class ModelRunner implements KvStore, TestSubject {
 
   async attend(steps: readonly Float32Array[]): Promise<Float32Array> {
     const tvm = this.#tvm;
-    const { num_attention_heads: heads, num_key_value_heads: kvHeads } = this.metadata.attention;
-    const width = (heads + 2 * kvHeads) * this.metadata.attention.head_dim;
+    const { num_attention_heads: heads, num_key_value_heads: kvHeads } = this.metadata.kv_cache;
+    const width = (heads + 2 * kvHeads) * this.metadata.kv_cache.head_dim;
     const result = tvm.withNewScope(() => {
       const attend = this.#vm.getFunction("self_test_attention");
       const kv = this.#createKv(TEST_TOKENS, TEST_CHUNK);

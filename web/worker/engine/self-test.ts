@@ -20,8 +20,8 @@ export async function selfTest(subject: TestSubject): Promise<void> {
 }
 
 /** Element i of all tokens is sin(0.37 i) / 2; the last token comes in a step of its own. */
-function attentionSteps({ attention, self_test: test }: Metadata): Float32Array[] {
-  const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: width } = attention;
+function attentionSteps({ kv_cache: shape, self_test: test }: Metadata): Float32Array[] {
+  const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: width } = shape;
   const row = (heads + 2 * kvHeads) * width;
   const prefill = test.attention.prefill_length * row;
   const all = Float32Array.from({ length: prefill + row }, (_, i) => Math.sin(0.37 * i) * 0.5);
