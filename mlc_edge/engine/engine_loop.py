@@ -41,7 +41,9 @@ class EngineLoop:
         self._active_vocab_size = active_vocab_size
         self._pace = PrefillPace(sizes.prefill_chunk)
         self._cache = KVCache(runner)
-        self._scheduler = Scheduler(self._cache, Limits(sizes.sequences, sizes.prefill_chunk))
+        scored = SCORED_BYTES // (FLOAT_BYTES * active_vocab_size)
+        limits = Limits(sizes.sequences, sizes.prefill_chunk, scored)
+        self._scheduler = Scheduler(self._cache, limits)
         self.capacity = (self._cache.total_pages - 1) * PAGE_TOKENS
         self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
         self._steps = 0

@@ -118,7 +118,8 @@ class Sequence:
     @property
     def scores_prompt(self) -> bool:
         """Whether the log probabilities of tokens of its prompt are wanted and not known yet."""
-        return self.generation.scores_prompt and self.computed < self.generation.prompt_length
+        wanted = self.is_leader and self.generation.scores_prompt
+        return wanted and self.computed < self.generation.prompt_length
 
     @property
     def decodes(self) -> bool:

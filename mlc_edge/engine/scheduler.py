@@ -13,10 +13,11 @@ Run = tuple[Sequence, list[int]]
 
 @dataclass(frozen=True)
 class Limits:
-    """Sequences and prompt tokens of one step."""
+    """Sequences and prompt tokens of one step; `scored` of these where all their logits are wanted."""
 
     batch: int
     prefill_chunk: int
+    scored: int
 
 
 class Scheduler:
@@ -112,7 +113,9 @@ class Scheduler:
         """Runs of prompts for the next prefill, about `budget` tokens; requests get equal shares."""
         while True:
             unread = [s for s in self.running if not s.decodes]
-            runs = list(_share(unread, min(budget, self._limits.prefill_chunk)))
+            runs = list(
+                _share(unread, min(budget, self._limits.prefill_chunk), self._limits.scored)
+            )
             if not runs or self._make_room([(sequence, len(run)) for sequence, run in runs]):
                 self._prefills += 1
                 for sequence, _ in runs:
@@ -248,14 +251,14 @@ class _Load:
         return self._of_client[request.client], self._of_request[request]
 
 
-def _share(sequences: list[Sequence], budget: int) -> Iterator[Run]:
+def _share(sequences: list[Sequence], budget: int, scored: int) -> Iterator[Run]:
     """Runs of about `budget` tokens together: an equal share for each request, then what others leave.
 
     Who waited longest comes first, and always gets a run, be it longer than the budget.
     """
     order = sorted(sequences, key=lambda s: (s.request.last_prefill, s.request.arrival, s.choice))
     if order and order[0].scores_prompt:
-        yield order[0], order[0].run(budget)
+        yield order[0], order[0].run(max(GRID_TOKENS, min(budget, scored)))
         return
     order = [sequence for sequence in order if not sequence.scores_prompt]
     requests = {sequence.request for sequence in order}
