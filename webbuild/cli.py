@@ -14,7 +14,8 @@ TARGET_HELP = (
 
 def build(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Folder of a Hugging Face checkpoint or of MLC weights.")
+        Path,
+        typer.Argument(help="Folder of a Hugging Face checkpoint, of MLC weights, or a bundle."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Bundle folder; its name is the model's id.")

@@ -82,7 +82,7 @@ def _renderer(chat: ChatFiles) -> tuple[Render, dict[str, Any]]:
             raise _Inexpressible(f"only some conversations begin with {begin}")
         return text.removeprefix(begin)
 
-    return render_rest, {"system_prefix_token_ids": ids}
+    return render_rest, {"system_prefix_token_ids": ids[:1]}
 
 
 def _any_failure_told(tokenizer_config: dict[str, Any]) -> Render:

@@ -15,7 +15,7 @@ from webbuild.interleaved import (
     interleaved_form,
     standard_storages,
 )
-from webbuild.model_folder import DOWNLOAD, TOKEN_FIELDS, ChatFiles, FolderReader
+from webbuild.model_folder import DOWNLOAD, SAMPLING_FIELDS, TOKEN_FIELDS, ChatFiles, FolderReader
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
 from webbuild.quantization import FORMATS, find_quantization, output_tensors
@@ -29,7 +29,7 @@ RENAMED = {
     "position_embedding_base": "rope_theta",
     "context_window_size": "max_position_embeddings",
 }
-GENERATION_FIELDS = (*TOKEN_FIELDS, "temperature", "top_p", "repetition_penalty")
+GENERATION_FIELDS = (*TOKEN_FIELDS, *SAMPLING_FIELDS)
 
 
 @dataclass(frozen=True)

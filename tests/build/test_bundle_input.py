@@ -19,6 +19,7 @@ from tests.build.checkpoints import CONFIG, write_checkpoint
 from tests.build.conftest import run_build
 from tests.build.mlc_reader import read_tensors
 from tests.build.published import chat_config, write_standard_set
+from webbuild.fingerprint import build_fingerprint
 from webbuild.interleaved import interleave
 from webbuild.published import open_published
 
@@ -76,6 +77,14 @@ def test_a_downloaded_bundle_is_compiled_here(
     assert (rebuilt.model, rebuilt.targets) == (original.model, original.targets)
     for file in original.files:
         assert (output / file.path).read_bytes() == (native_bundle / file.path).read_bytes()
+
+
+def test_other_weights_are_another_build(downloaded: Path):
+    before = build_fingerprint(downloaded, ("q4f32_1",))
+    assert build_fingerprint(downloaded, ("q4f32_1",)) == before
+    assert build_fingerprint(downloaded, ("q4f16_1",)) != before
+    (downloaded / SHARD).write_bytes(b"other")
+    assert build_fingerprint(downloaded, ("q4f32_1",)) != before
 
 
 @pytest.mark.parametrize("quantization", Q4)

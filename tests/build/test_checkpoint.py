@@ -221,6 +221,24 @@ def test_stop_tokens_come_from_the_configuration_where_generation_has_none(folde
     assert generation == {"bos_token_id": 1, "eos_token_id": 2}
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("eos_token_id", "</s>"),
+        ("eos_token_id", [2, "</s>"]),
+        ("bos_token_id", {"id": 1}),
+        ("pad_token_id", True),
+        ("temperature", "hot"),
+        ("temperature", float("nan")),
+        ("top_p", -0.5),
+        ("repetition_penalty", [1.0]),
+    ],
+)
+def test_generation_defaults_that_are_none_are_named(folder: Path, field: str, value: Any):
+    change_json(folder / "generation_config.json", **{field: value})
+    assert f"{field} is " in error_of(folder)
+
+
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path):
     folder = write_checkpoint(tmp_path / "checkpoint", vocab_size=512)
     assert "token ids up to 1023, config.json a vocab_size of 512" in error_of(folder)

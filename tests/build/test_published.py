@@ -12,6 +12,7 @@ from mlc_edge.bundle import verify
 from mlc_edge.errors import CheckpointError, ConfigError
 from tests.build.conftest import run_build
 from tests.build.published import publish
+from webbuild.checkpoint import open_checkpoint
 from webbuild.published import open_published
 
 INDEX = "ndarray-cache.json"
@@ -58,6 +59,15 @@ def test_published_weights_become_a_bundle_unmodified(published: Path, tmp_path:
     assert (output / SHARD).read_bytes() == (published / SHARD).read_bytes()
     assert (output / "tensor-cache.json").read_bytes() == (published / INDEX).read_bytes()
     assert {file.path for file in lock.files} >= {SHARD, "tensor-cache.json", "tokenizer.json"}
+
+
+def test_the_model_is_that_of_mlcs_configuration(published: Path, checkpoint: Path):
+    assert open_published(published, None).model == open_checkpoint(checkpoint).model
+    config = json.loads((published / "mlc-chat-config.json").read_text())
+    config["model_config"] |= {"position_embedding_base": 500000, "context_window_size": 192}
+    (published / "mlc-chat-config.json").write_text(json.dumps(config))
+    model = open_published(published, None).model
+    assert (model.rope_theta, model.context_length) == (500000, 192)
 
 
 def test_sampling_defaults_and_stop_tokens_are_taken_over(published: Path):
