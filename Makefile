@@ -47,7 +47,7 @@ run: setup
 	$(BIN)/mlc-edge run --port $(PORT)
 
 test: $(VENV)/.test-installed web-assets emscripten
-	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu mesa-vulkan-drivers qemu-user-static
+	webbuild/install_system_packages.sh chromium curl dbus g++ g++-aarch64-linux-gnu iproute2 mesa-vulkan-drivers qemu-user-static systemd
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 

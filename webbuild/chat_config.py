@@ -67,8 +67,10 @@ def _model_config(
 
 
 def _sampling_defaults(generation: dict[str, Any]) -> dict[str, float]:
+    # Such a model's author wants its likeliest answer, whatever temperature is noted beside.
+    greedy = generation.get("do_sample") is False
     return {
-        "temperature": _or(generation.get("temperature"), 1.0),
+        "temperature": 0.0 if greedy else _or(generation.get("temperature"), 1.0),
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
         "repetition_penalty": _or(generation.get("repetition_penalty"), 1.0),

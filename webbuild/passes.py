@@ -45,7 +45,6 @@ def _phases(profile: TargetProfile) -> list[tuple[str, list[Any]]]:
     transform = relax.transform
     return [
         ("export", []),
-        ("dispatch", [relax.backend.DispatchSampling(), relax.backend.DispatchSortScan()]),
         ("legalize", [transform.LegalizeOps()]),
         (
             "fuse",

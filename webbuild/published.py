@@ -92,8 +92,9 @@ def open_published(folder: Path, quantization: str | None) -> PublishedWeights:
     index = next(name for name in INDEX_NAMES if reader.has(name))
     shards = _read_shards(reader, index)
     model = reader.model(_huggingface_config(chat_config))
-    # Such folders have no generation_config.json: its fields are in MLC's configuration.
-    chat = reader.chat_files(chat_config, GENERATION_FIELDS)
+    # MLC's folders have no generation_config.json: its fields are in MLC's configuration.
+    has_generation = reader.has("generation_config.json")
+    chat = reader.chat_files(chat_config, TOKEN_FIELDS if has_generation else GENERATION_FIELDS)
     name = str(chat_config.get("quantization"))
     if chat_config and name not in FORMATS:
         reader.problems.append(

@@ -10,7 +10,7 @@ from starlette.routing import Mount, Route
 from edge.daemon.access import Access
 from edge.daemon.api import Api
 from edge.daemon.errors import ApiError, from_http
-from edge.daemon.guards import Cors, HostGuard, KeyGuard
+from edge.daemon.guards import Cors, HostGuard, KeyGuard, RoomGuard
 from edge.daemon.metrics import Metrics
 from edge.daemon.model import ServedModel
 from edge.daemon.page import Page
@@ -47,6 +47,7 @@ def create_daemon_app(settings: Settings, model: ServedModel, page: Page) -> Sta
         ],
         middleware=[
             Middleware(Access, metrics=metrics),
+            Middleware(RoomGuard),
             Middleware(HostGuard, settings=settings),
             Middleware(Cors, settings=settings),
             Middleware(KeyGuard, settings=settings),

@@ -40,7 +40,8 @@ def update(
     moment leaves a model that works; run the command again then. The model before is kept.
     """
     from edge.update.releases import open_releases
-    from edge.update.switch import Unit, go_back, switch_to
+    from edge.update.switch import go_back, switch_to
+    from edge.update.unit import Unit
     from mlc_edge.signing import parse_public_keys
     from mlc_edge.trust import configured_keys
 
@@ -49,6 +50,8 @@ def update(
     keys = parse_public_keys(configured_keys())
     folder = (folder or Path(os.environ.get("MLC_EDGE_HOME") or HOME) / "models").absolute()
     announce = _print_step if verbose else _say_nothing
+    # What isn't verified yet is nobody else's to read or to write, whatever the caller's says.
+    os.umask(0o077)
     unit = None if no_restart else Unit()
     with open_releases(folder, announce) as releases:
         if bundle is None:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class AsyncMLCEngine:
             model, target=self.config.target, progress=progress, trust_library=trust_library
         )
         self._text = read_model_text(bundle)
+        self._facts = replace(self._text.facts, names=self.names)
         if progress:
             progress("loading the model", None)
         self._thread = EngineThread(partial(_create_loop, bundle, self.config, self._text))
@@ -113,7 +115,7 @@ class AsyncMLCEngine:
 
         Requests of one `client` share what the engine gives to it; None: a client of its own.
         """
-        asked = parse_chat(params, self._text.facts)
+        asked = parse_chat(params, self._facts)
         limits = ContextLimits(
             self._window, self.config.context_policy, asked.max_tokens or RESERVE
         )
@@ -124,7 +126,7 @@ class AsyncMLCEngine:
         self, params: Mapping[str, Any], *, client: Hashable = None
     ) -> Submission:
         """Queue a request with the parameters of OpenAI's completions; raises EngineError."""
-        asked = parse_completion(params, self._text.facts)
+        asked = parse_completion(params, self._facts)
         return await self._submit("cmpl", asked, lambda: self._encode(asked.prompts), client)
 
     def abort(self, request_id: str) -> bool:
@@ -143,7 +145,7 @@ class AsyncMLCEngine:
 
     async def tokenize_chat(self, params: Mapping[str, Any]) -> list[int]:
         """The token ids of the prompt that a chat request gives; raises EngineError."""
-        asked = parse_chat(params, self._text.facts)
+        asked = parse_chat(params, self._facts)
         return await self._on_text_thread(partial(self._text.conversation.tokens, asked.messages))
 
     async def detokenize(self, ids: Iterable[int]) -> str:

@@ -204,8 +204,9 @@ class EngineLoop:
         except Exception as error:
             self._fail(request, error)
             return
-        request.meter.drew()
-        self._generated_tokens += 1
+        if sequence.generation.length:
+            request.meter.drew()
+            self._generated_tokens += 1
         if event.text or event.finish or event.logprobs:
             self._emit(request, event)
         if sequence.generation.finished:

@@ -58,7 +58,7 @@ def _read(bundle: Path, lock: BundleLock) -> tuple[ModelText | None, list[tuple[
     chat, generation = files.chat, files.generation
     text = ModelText(
         model=lock.model,
-        facts=ModelFacts(lock.model.id, chat["vocab_size"], _defaults(chat, generation)),
+        facts=ModelFacts((lock.model.id,), chat["vocab_size"], _defaults(chat, generation)),
         conversation=conversation,
         vocabulary=vocabulary,
         stop_tokens=_stop_tokens(chat, generation),

@@ -73,37 +73,16 @@ class Sampler:
         scores = logits
         if self._penalties.applies:
             scores, likeliest = self._penalties.scores(logits), None
-        first = int(scores.argmax()) if likeliest is None else likeliest
-        highest = float(scores[first])
-        if math.isnan(highest) or highest == -math.inf:
-            raise EngineError(
-                "internal",
-                f"The model's logits are {'not numbers' if math.isnan(highest) else 'all -inf'}.",
-                "Its weights may be damaged: run `mlc-edge doctor`.",
-            )
-        if settings.temperature == 0:
-            id = first
-        else:
+        id = int(scores.argmax()) if likeliest is None else likeliest
+        highest = _checked(float(scores[id]))
+        if settings.temperature != 0:
             u = uniform(self._seed, self._choice, self._position)
             id = draw(scores, highest, settings, u=u)
-        sample = self._report(scores, highest, id)
+        count = settings.logprobs
+        sample = Sample(id, 0.0) if count is None else _scored(scores, id, highest, count)
         self._penalties.drew(id)
         self._position += 1
         return sample
-
-    def _report(self, scores: Logits, highest: float, id: int) -> Sample:
-        count = self._settings.logprobs
-        if count is None:
-            return Sample(id, 0.0)
-        offset = math.log(total(exponentials(scores, highest, 1)))
-
-        def scored(token: int) -> ScoredToken:
-            score = float(scores[token])
-            relative = 0.0 if score == highest else score - highest
-            return ScoredToken(token, max(relative - offset, LOWEST_LOGPROB))
-
-        top = tuple(scored(int(token)) for token in largest(scores, count))
-        return Sample(id, scored(id).logprob, top)
 
 
 def sample_rows(samplers: Sequence[Sampler], logits: Logits) -> list[Sample | EngineError]:
@@ -118,6 +97,18 @@ def sample_rows(samplers: Sequence[Sampler], logits: Logits) -> list[Sample | En
     ]
 
 
+def score_rows(ids: Sequence[int], logits: Logits, count: int) -> list[Sample]:
+    """Tokens that were given: their log probabilities by float32 [tokens, vocabulary], and the likeliest.
+
+    Raises EngineError internal for logits with NaN, or of -inf only.
+    """
+    highest = logits.max(axis=1).tolist()
+    return [
+        _scored(row, id, _checked(value), count)
+        for id, row, value in zip(ids, logits, highest, strict=True)
+    ]
+
+
 def _sample_row(sampler: Sampler, row: Logits, likeliest: int) -> Sample | EngineError:
     try:
         return sampler.sample(row, likeliest)
@@ -126,3 +117,27 @@ def _sample_row(sampler: Sampler, row: Logits, likeliest: int) -> Sample | Engin
     except Exception:
         logger.exception("a token could not be drawn")
         return EngineError("internal", "A token could not be drawn.", "The engine's log says why.")
+
+
+def _checked(highest: float) -> float:
+    """The largest score of a row, which tells whether it is of use."""
+    if not math.isnan(highest) and highest != -math.inf:
+        return highest
+    raise EngineError(
+        "internal",
+        f"The model's logits are {'not numbers' if math.isnan(highest) else 'all -inf'}.",
+        "Its weights may be damaged: run `mlc-edge doctor`.",
+    )
+
+
+def _scored(scores: Logits, id: int, highest: float, count: int) -> Sample:
+    offset = math.log(total(exponentials(scores, highest, 1)))
+
+    def scored(token: int) -> ScoredToken:
+        score = float(scores[token])
+        relative = 0.0 if score == highest else score - highest
+        return ScoredToken(token, max(relative - offset, LOWEST_LOGPROB))
+
+    # A prompt may have tokens that the model doesn't write.
+    logprob = scored(id).logprob if id < len(scores) else LOWEST_LOGPROB
+    return Sample(id, logprob, tuple(scored(int(token)) for token in largest(scores, count)))

@@ -122,6 +122,10 @@ def test_the_chat_configuration_has_mlcs_fields(browser_bundle: Path):
     assert config["sliding_window_size"] == -1
     assert config["vocab_size"] == config["active_vocab_size"] == 1024
     assert config["eos_token_id"] == [2, 0]
+    # The checkpoint's generation_config.json says do_sample: false.
+    assert config["temperature"] == 0
+    assert config["top_p"] == config["repetition_penalty"] == 1
+    assert config["presence_penalty"] == config["frequency_penalty"] == 0
     assert config["model_config"]["num_key_value_heads"] == 1
 
 

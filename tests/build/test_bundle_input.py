@@ -73,9 +73,9 @@ def test_a_downloaded_bundle_is_compiled_here(
     result = run_build(downloaded, "--target", "native", "-o", output)
     assert result.returncode == 0, result.stderr
     rebuilt, original = verify(output), verify(native_bundle)
-    assert rebuilt.targets == original.targets
-    for name in (SHARD, "cpu/tensor-cache.json", "lib/native.so", "tokenizer.json"):
-        assert (output / name).read_bytes() == (native_bundle / name).read_bytes()
+    assert (rebuilt.model, rebuilt.targets) == (original.model, original.targets)
+    for file in original.files:
+        assert (output / file.path).read_bytes() == (native_bundle / file.path).read_bytes()
 
 
 @pytest.mark.parametrize("quantization", Q4)

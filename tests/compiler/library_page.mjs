@@ -1,42 +1,44 @@
 /** Calls a library's functions on WebGPU, without an engine around it. */
-import { createPolyfillWASI, detectGPUDevice, instantiate } from "@mlc-ai/web-runtime";
+import { createPolyfillWASI, detectGPUDevice, instantiate, Tensor } from "@mlc-ai/web-runtime";
 
+const ARRAYS = { float32: Float32Array, int32: Int32Array };
+const errors = [];
 let tvm, vm;
 
 globalThis.openLibrary = async (url) => {
   const library = await (await fetch(url)).arrayBuffer();
   tvm = await instantiate(library, createPolyfillWASI(), console.debug);
   const { device } = await detectGPUDevice();
-  globalThis.deviceErrors = [];
-  device.onuncapturederror = ({ error }) => deviceErrors.push(error.message);
+  device.onuncapturederror = ({ error }) => errors.push(error.message);
   tvm.initWebGPU(device);
   tvm.beginScope();
   vm = tvm.detachFromCurrentScope(tvm.createVirtualMachine(tvm.webgpu()));
-  const module = vm.getInternalModule();
-  await tvm.asyncLoadWebGPUPipelines(module);
+  await tvm.asyncLoadWebGPUPipelines(vm.getInternalModule());
   tvm.endScope();
 };
 
-/** float32 values of the file `url` in the shape given; the results as bytes in base64, and milliseconds. */
-globalThis.callFunction = async (name, url, shape) => {
-  const file = await fetch(url, { cache: "no-store" });
-  const values = new Float32Array(await file.arrayBuffer());
+/** Results of a function as {shape, dtype, base64}, and the device's errors; inputs are files. */
+globalThis.callFunction = async (name, inputs) => {
+  const contents = inputs.map(async ({ url }) => (await fetch(url, { cache: "no-store" })).arrayBuffer());
+  const bytes = await Promise.all(contents);
   tvm.beginScope();
-  const input = tvm.empty(shape, "float32", tvm.webgpu()).copyFrom(values);
+  const tensors = inputs.map(({ shape, dtype }, i) =>
+    tvm.empty(shape, dtype, tvm.webgpu()).copyFrom(new ARRAYS[dtype](bytes[i])),
+  );
+  const found = vm.getFunction(name)(...tensors);
+  const outputs =
+    found instanceof Tensor ? [found] : Array.from({ length: found.size() }, (_, i) => found.get(i));
+  const onCpu = outputs.map((output) =>
+    tvm.empty(output.shape, output.dtype, tvm.cpu()).copyFrom(output),
+  );
   await tvm.webgpu().sync();
-  const start = performance.now();
-  const found = vm.getFunction(name)(input);
-  await tvm.webgpu().sync();
-  const milliseconds = performance.now() - start;
-  const results = [];
-  for (let i = 0; i < found.size(); i++) {
-    const onDevice = found.get(i);
-    const result = tvm.empty(onDevice.shape, onDevice.dtype, tvm.cpu()).copyFrom(onDevice);
-    await tvm.webgpu().sync();
-    results.push(toBase64(result.toRawBytes()));
-  }
+  const results = onCpu.map((output) => ({
+    shape: output.shape,
+    dtype: output.dtype,
+    base64: toBase64(output.toRawBytes()),
+  }));
   tvm.endScope();
-  return { results, milliseconds, errors: deviceErrors };
+  return { results, errors };
 };
 
 function toBase64(bytes) {

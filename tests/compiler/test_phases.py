@@ -11,7 +11,7 @@ from tvm.script import tirx as T
 from tests.build.conftest import run_build
 from webbuild.passes import order_shape_computations
 
-PHASES = ["export", "dispatch", "legalize", "fuse", "schedule", "narrow", "lower", "plan-memory"]
+PHASES = ["export", "legalize", "fuse", "schedule", "narrow", "lower", "plan-memory"]
 
 
 @pytest.fixture(scope="module")

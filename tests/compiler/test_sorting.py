@@ -1,19 +1,15 @@
 """Sorting for sampling against NumPy, on this CPU and in a browser's WebGPU."""
 
-import base64
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tvm
-from playwright.sync_api import Page
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor
 from tvm.target import Target
 
-from tests.browser import bundle_script, serving
-from web.browser import chromium
+from tests.compiler.browser_library import BrowserLibrary, browser_library
 from webbuild.kernels.cpu.sorting import sort_program
 from webbuild.kernels.sorting import argsort_descending
 from webbuild.passes import optimise
@@ -22,7 +18,6 @@ from webbuild.wasm.link import link
 
 VOCABULARIES = (1, 1000, 1024, 32_000, 128_256, 262_144)
 BATCH = 2
-PAGE = '<!doctype html><script type="module" src="library_page.js"></script>'
 Sort = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -67,9 +62,8 @@ def sort_rows(_: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with a page and a library of a sorting function for each of VOCABULARIES."""
-    folder = tmp_path_factory.mktemp("sorting")
+def in_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserLibrary]:
+    """A library of a sorting function for each of VOCABULARIES."""
     (profile,) = profiles_for("webgpu-f32", "q4f32_1")
     names = {f"argsort_{count}": count for count in VOCABULARIES}
     module = type("Sorts", (nn.Module,), dict.fromkeys(names, sort_rows))()
@@ -83,44 +77,28 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         exported, _ = module.export_tvm(spec=spec)
         lowered, _, _ = optimise(exported, profile, bounds={"batch_size": BATCH})
         compiled = tvm.compile(lowered, target=target, relax_pipeline=None)
-    compiled.export_library(str(folder / "library.wasm"), fcompile=link)
-    bundle_script(Path(__file__).with_name("library_page.mjs"), folder / "library_page.js")
-    (folder / "page.html").write_text(PAGE)
-    return folder
+    path = tmp_path_factory.mktemp("sorting") / "library.wasm"
+    compiled.export_library(str(path), fcompile=link)
+    with browser_library(path, tmp_path_factory.mktemp("page")) as library:
+        yield library
 
 
-@pytest.fixture(scope="module")
-def page(site: Path) -> Iterator[Page]:
-    with serving(site) as url, chromium(software=True) as browser:
-        page = browser.new_page()
-        page.goto(f"{url}page.html")
-        page.evaluate("openLibrary('library.wasm')")
-        yield page
-
-
-def in_the_browser(page: Page, site: Path) -> Sort:
+def by_the_browser(library: BrowserLibrary) -> Sort:
     def sort(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (site / "values.bin").write_bytes(values.tobytes())
-        name = f"argsort_{values.shape[1]}"
-        found = page.evaluate(f"callFunction('{name}', 'values.bin', {list(values.shape)})")
-        assert found["errors"] == []
-        ordered, indices = map(base64.b64decode, found["results"])
-        return (
-            np.frombuffer(ordered, np.float32).reshape(values.shape),
-            np.frombuffer(indices, np.int32).reshape(values.shape),
-        )
+        ordered, indices = library.call(f"argsort_{values.shape[1]}", values)
+        return ordered, indices
 
     return sort
 
 
 @pytest.mark.parametrize("count", VOCABULARIES)
-def test_a_browser_sorts_as_numpy_does(page: Page, site: Path, count: int):
-    assert_sorted(in_the_browser(page, site), values_with_ties(count))
+def test_a_browser_sorts_as_numpy_does(in_browser: BrowserLibrary, count: int):
+    assert_sorted(by_the_browser(in_browser), values_with_ties(count))
 
 
-def test_values_that_are_no_numbers_have_a_place_too(page: Page, site: Path):
+def test_values_that_are_no_numbers_have_a_place_too(in_browser: BrowserLibrary):
     values = values_with_ties(1000)
     values[:, ::3] = np.nan
-    for sort in (in_the_browser(page, site), on_this_cpu(1000)):
+    for sort in (by_the_browser(in_browser), on_this_cpu(1000)):
         _, indices = sort(values)
         np.testing.assert_array_equal(np.sort(indices), np.tile(np.arange(1000), (BATCH, 1)))

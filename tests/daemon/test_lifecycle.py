@@ -21,6 +21,16 @@ from tests.daemon.daemons import LONG, SHORT, TIMEOUT_S, Daemon, run, started
 from tests.models.hub import serving
 
 KEEP_ALIVE_USEC = 400_000
+PRIVATE_HOSTS = (
+    *("192.168.1.7:8000", "8.8.8.8", "[fe80::1]:8000", "jetson", "Jetson:8000"),
+    *("raspberrypi.local", "PI.local.:8000", "pi.localhost", "pi.home.arpa", "pi.internal"),
+    *("pi.home", "pi.corp"),
+)
+# Whoever has such a name can have it name this machine's address.
+PUBLIC_HOSTS = (
+    *("rebound.example.com", "fritz.box", "pi.fritz.box", "pi.lan", "local.example.com"),
+    *("xlocal.com", "pi.arpa", "home.arpa.com", "192.168.1.7.example.com", "pi.home.example"),
+)
 
 
 @contextmanager
@@ -116,6 +126,7 @@ def test_reload(bundle: Path, tmp_path: Path):
     config.write_text('log_level = "info"\n')
     with started(bundle, "--config", config) as daemon:
         keys.write_text("sk-0123456789abcdef\n")
+        keys.chmod(0o600)
         config.write_text(
             f'api_key_file = "{keys}"\nmax_body = 10\nmax_batch = 2\nlog_level = "debug"'
         )
@@ -197,6 +208,7 @@ def test_warning_without_keys(bundle: Path, tmp_path: Path):
     with started(bundle, "--host", "0.0.0.0", ready=False) as daemon:
         daemon.log.wait_for("WARNING everyone who reaches 0.0.0.0 can use this model")
         url = f"http://127.0.0.1:{daemon.port}/health"
-        for host in ("raspberrypi.local", "192.168.1.7:8000", "jetson", "[fe80::1]:8000"):
-            assert httpx.get(url, headers={"host": host}).status_code == 200
-        assert httpx.get(url, headers={"host": "rebound.example.com"}).status_code == 403
+        for host in PRIVATE_HOSTS:
+            assert httpx.get(url, headers={"host": host}).status_code == 200, host
+        for host in PUBLIC_HOSTS:
+            assert httpx.get(url, headers={"host": host}).status_code == 403, host

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from mlc_edge.engine.protocol import (
     ModelFacts,
     SamplingSettings,
     parse_chat,
+    parse_completion,
 )
 from mlc_edge.engine.vocabulary import Vocabulary
 from mlc_edge.errors import EngineError
@@ -52,7 +53,7 @@ CAMEL = {snake: camel for camel, snake in SNAKE.items()} | {
 def facts() -> ModelFacts:
     model = REQUESTS["model"]
     defaults = {SNAKE.get(name, name): value for name, value in model["defaults"].items()}
-    return ModelFacts(model["id"], model["vocabSize"], SamplingSettings(**defaults))
+    return ModelFacts((model["id"],), model["vocabSize"], SamplingSettings(**defaults))
 
 
 def as_golden(request: CompletionRequest) -> dict[str, Any]:
@@ -80,6 +81,96 @@ def test_requests(case: dict[str, Any]):
     with pytest.raises(EngineError) as error:
         parse_chat(case["request"], facts())
     assert {"code": error.value.code, "param": error.value.param} == case["refused"]
+
+
+def deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    ("param", "fields"),
+    [
+        ("temperature", {"temperature": HUGE}),
+        ("temperature", {"temperature": float("nan")}),
+        ("temperature", {"temperature": deep()}),
+        ("seed", {"seed": -HUGE}),
+        ("n", {"n": float("inf")}),
+        ("top_k", {"top_k": HUGE}),
+        ("logit_bias", {"logit_bias": {HUGE: 1}}),
+        ("logit_bias", {"logit_bias": {"1": HUGE}}),
+        ("logit_bias", {"logit_bias": {"1": float("nan")}}),
+        ("logit_bias", {"logit_bias": {-1: 1}}),
+        ("logit_bias", {"logit_bias": {True: deep()}}),
+        ("tools", {"tools": deep()}),
+        ("stop", {"stop": deep()}),
+        ("x" * 120, {"x" * 1_000_000: 1}),
+        ("?", {"\ud800": 1}),
+        ("user", {"prompt": "a", "user": object()}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_whatever_a_field_is_it_is_refused_by_name(param: str, fields: dict[Any, Any]):
+    with pytest.raises(EngineError) as error:
+        parse_chat({"messages": [{"role": "user", "content": "Hello"}], **fields}, facts())
+    found = (error.value.code, error.value.param)
+    assert found == ("invalid_request", "prompt" if "prompt" in fields else param)
+    str(error.value).encode()
+    assert len(str(error.value)) < 300
+
+
+def test_token_ids_may_be_numbers_in_python():
+    messages = [{"role": "user", "content": "Hello"}]
+    asked = parse_chat({"messages": messages, "logit_bias": {7: 1, "8": 2}}, facts())
+    assert asked.sampling.logit_bias == {7: 1, 8: 2}
+
+
+@pytest.mark.parametrize(
+    ("param", "given"),
+    [
+        ("prompt", {"prompt": "half \ud83d"}),
+        ("prompt[1]", {"prompt": ["a", "\udc00"]}),
+        ("prompt", {"prompt": [HUGE]}),
+        ("prompt[0]", {"prompt": [float("inf")]}),
+        ("prompt", {"prompt": deep() * 17}),
+        ("prompt[0]", {"prompt": deep()}),
+        ("max_tokens", {"prompt": "a", "max_tokens": 0}),
+        ("max_tokens", {"prompt": "a", "max_tokens": 0, "echo": False}),
+        ("best_of", {"prompt": "a", "best_of": 2}),
+        ("best_of", {"prompt": "a", "n": 2, "best_of": 1}),
+        ("suffix", {"prompt": "a", "suffix": "b"}),
+        ("tools", {"prompt": "a", "tools": [{}]}),
+        ("messages", {"prompt": "a", "messages": []}),
+    ],
+)
+def test_wrong_completions_are_refused_by_name(param: str, given: dict[str, Any]):
+    with pytest.raises(EngineError) as error:
+        parse_completion(given, facts())
+    assert (error.value.code, error.value.param) == ("invalid_request", param)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, {"max_tokens": 16}),
+        ({"max_tokens": 0, "echo": True}, {"max_tokens": 0, "echo": True}),
+        ({"n": 2, "best_of": 2}, {"choices": 2}),
+        ({"best_of": 1, "suffix": "", "tools": []}, {}),
+        ({"user": "a", "store": False, "prompt_cache_key": "b"}, {}),
+        ({"deterministic": True, "top_k": 3}, {"deterministic": True}),
+        ({"model": "nickname"}, {}),
+    ],
+)
+def test_completions_with_neutral_fields_are_taken(given: dict[str, Any], found: dict[str, Any]):
+    model = replace(facts(), names=("tiny", "nickname"))
+    asked = asdict(parse_completion({"prompt": "a", **given}, model))
+    assert asked["prompts"] == ("a",)
+    assert {name: asked[name] for name in found} == found
 
 
 class GivenBytes:

@@ -9,10 +9,10 @@ from tvm.script import tirx as T
 
 from webbuild.kernels.cpu.sorting import argsort_descending as argsort_on_cpu
 from webbuild.kernels.sorting import argsort_descending as argsort_on_gpu
+from webbuild.kernels.top_p import sample_top_p
 from webbuild.numerics import Numerics
 
 SMALLEST_TEMPERATURE = 1e-5
-NO_TOP_K = 2**30
 _BARE = {"param_mode": "none", "effect_mode": "none"}
 
 
@@ -199,17 +199,7 @@ class Sampling:
         top_p: Tensor,
     ) -> Tensor:
         """Token ids int32 [n], by the inverse of the cumulative probabilities within top_p."""
-        batch, _ = sorted_probs.shape
-        (samples,) = uniform_samples.shape
-        chosen = op.sample_top_p_top_k_from_sorted_prob(
-            sorted_probs,
-            sorted_indices,
-            op.reshape(top_p, (batch, 1)),
-            op.full((batch, 1), NO_TOP_K, "int32"),
-            op.reshape(uniform_samples, (samples, 1)),
-            op.reshape(sample_indices, (samples, 1)),
-        )
-        return op.reshape(chosen, (samples,))
+        return sample_top_p(sorted_probs, sorted_indices, uniform_samples, sample_indices, top_p)
 
 
 def _in_place(function: tirx.PrimFunc, name: str, arguments: list[Tensor]) -> Tensor:
