@@ -85,12 +85,14 @@ class _Host:
         return await serve(request, file, self.cache)
 
     async def index(self, request: Request) -> Response:
-        content: dict[str, Any] = {
-            "bundles": [bundle.summary() for bundle in self.bundles.values()]
-        }
+        # A bundle that was rebuilt meanwhile is read and hashed.
+        content: dict[str, Any] = {"bundles": await run_in_threadpool(self._summaries)}
         if self.daemon is not None:
             content["daemon"] = self.daemon
         return JSONResponse(content, headers={"cache-control": REVALIDATE})
+
+    def _summaries(self) -> list[dict[str, Any]]:
+        return [bundle.summary() for bundle in self.bundles.values()]
 
     async def health(self, request: Request) -> Response:
         state = {"status": "ok", "bundles": list(self.bundles)}

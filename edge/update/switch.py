@@ -14,7 +14,8 @@ from edge.update.self_check import FAILURE
 from edge.update.unit import UNIT, Unit
 from mlc_edge.bundle import LOCK_NAME, REBUILD, SIGNATURE_NAME, BundleLock, read_lock, verify
 from mlc_edge.errors import BundleError, ConfigError
-from mlc_edge.signing import PublicKey, find_signer
+from mlc_edge.signing import PublicKey
+from mlc_edge.trust import Trust
 
 SELF_CHECK_TIMEOUT_S = 900
 # What systemd-run says of a program that it ended or that a signal ended.
@@ -35,11 +36,11 @@ def switch_to(
     """
     announce("verify the bundle")
     lock = _verified(bundle)
-    _require_signature(bundle, keys)
+    _require_trust(bundle, keys)
     name = releases.find(bundle)
     if name is None:
         incoming = releases.copy(bundle, lock)
-        _require_signature(incoming, keys)
+        _require_trust(incoming, keys)
         _check(incoming, announce)
         name = releases.adopt(lock)
     else:
@@ -60,15 +61,19 @@ def go_back(
     if links.previous is None or links.previous == links.current:
         raise ConfigError(f"{releases.folder} has no model before this one: update to a bundle.")
     releases.verify(links.previous)
-    _require_signature(releases.path(links.previous), keys)
+    _require_trust(releases.path(links.previous), keys)
     _check(releases.path(links.previous), announce)
     _use(releases, links.previous, unit, announce)
     return links.previous
 
 
-def _require_signature(bundle: Path, keys: Sequence[PublicKey]) -> None:
-    if keys:
-        find_signer(bundle, keys)
+def _require_trust(bundle: Path, keys: Sequence[PublicKey]) -> None:
+    """Raise BundleError for what no key signed, if there are keys; without, for what a download left."""
+    if not Trust(keys=tuple(keys)).runs_libraries_of(bundle):
+        raise BundleError(
+            f"{bundle} was downloaded, and nobody vouches for its code: have it signed, or copy it to a "
+            "folder of your own if you trust who made it."
+        )
 
 
 def _verified(bundle: Path) -> BundleLock:

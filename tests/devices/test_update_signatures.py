@@ -59,6 +59,22 @@ def test_what_is_signed_is_used_with_its_signature(models: Path, signed: Path, k
     assert layout(models)["current"] == "2-third"
 
 
+def test_what_a_download_left_is_refused_unless_it_is_signed(
+    variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    snapshot = tmp_path / "hub/models--acme--second/snapshots/main"
+    shutil.copytree(variant("second"), snapshot)
+    models = tmp_path / "models"
+    done = update(snapshot, "--dir", models)
+    assert done.returncode == 2
+    assert "nobody vouches for its code" in done.stderr
+    assert "copy" not in done.stdout
+    key = SigningKey.create(tmp_path / "key.pem")
+    key.sign(snapshot)
+    monkeypatch.setenv("MLC_EDGE_TRUSTED_KEY", str(key.public))
+    assert update(snapshot, "--dir", models).returncode == 0
+
+
 def test_the_same_bundle_with_its_first_signature_is_taken_over(
     models: Path, variant: Variant, key: SigningKey, tmp_path: Path
 ):

@@ -139,6 +139,7 @@ def test_pipes_devices_and_links_in_place_of_files_are_refused_at_once(
         (INDEX, setting("records", 0, "dataPath", to="../../etc/passwd"), "'../../etc/passwd'"),
         (INDEX, setting("records", 0, "dataPath", to="other.bin"), "cpu/other.bin, which the lock"),
         (INDEX, setting("records", 0, "nbytes", to=64), "doesn't lie in"),
+        (INDEX, setting("records", 0, "nbytes", to=1 << 40), "bytes, expected 1099511627776"),
         (INDEX, lambda index: [index], "no list of records"),
         (CHAT, lambda config: [config], "expected a JSON object"),
         (CHAT, without("vocab_size"), "vocab_size is missing"),

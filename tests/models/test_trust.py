@@ -159,6 +159,23 @@ def test_a_library_that_is_a_link_into_the_cache_is_refused(
     assert not attack.marker.exists()
 
 
+def test_a_link_of_the_cache_leads_to_its_own_blobs_alone(
+    attack: Attack, snapshot: Path, tmp_path: Path
+):
+    config = snapshot / "generation_config.json"
+    outside = tmp_path / "generation_config.json"
+    outside.write_bytes(config.read_bytes())
+    target = os.readlink(config)
+    config.unlink()
+    config.symlink_to(outside)
+    done = attack.machine.chat(snapshot, TRUST)
+    config.unlink()
+    config.symlink_to(target)
+    assert done.returncode == 2
+    assert "generation_config.json is a link" in done.stderr
+    assert not attack.marker.exists()
+
+
 def test_a_lock_that_names_files_outside_of_the_repository_is_refused(attack: Attack):
     lock = json.loads(attack.repository.files[LOCK_NAME])
     outside = f"../../../../{attack.machine.folder.name}/native.so"

@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.web.fakes import LIBRARY, write_bundle
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -91,6 +93,15 @@ def test_bundle_that_is_none(tmp_path: Path, app_folder: Path):
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
     assert str(tmp_path) in result.stderr
+
+
+def test_a_broken_bundle_is_one_clear_error(tmp_path: Path, app_folder: Path):
+    files = {"tokenizer_config.json": b'{"chat_template": "{% if %}"}', LIBRARY: b"#!/bin/sh"}
+    result = run(write_bundle(tmp_path / "b", files), "--static", app_folder, "--port", 0)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "is no template" in line and f"{LIBRARY}: it is no library" in line
 
 
 def test_other_hosts_are_warned_about(bundle: Path, app_folder: Path):
