@@ -22,7 +22,7 @@ FILES_EACH = 2
 SHARE = 2
 # Of IPv6, a household or a machine has 64 bits to choose from: RFC 6177, RFC 7421.
 IPV6_PREFIX = 64
-# A request follows its connection within this time on any network.
+# A request follows its connection within this time on any network, and a short body its head.
 GRACE_S = 1
 WARNING_INTERVAL_S = 60
 
@@ -44,7 +44,7 @@ class Admission:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        # With the time of entering each, in that order.
+        # In the order of entering; until when each is too new to make way.
         self._waiting: Group = {}
         self._uploading: Group = {}
         self._answered: Group = {}
@@ -59,7 +59,7 @@ class Admission:
         if not self._has_room(member.neighbourhood):
             self._warn()
             group = self._make_room(member.neighbourhood)
-        group[member] = time.monotonic()
+        group[member] = time.monotonic() + GRACE_S
         self._groups[member] = group
         if group is not self._spare:
             self._counts[member.neighbourhood] += 1
@@ -98,7 +98,7 @@ class Admission:
         Who has just come is about to ask: the spare places go first, then those of the same burst.
         """
         longest = next(self._victims(neighbourhood), None)
-        is_new = longest and time.monotonic() - self._groups[longest][longest] < GRACE_S
+        is_new = longest and time.monotonic() < self._groups[longest][longest]
         if longest is None or (is_new and len(self._spare) < SPARE):
             if len(self._spare) >= SPARE:
                 self._dismiss(next(iter(self._spare)))
@@ -120,7 +120,7 @@ class Admission:
         now = self._groups.get(member, self._spare)
         if now is not group and now is not self._spare:
             del now[member]
-            group[member] = time.monotonic()
+            group[member] = time.monotonic() + GRACE_S if group is self._uploading else 0
             self._groups[member] = group
 
     def _warn(self) -> None:

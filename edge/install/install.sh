@@ -155,6 +155,8 @@ curl http://127.0.0.1:8000/v1/chat/completions -H "Authorization: Bearer \$(sudo
 TEXT
 }
 
+# The daemon's user reads the program and the models.
+umask 022
 read_arguments "$@"
 set_places
 check_given

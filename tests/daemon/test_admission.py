@@ -57,6 +57,17 @@ def test_who_has_no_request_makes_way_before_who_sends_one():
     assert (first.gone, second.gone, newcomer.gone) == (True, False, False)
 
 
+def test_who_has_just_come_is_given_time_while_there_are_spare_places():
+    admission = Admission(3)
+    old, new = enter(admission, "a", 2)
+    for member in (old, new):
+        admission.uploads(member)
+    assert not enter(admission, "a", SPARE)
+    admission.waits(old)
+    (newcomer,) = enter(admission, "a", 1)
+    assert (old.gone, new.gone, newcomer.gone) == (True, False, False)
+
+
 def test_who_waits_at_an_address_that_has_more_makes_way():
     admission = Admission(6)
     hoard = enter(admission, "a", 4)

@@ -151,6 +151,21 @@ def test_reload(bundle: Path, tmp_path: Path):
         assert daemon.ask(json=SHORT, headers=authorized).status_code == 200
 
 
+def test_reload_of_a_key_file_that_is_wrong_changes_nothing(bundle: Path, tmp_path: Path):
+    config, keys = tmp_path / "config.toml", tmp_path / "keys"
+    keys.write_text("sk-0123456789abcdef\n")
+    keys.chmod(0o600)
+    config.write_text(f'api_key_file = "{keys}"\n')
+    authorized = {"authorization": "Bearer sk-0123456789abcdef"}
+    with started(bundle, "--config", config) as daemon:
+        keys.write_text("# none any more\n")
+        config.write_text(f'api_key_file = "{keys}"\nmax_body = 10\n')
+        daemon.signal(signal.SIGHUP)
+        daemon.log.wait_for("not reloaded.*holds no API keys")
+        assert daemon.get("v1/models").status_code == 401
+        assert daemon.ask(json=SHORT, headers=authorized).status_code == 200
+
+
 class Systemd:
     """The other end of the notification socket."""
 
@@ -202,6 +217,18 @@ def test_engine_without_progress_gets_no_keep_alive():
     assert not is_stuck(idle, stats(steps=7))
     assert not is_stuck(working, stats(steps=8, running=1))
     assert not is_stuck(None, working)
+
+
+def test_with_keys_any_name_will_do(bundle: Path, tmp_path: Path):
+    keys = tmp_path / "keys"
+    keys.write_text("sk-0123456789abcdef\n")
+    keys.chmod(0o600)
+    with started(bundle, "--host", "0.0.0.0", "--api-key-file", keys, ready=False) as daemon:
+        url = f"http://127.0.0.1:{daemon.port}/"
+        for host in PUBLIC_HOSTS:
+            assert httpx.get(f"{url}health", headers={"host": host}).status_code == 200
+        assert httpx.get(f"{url}v1/models", headers={"host": PUBLIC_HOSTS[0]}).status_code == 401
+        assert not daemon.log.find("everyone who reaches")
 
 
 def test_warning_without_keys(bundle: Path, tmp_path: Path):

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from errno import ECONNRESET
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_half_sent_requests_block_nobody(small: Daemon, half: bytes):
     with connections(small, half, ATTACKERS):
         for _ in range(20):
             assert small.get("health").status_code == 200
-        assert small.ask(json=SHORT).status_code == 200
+        wait_until(lambda: small.ask(json=SHORT).status_code == 200)
         assert files(small) < FILES
     small.log.wait_for("WARNING.* connections are in use")
 
@@ -67,6 +68,15 @@ def test_who_has_waited_longest_makes_way(small: Daemon):
         assert read_to_end(oldest).status is None
         later[-1].sendall(b"x\r\n\r\n")
         assert b" 200 " in later[-1].recv(100)
+
+
+def test_connections_that_rest_make_way(small: Daemon):
+    with ExitStack() as stack:
+        for _ in range(FILES // 2):
+            client = stack.enter_context(connection(small, HEAD + b"\r\n"))
+            assert b" 200 " in client.recv(1 << 16)
+        assert small.ask(json=SHORT).status_code == 200
+        assert files(small) < FILES
 
 
 def test_requests_that_run_are_not_ended_for_others(small: Daemon):

@@ -43,8 +43,10 @@ def device(
 
 
 def install(device: Machine, kit: Path, bundle: Path) -> None:
+    """By a root whose new files are for root alone."""
     words = [device.path(path) for path in (kit / "install/install.sh", kit / "wheels", bundle)]
-    device.do(*words, PYTHON=DEVICE_PYTHON, PIP_NO_COMPILE="1")
+    masked = ("bash", "-c", 'umask 077 && exec "$@"', "masked")
+    device.do(*masked, *words, PYTHON=DEVICE_PYTHON, PIP_NO_COMPILE="1")
 
 
 def update(device: Machine, *arguments: object):
@@ -156,6 +158,20 @@ def test_an_update_restarts_the_daemon_and_a_rollback_too(device: Machine, varia
         done = update(device, *arguments)
         assert done.returncode == 0, done.stderr
         assert served(device) == model
+
+
+def test_people_without_roots_rights_update_folders_of_their_own(device: Machine, variant: Variant):
+    """With a mask that leaves not even the owner any rights."""
+    user = ("setpriv", "--reuid=mlc-edge", "--regid=mlc-edge", "--clear-groups")
+    device.do("cp", "-r", device.path(variant("first")), "/var/tmp/first")
+    device.do("install", "-d", "-o", "mlc-edge", "/var/tmp/own")
+    command = "umask 777 && exec /usr/local/bin/mlc-edge update /var/tmp/first --no-restart --dir"
+    done = device.run(*user, "bash", "-c", f"{command} /var/tmp/own/models")
+    assert (done.returncode, done.stderr) == (0, "")
+    refused = device.run(*user, "bash", "-c", f"{command} {MODELS}")
+    assert refused.returncode == 2
+    assert "Try sudo" in refused.stderr
+    device.do("rm", "-r", "/var/tmp/first", "/var/tmp/own")
 
 
 def test_what_an_older_installation_left_to_the_daemon_is_taken_back(
