@@ -97,7 +97,7 @@ def test_requests_that_run_are_not_ended_for_others(small: Daemon):
         with connection(small, elsewhere, source="127.0.0.2") as other:
             assert read_to_end(other).status == 200
         assert b" 200 " in clients[0].recv(100)
-    wait_until(lambda: small.metric("running_requests") + small.metric("queue_length") == 0)
+    wait_until(lambda: small.metric("active_requests") == 0)
     assert small.ask(json=SHORT).status_code == 200
 
 
@@ -166,7 +166,7 @@ def test_a_stream_that_nobody_reads_is_ended_and_no_other(impatient: Daemon):
             *_, last = (line for line in lines if line)
             wait_until(lambda: gone in impatient.get("metrics").text)
     assert last == "data: [DONE]"
-    wait_until(lambda: impatient.metric("running_requests") == 0)
+    wait_until(lambda: impatient.metric("active_requests") == 0)
 
 
 @pytest.mark.parametrize("path", ["/", "/bundles/index.json"])
