@@ -90,7 +90,8 @@ def test_requests_that_run_are_not_ended_for_others(small: Daemon):
         assert refused.json()["error"]["type"] == "service_unavailable"
         assert int(refused.headers["retry-after"]) > 0
         assert refused.headers["connection"] == "close"
-        assert small.get("health").status_code == 200
+        health = small.get("health")
+        assert (health.status_code, health.headers["connection"]) == (200, "close")
         with connection(small, HEAD + b"\r\n", source="127.0.0.2") as other:
             assert b" 200 " in other.recv(100)
         elsewhere = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
