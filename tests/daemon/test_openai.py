@@ -155,7 +155,7 @@ def test_full_queue(guarded: Guarded):
             client.chat.completions.create(model=MODEL, **SHORT)
     assert caught.value.code == "queue_full"
     assert int(caught.value.response.headers["retry-after"]) > 0
-    wait_until(lambda: guarded.daemon.metric("running_requests", guarded.authorized) == 0)
+    wait_until(lambda: guarded.daemon.metric("active_requests", guarded.authorized) == 0)
 
 
 def test_curl(daemon: Daemon):
