@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KvCache } from "../../../web/worker/engine/kv-cache.ts";
-import { Scheduler } from "../../../web/worker/engine/scheduler.ts";
-import { EngineClient } from "../../../web/worker/page/client.ts";
-import { parseLock } from "../../../web/worker/shared/lock.ts";
+import { KvCache } from "../../web/worker/engine/kv-cache.ts";
+import { Scheduler } from "../../web/worker/engine/scheduler.ts";
+import { EngineClient } from "../../web/worker/page/client.ts";
+import { parseLock } from "../../web/worker/shared/lock.ts";
 
 function cacheOf(...chunks: number[][]): { cache: KvCache; popped: number[] } {
   const popped: number[] = [];
