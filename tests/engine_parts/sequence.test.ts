@@ -13,6 +13,7 @@ function sequenceOf(prefillChunkSize = GRID, ms = 0) {
   const runner = {
     metadata: { prefill_chunk_size: prefillChunkSize },
     forward: async (chunk: readonly number[]) => {
+      assert.notEqual(chunk.length, 0);
       chunks.push(chunk.length);
       held.push(...chunk);
       const end = performance.now() + ms;
@@ -38,9 +39,10 @@ test("a deterministic prompt is computed by the grid, and its answer token by to
 });
 
 test("time shapes no chunk of a deterministic prompt", async () => {
-  const { sequence, chunks } = sequenceOf(GRID, 30);
-  await sequence.logitsAfter(textOf(TOKENS), going);
-  assert.deepEqual(chunks, [8, 8, 8, 6]);
+  const { sequence, chunks } = sequenceOf(64, 200);
+  const tokens = Array.from({ length: 150 }, (_, n) => n);
+  await sequence.logitsAfter(textOf(tokens), going);
+  assert.deepEqual(chunks, [64, 64, 22]);
 });
 
 test("another deterministic prompt takes over whole chunks of the grid alone", async () => {
