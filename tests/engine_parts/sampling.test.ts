@@ -13,6 +13,7 @@ interface Rows {
   levels?: number;
   peaks?: number;
   lift?: number;
+  comb?: number;
 }
 
 const { prompt, philox: philoxCases, cases } = golden("sampling");
@@ -53,6 +54,7 @@ function logits(rows: Rows, step: number): Float32Array {
   for (let i = 0; i < (rows.peaks ?? 0); i++) {
     values[mix(i + first) % rows.vocabulary]! += rows.lift ?? 0;
   }
+  for (let id = 0; rows.comb && id < values.length; id += rows.comb) values[id] = rows.lift ?? 0;
   return Float32Array.from(values);
 }
 
