@@ -176,7 +176,11 @@ def test_people_without_roots_rights_update_folders_of_their_own(device: Machine
     refused = device.run(*user, "bash", "-c", f"{command} {MODELS}")
     assert refused.returncode == 2
     assert "Try sudo" in refused.stderr
-    device.do("rm", "-r", "/var/tmp/first", "/var/tmp/own")
+    device.do("install", "-d", "-m", "777", "/var/tmp/common")
+    refused = device.run(*user, "bash", "-c", f"{command} /var/tmp/common")
+    assert refused.returncode == 2
+    assert "other users can write to /var/tmp/common" in refused.stderr
+    device.do("rm", "-r", "/var/tmp/first", "/var/tmp/own", "/var/tmp/common")
 
 
 def test_what_an_older_installation_left_to_the_daemon_is_taken_back(
