@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mlc_edge.engine.kv_cache import GRID_TOKENS, PAGE_TOKENS, KVCache, pages_of
+from mlc_edge.engine.kv_cache import GRID_TOKENS, KVCache, pages_of
 from mlc_edge.engine.request import Request, Sequence
 from mlc_edge.errors import EngineError
 
@@ -68,7 +68,6 @@ class Scheduler:
     def drop(self, request: Request) -> None:
         """Forget a request and free its pages."""
         self._requests.pop(request, None)
-        request.waiting.clear()
         for sequence in [s for s in self.running if s.request is request]:
             self.running.remove(sequence)
             self._release(sequence)
@@ -110,11 +109,11 @@ class Scheduler:
         return started
 
     def prefills(self, budget: int) -> list[Run]:
-        """Runs of prompts for the next prefill, about `budget` tokens; requests get equal shares."""
+        """Runs of prompts for the next prefill, about `budget` tokens; requests take turns."""
         while True:
             unread = [s for s in self.running if not s.decodes]
             runs = list(
-                _share(unread, min(budget, self._limits.prefill_chunk), self._limits.scored)
+                _take_turns(unread, min(budget, self._limits.prefill_chunk), self._limits.scored)
             )
             if not runs or self._make_room([(sequence, len(run)) for sequence, run in runs]):
                 self._prefills += 1
@@ -251,27 +250,22 @@ class _Load:
         return self._of_client[request.client], self._of_request[request]
 
 
-def _share(sequences: list[Sequence], budget: int, scored: int) -> Iterator[Run]:
-    """Runs of about `budget` tokens together: an equal share for each request, then what others leave.
+def _take_turns(sequences: list[Sequence], budget: int, scored: int) -> Iterator[Run]:
+    """Runs of about `budget` tokens together; who waited longest comes first.
 
-    Who waited longest comes first, and always gets a run, be it longer than the budget.
+    That one always gets a run, be it longer than the budget.
     """
     order = sorted(sequences, key=lambda s: (s.request.last_prefill, s.request.arrival, s.choice))
     if order and order[0].scores_prompt:
         yield order[0], order[0].run(max(GRID_TOKENS, min(budget, scored)))
         return
     order = [sequence for sequence in order if not sequence.scores_prompt]
-    requests = {sequence.request for sequence in order}
-    quota = dict.fromkeys(requests, max(PAGE_TOKENS, budget // max(1, len(requests))))
-    runs: dict[Sequence, list[int]] = {}
+    runs = []
     for sequence in order:
-        runs[sequence] = sequence.run(min(quota[sequence.request], budget))
-        quota[sequence.request] -= len(runs[sequence])
-        budget -= len(runs[sequence])
-    for sequence in order:
-        longer = sequence.run(len(runs[sequence]) + budget)
-        budget -= len(longer) - len(runs[sequence])
-        runs[sequence] = longer
-    if order and not any(runs.values()):
-        runs[order[0]] = order[0].run(GRID_TOKENS)
-    yield from ((sequence, run) for sequence, run in runs.items() if run)
+        run = sequence.run(budget)
+        if run:
+            runs.append((sequence, run))
+            budget -= len(run)
+    if order and not runs:
+        runs.append((order[0], order[0].run(GRID_TOKENS)))
+    yield from runs

@@ -108,6 +108,20 @@ def test_shared_prefixes_change_no_greedy_answer(pocket_bundle: Path, alone: dic
     assert preemptions > 0
 
 
+def test_who_has_no_room_waits_instead_of_being_set_back(pocket_bundle: Path):
+    async def run() -> int:
+        config = EngineConfig(mode="server", max_total_tokens=512)
+        engine = AsyncMLCEngine(pocket_bundle, config)
+        prompts = [[20 + index, *range(30, 230)] for index in range(8)]
+        answers = [engine.completions.create(prompt=[p], max_tokens=1) for p in prompts]
+        await asyncio.gather(*answers)
+        preemptions = engine.stats().preemptions
+        await engine.close()
+        return preemptions
+
+    assert asyncio.run(run()) == 0
+
+
 def test_a_long_prompt_does_not_stall_others(open_engine: OpenEngine):
     engine = open_engine()
     stream = engine.chat.completions.create(

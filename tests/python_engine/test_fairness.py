@@ -89,6 +89,25 @@ def test_a_client_that_fills_the_queue_leaves_places_for_others(pocket_bundle: P
     run(ask)
 
 
+def test_a_small_prompt_is_read_between_chunks_of_long_ones(pocket_bundle: Path):
+    async def ask() -> None:
+        engine = AsyncMLCEngine(pocket_bundle, EngineConfig(mode="server", prefill_threads=1))
+        long_ones = [[20 + index, *range(30, 930)] for index in range(8)]
+        stream = await engine.completions.create(
+            prompt=long_ones, max_tokens=1, ignore_eos=True, stream=True
+        )
+        done = [0]
+        counting = asyncio.create_task(finished_choices(stream, done))
+        while not engine.stats().steps:
+            await asyncio.sleep(0)
+        await engine.chat.completions.create(**SMALL)
+        assert done[0] <= 4
+        await counting
+        await engine.close()
+
+    run(ask)
+
+
 def test_what_took_over_the_cache_of_a_request_that_was_set_back_does_not_show(pocket_bundle: Path):
     """A parrot asks for the whole answer of a request while that is being written, and gets its place."""
 
