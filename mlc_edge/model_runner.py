@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mlc_edge.bundle import ABI_VERSION, BundleTarget, read_lock
 from mlc_edge.cpu import choose_target, host_cpu, missing_features, physical_cores
 from mlc_edge.errors import BundleError
-from mlc_edge.parameters import load_parameters
+from mlc_edge.parameters import ParameterSet
 
 # Read by TVM when it is imported: the 3 MB runtime library is enough to run a model.
 RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
@@ -46,7 +46,12 @@ class CacheSizes:
 
 
 class ModelRunner:
-    """Sequences in a paged KV cache; token ids in, logits float32 out. For one thread only."""
+    """Sequences in a paged KV cache; token ids in, logits float32 out. For one thread only.
+
+    `parameters` are the weights as they are stored.
+    """
+
+    DEVICE: ClassVar[str] = "cpu"
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class ModelRunner:
         Without `sizes`, the cache is created by `create_cache` later. Raises BundleError if the
         bundle is damaged, lacks the target, needs another CPU or has another ABI.
         """
-        self.target, chosen = _find_target(bundle, target)
+        self.target, chosen = self._find_target(bundle, target)
         self._cores = [str(core) for core in physical_cores()]
         everyone = Threads(len(self._cores), len(self._cores))
         self.threads = threads or everyone
@@ -72,7 +77,7 @@ class ModelRunner:
         # TVM's own function follows links, and the Hub's cache links to names without a suffix.
         from tvm_ffi import load_module
 
-        self._device = device("cpu", 0)
+        self._device = device(self.DEVICE, 0)
         self._machine = VirtualMachine(load_module(bundle / chosen.library), self._device)
         self.metadata: dict[str, Any] = json.loads(self._machine["_metadata"]())
         if self.metadata["abi_version"] != ABI_VERSION:
@@ -81,7 +86,8 @@ class ModelRunner:
                 f"mlc-edge has {ABI_VERSION}: build the bundle again."
             )
         wanted = self.metadata["params"]
-        self._parameters = load_parameters(bundle, chosen.parameters, wanted, self._device)
+        self.parameters = ParameterSet(bundle, chosen.parameters)
+        self._parameters = self.parameters.tensors(wanted, self._device)
         self.parameter_bytes = chosen.parameter_bytes
         self._functions = _Functions(self._machine)
         self._cache: Any = None
@@ -186,6 +192,9 @@ class ModelRunner:
             result = self._machine["self_test_attention"](self._tensor(qkv), self._cache)
         output: npt.NDArray[np.float32] = result.numpy()
         return output
+
+    def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
+        return _find_target(bundle, name)
 
     def _tensor(self, array: npt.NDArray[Any]) -> Any:
         from tvm.runtime import tensor

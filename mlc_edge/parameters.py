@@ -13,31 +13,59 @@ from mlc_edge.errors import BundleError
 
 BF16_BITS = np.uint32(16)
 
+Array = npt.NDArray[Any]
 
-def load_parameters(
-    bundle: Path, index: str, wanted: Sequence[Mapping[str, Any]], device: Any
-) -> list[Any]:
-    """Tensors in the order of `wanted` ({name, shape, dtype}), from the index file of a parameter set.
 
-    What is stored as it is wanted is shared with the operating system's page cache; the rest, such
-    as bfloat16, is converted. Raises BundleError for a parameter that is missing or has another shape.
-    """
-    content = json.loads((bundle / index).read_text())
-    folder = (bundle / index).parent
-    records = {
-        record["name"]: (shard, record)
-        for shard in content["records"]
-        for record in shard["records"]
-    }
-    missing = [entry["name"] for entry in wanted if entry["name"] not in records]
-    if missing:
-        raise BundleError(f"{bundle / index} lacks {', '.join(missing)}: build the bundle again.")
-    mapped = {shard["dataPath"]: _map(folder / shard["dataPath"]) for shard in content["records"]}
-    return [
-        _tensor(mapped[shard["dataPath"]], record, entry, device)
-        for entry in wanted
-        for shard, record in [records[entry["name"]]]
-    ]
+class ParameterSet:
+    """The parameters that an index file (`tensor-cache.json` or one like it) lists."""
+
+    def __init__(self, bundle: Path, index: str) -> None:
+        self._index = bundle / index
+        content = json.loads(self._index.read_text())
+        self._records: dict[str, tuple[mmap.mmap, Mapping[str, Any]]] = {}
+        for shard in content["records"]:
+            mapped = _map(self._index.parent / shard["dataPath"])
+            self._records |= {record["name"]: (mapped, record) for record in shard["records"]}
+
+    def tensors(self, wanted: Sequence[Mapping[str, Any]], device: Any) -> list[Any]:
+        """Tensors of `device` in the order of `wanted` ({name, shape, dtype}).
+
+        What a CPU takes as it is stored is shared with the operating system's page cache; the rest, such
+        as bfloat16, is converted. Raises BundleError for a parameter that is missing or has another shape.
+        """
+        missing = [entry["name"] for entry in wanted if entry["name"] not in self._records]
+        if missing:
+            raise BundleError(f"{self._index} lacks {', '.join(missing)}: build the bundle again.")
+        return [self._tensor(entry, device) for entry in wanted]
+
+    def rows(self, name: str, rows: Sequence[int]) -> Array:
+        """Some rows (along the first axis) of a parameter as they are stored, bfloat16 widened."""
+        return _widened(self._stored(name)[list(rows)], self._records[name][1])
+
+    def _stored(self, name: str) -> Array:
+        """A view of the file, bfloat16 as uint16."""
+        content, record = self._records[name]
+        dtype = np.dtype("<u2") if _is_bf16(record) else np.dtype(record["dtype"])
+        shape = tuple(record["shape"])
+        flat = np.frombuffer(content, dtype, int(np.prod(shape)), record["byteOffset"])
+        return flat.reshape(shape)
+
+    def _tensor(self, wanted: Mapping[str, Any], device: Any) -> Any:
+        import tvm_ffi
+        from tvm.runtime import tensor
+
+        name = wanted["name"]
+        values, record = self._stored(name), self._records[name][1]
+        if list(values.shape) != list(wanted["shape"]):
+            raise BundleError(
+                f"parameter {name} has shape {list(values.shape)}, the library wants "
+                f"{list(wanted['shape'])}: build the bundle again."
+            )
+        shared = device.type == "cpu" and not _is_bf16(record)
+        if shared and values.dtype == np.dtype(wanted["dtype"]):
+            return tvm_ffi.from_dlpack(values)
+        converted = _widened(values, record).astype(wanted["dtype"], copy=False)
+        return tensor(np.ascontiguousarray(converted), device)
 
 
 def _map(path: Path) -> mmap.mmap:
@@ -46,28 +74,11 @@ def _map(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def _tensor(
-    content: mmap.mmap, record: Mapping[str, Any], wanted: Mapping[str, Any], device: Any
-) -> Any:
-    import tvm_ffi
-    from tvm.runtime import tensor
-
-    values = _values(content, record)
-    if list(values.shape) != list(wanted["shape"]):
-        raise BundleError(
-            f"parameter {record['name']} has shape {list(values.shape)}, the library wants "
-            f"{list(wanted['shape'])}: build the bundle again."
-        )
-    if values.dtype == np.dtype(wanted["dtype"]) and record["format"] == "raw":
-        return tvm_ffi.from_dlpack(values)
-    return tensor(np.ascontiguousarray(values.astype(wanted["dtype"], copy=False)), device)
+def _is_bf16(record: Mapping[str, Any]) -> bool:
+    return bool(record["format"] == "f32-to-bf16")
 
 
-def _values(content: mmap.mmap, record: Mapping[str, Any]) -> npt.NDArray[Any]:
-    encoded = record["format"] == "f32-to-bf16"
-    dtype = np.dtype("<u2") if encoded else np.dtype(record["dtype"])
-    shape = tuple(record["shape"])
-    flat = np.frombuffer(content, dtype, int(np.prod(shape)), record["byteOffset"])
-    if encoded:
-        flat = (flat.astype(np.uint32) << BF16_BITS).view(np.float32)
-    return flat.reshape(shape)
+def _widened(values: Array, record: Mapping[str, Any]) -> Array:
+    if not _is_bf16(record):
+        return values
+    return (values.astype(np.uint32) << BF16_BITS).view(np.float32)
