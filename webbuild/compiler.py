@@ -26,7 +26,7 @@ from webbuild.quantization import find_quantization
 from webbuild.targets import TargetProfile
 
 KV_CACHE = "create_tir_paged_kv_cache"
-WORKGROUP_ARRAY = re.compile(r"var<workgroup> \w+ ?: ?array<(\w+), ?(\d+)>")
+WORKGROUP_ARRAY = re.compile(r"var<workgroup> \w+ ?: ?array<(?:vec(\d)<)?(\w+)>?, ?(\d+)>")
 # Without symbols for debuggers, and the same bytes each time.
 LINK_OPTIONS = ["-shared", "-s", "-Wl,--build-id=none"]
 WGSL_BYTES = {"f32": 4, "i32": 4, "u32": 4, "f16": 2}
@@ -205,7 +205,8 @@ def _device_sources(executable: Any) -> dict[str, str]:
 def _workgroup_bytes(source: str) -> int:
     """Workgroup memory that a kernel declares."""
     return sum(
-        int(count) * WGSL_BYTES[element] for element, count in WORKGROUP_ARRAY.findall(source)
+        int(lanes or 1) * int(count) * WGSL_BYTES[element]
+        for lanes, element, count in WORKGROUP_ARRAY.findall(source)
     )
 
 
