@@ -15,9 +15,10 @@ from typing import Any
 from mlc_edge.errors import BundleError
 
 LOCK_NAME = "mlc-lock.json"
+CHAT_CONFIG = "mlc-chat-config.json"
 LOCK_VERSION = 1
 # What model libraries offer to engines; engines refuse a lock of another number.
-ABI_VERSION = 1
+ABI_VERSION = 2
 READ_BYTES = 1 << 20
 REBUILD = "Build the bundle again with `mlc-edge build`, or download it again."
 
@@ -222,6 +223,31 @@ def read_lock(folder: Path) -> BundleLock:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} can't be read: {error}. {REBUILD}") from error
     return parse_lock(content)
+
+
+def check_library(folder: Path, library: str, metadata: Mapping[str, Any]) -> None:
+    """Whether a library, by its own metadata, runs with this engine and belongs to `folder`'s model.
+
+    Raises BundleError.
+    """
+    path = folder / library
+    if metadata["abi_version"] != ABI_VERSION:
+        raise BundleError(
+            f"{path} has ABI {metadata['abi_version']} and this mlc-edge has {ABI_VERSION}: "
+            "build the bundle again."
+        )
+    try:
+        chat = json.loads((folder / CHAT_CONFIG).read_text(encoding="utf-8"))
+        bundled = {**chat["model_config"], "quantization": chat["quantization"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder / CHAT_CONFIG} can't be read: {error!r}. {REBUILD}") from error
+    own = {**metadata["model_config"], "quantization": metadata["quantization"]}
+    for name in sorted({*own, *bundled}):
+        if own.get(name) != bundled.get(name):
+            raise BundleError(
+                f"{path} was compiled for another model: its {name} is {own.get(name)!r}, "
+                f"{CHAT_CONFIG} says {bundled.get(name)!r}. {REBUILD}"
+            )
 
 
 def write_lock(folder: Path, lock: BundleLock) -> None:

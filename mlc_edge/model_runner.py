@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from mlc_edge.bundle import ABI_VERSION, BundleTarget, read_lock
+from mlc_edge.bundle import ABI_VERSION, BundleTarget, check_library, read_lock
 from mlc_edge.cpu import choose_target, host_cpu, missing_features, physical_cores
 from mlc_edge.errors import BundleError
 from mlc_edge.parameters import ParameterSet
@@ -80,11 +80,7 @@ class ModelRunner:
         self._device = device(self.DEVICE, 0)
         self._machine = VirtualMachine(load_module(bundle / chosen.library), self._device)
         self.metadata: dict[str, Any] = json.loads(self._machine["_metadata"]())
-        if self.metadata["abi_version"] != ABI_VERSION:
-            raise BundleError(
-                f"{bundle / chosen.library} has ABI {self.metadata['abi_version']} and this "
-                f"mlc-edge has {ABI_VERSION}: build the bundle again."
-            )
+        check_library(bundle, chosen.library, self.metadata)
         wanted = self.metadata["params"]
         self.parameters = ParameterSet(bundle, chosen.parameters)
         self._parameters = self.parameters.tensors(wanted, self._device)
@@ -181,16 +177,27 @@ class ModelRunner:
         rows = self._embed(np.asarray(token_ids, np.int32), (1, len(token_ids)))
         return self._forward("batch_verify", [sequence], [len(token_ids)], rows)[0]
 
+    def embed(self, token_ids: Sequence[int]) -> npt.NDArray[Any]:
+        """Rows of the embedding table, [n, H], in the library's float type."""
+        ids = np.asarray(token_ids, np.int32)
+        rows: npt.NDArray[Any] = self._embed(ids, (len(ids),)).numpy()
+        return rows
+
     def call(self, function: str, *arguments: Any) -> Any:
         """Call another of the library's functions; NumPy arrays become tensors of the device."""
         converted = [self._tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         return self._machine[function](*converted)
 
-    def attend(self, sequence: int, qkv: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The library's test of attention: fused float32 [1, n, (hq + 2 hkv) d] to [1, n, hq d]."""
+    def call_with_parameters(self, function: str, *arguments: Any) -> list[npt.NDArray[Any]]:
+        """Call a function that takes the parameters, too, and gives several tensors."""
+        self._use_threads(self.threads.prefill)
+        return [result.numpy() for result in self.call(function, *arguments, self._parameters)]
+
+    def attend(self, sequence: int, qkv: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The library's test of attention: fused [1, n, (hq + 2 hkv) d] to [1, n, hq d]."""
         with self._step([sequence], [qkv.shape[1]]):
             result = self._machine["self_test_attention"](self._tensor(qkv), self._cache)
-        output: npt.NDArray[np.float32] = result.numpy()
+        output: npt.NDArray[Any] = result.numpy()
         return output
 
     def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
@@ -201,7 +208,7 @@ class ModelRunner:
 
         return tensor(np.ascontiguousarray(array), self._device)
 
-    def _embed(self, ids: npt.NDArray[np.int32], lead: tuple[int, int]) -> Any:
+    def _embed(self, ids: npt.NDArray[np.int32], lead: tuple[int, ...]) -> Any:
         rows = self._machine["embed"](self._tensor(ids), self._parameters)
         return rows._create_view((*lead, rows.shape[1]))
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlc_edge.bundle import ModelInfo, read_lock
+from mlc_edge.bundle import CHAT_CONFIG, ModelInfo, read_lock
 from mlc_edge.engine.conversation import Conversation
 from mlc_edge.engine.protocol import ModelFacts, SamplingSettings
 from mlc_edge.engine.vocabulary import Vocabulary
 from mlc_edge.errors import BundleError
 
-CHAT_CONFIG, GENERATION = "mlc-chat-config.json", "generation_config.json"
+GENERATION = "generation_config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 

@@ -1,4 +1,4 @@
-"""The library's other functions: samplers against NumPy, self-test, metadata, batches."""
+"""The library's other functions: samplers against NumPy, metadata."""
 
 from collections.abc import Callable
 
@@ -86,16 +86,6 @@ def test_top_p_samples_by_inverse_cumulative(compiled: Compiled, uniform: float,
         np.array([0.85], np.float32),
     )
     assert chosen.numpy().tolist() == [expected]
-
-
-def test_self_test_matmul_gives_what_the_metadata_says(compiled: Compiled):
-    vectors = compiled.runner.metadata["self_test"]["matmul"]
-    inputs = [
-        np.array(entry["data"], entry["dtype"]).reshape(entry["shape"])
-        for entry in vectors["inputs"]
-    ]
-    result = compiled.runner.call("self_test_matmul", *inputs).numpy()
-    np.testing.assert_allclose(result[0], vectors["expected"], rtol=1e-5, atol=1e-4)
 
 
 def test_metadata_names_parameters_as_stored(compiled: Compiled):

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.golden import prompts, requests, sampling, text, weights
+from tests.golden import prompts, requests, sampling, self_test, text, weights
 
 FOLDER = Path(__file__).parent
 MAKERS: dict[str, Callable[[], Any]] = {
     "prompts.json": prompts.make,
     "requests.json": requests.make,
     "sampling.json": sampling.make,
+    "self_test.json": self_test.make,
     "text.json": text.make,
     "weights.json": weights.make,
 }

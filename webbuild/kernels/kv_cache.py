@@ -15,6 +15,7 @@ from webbuild.kernels.attention_decode import merge_states, paged_decode
 from webbuild.kernels.cpu import attention as cpu_attention
 from webbuild.kernels.cpu.heads import HEAD_DIM_STEP, HeadShape
 from webbuild.kernels.cpu.rotary import split_rotary
+from webbuild.needs import Buffers, pooled
 
 PAGE_TOKENS = 16
 # Models up to this many query features take the kernels without barriers.
@@ -32,6 +33,10 @@ EVERYDAY_PROGRAMS = (
 )
 
 
+# TVM's kTreeAttnMaxTreeSize: room for the mask of a token tree, which this engine never draws.
+TREE_TOKENS = 256
+
+
 @dataclass(frozen=True, kw_only=True)
 class KVCacheShape:
     """What a cache holds; `dtype` is the type of keys and values."""
@@ -43,6 +48,27 @@ class KVCacheShape:
     rope_theta: float
     rope_scaling: dict[str, Any]
     dtype: str
+
+
+def cache_buffers(
+    shape: KVCacheShape, target: Target, *, sequences: int, tokens: int, chunk: int
+) -> Buffers:
+    """The largest buffers that TVM's runtime makes for a cache of so many tokens.
+
+    As in src/runtime/vm/paged_kv_cache.cc and attn_utils.h of TVM's wheel.
+    """
+    element = {"float32": 4, "float16": 2}[shape.dtype]
+    pages = -(-tokens // PAGE_TOKENS)
+    width = shape.query_heads * shape.head_dim
+    bound = [
+        (pages + 1) * 2 * shape.kv_heads * PAGE_TOKENS * shape.head_dim * element,
+        chunk * width * element,
+        chunk * shape.query_heads * 4,
+    ]
+    if takes_direct_kernels(shape, target):
+        # The scores of paged_decode.
+        bound.append(pooled(shape.query_heads * pages * PAGE_TOKENS * 4))
+    return Buffers(bound=tuple(bound), others=(TREE_TOKENS**2 * sequences * 4,))
 
 
 def create_kv_cache(shape: KVCacheShape, sizes: tuple[tirx.Var, ...]) -> PagedKVCache:
@@ -136,7 +162,7 @@ def attention_programs(shape: KVCacheShape, target: Target) -> AttentionPrograms
             tvm_kernels._merge_state_inplace_cpu(dtype),
         )
     merge = merge_states(heads, width, dtype)
-    if heads * width <= DIRECT_FEATURES or not _suits_tiles(shape, target):
+    if takes_direct_kernels(shape, target):
         sizes = (heads, kv_heads, width, dtype)
         return AttentionPrograms(
             ragged_prefill(*sizes), paged_prefill(*sizes), paged_decode(*sizes), merge
@@ -149,6 +175,12 @@ def attention_programs(shape: KVCacheShape, target: Target) -> AttentionPrograms
         tvm_kernels._attention_decode(kv_heads, heads, width, dtype, False, scaling, target),
         merge,
     )
+
+
+def takes_direct_kernels(shape: KVCacheShape, target: Target) -> bool:
+    """Whether a GPU's attention is that without barriers."""
+    features = shape.query_heads * shape.head_dim
+    return features <= DIRECT_FEATURES or not _suits_tiles(shape, target)
 
 
 def _suits_tiles(shape: KVCacheShape, target: Target) -> bool:
