@@ -10,7 +10,7 @@ LLAMA_CPP := llama-cpp-python==0.3.36
 LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_VBMI=ON \
   -DGGML_AVX512_BF16=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON
 
-.PHONY: setup emscripten chat run test check bench bench-engine bench-cpu bench-kernels web-assets clean
+.PHONY: setup emscripten chat run test check mutants bench bench-engine bench-cpu bench-kernels web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -47,7 +47,7 @@ run: setup
 	$(BIN)/mlc-edge run --port $(PORT)
 
 test: $(VENV)/.test-installed web-assets emscripten
-	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu mesa-vulkan-drivers qemu-user-static
+	webbuild/install_system_packages.sh chromium curl dbus g++ g++-aarch64-linux-gnu iproute2 mesa-vulkan-drivers qemu-user-static systemd
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 
@@ -56,6 +56,11 @@ check: $(VENV)/.test-installed node_modules/.package-lock.json
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	npm run --silent check
+
+# Plants the faults of tests/mutants/*.toml, one at a time: AREA=service_worker, JOBS=2.
+mutants: $(VENV)/.test-installed web-assets emscripten
+	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu mesa-vulkan-drivers qemu-user-static
+	$(BIN)/python -m tests.mutants $(AREA) --jobs $(or $(JOBS),1)
 
 bench: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium

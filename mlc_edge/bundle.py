@@ -4,22 +4,30 @@ A bundle is all that a build hands to browsers and devices. Only the standard li
 so that everything that runs models can import it.
 """
 
-import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlc_edge.errors import BundleError
+from mlc_edge.files import (
+    FileError,
+    FileState,
+    hash_content,
+    hub_repository,
+    open_plain,
+    read_json,
+)
 
 LOCK_NAME = "mlc-lock.json"
-CHAT_CONFIG = "mlc-chat-config.json"
+SIGNATURE_NAME = "mlc-lock.json.sig"
 LOCK_VERSION = 1
 # What model libraries offer to engines; engines refuse a lock of another number.
 ABI_VERSION = 2
-READ_BYTES = 1 << 20
 REBUILD = "Build the bundle again with `mlc-edge build`, or download it again."
 
 
@@ -126,6 +134,11 @@ def is_safe_path(path: str) -> bool:
     )
 
 
+def is_file_name(name: Any) -> bool:
+    """Whether `name`, of whatever type, can name a file right inside a folder, and be shown."""
+    return isinstance(name, str) and name.isprintable() and is_safe_path(name) and "/" not in name
+
+
 def parse_lock(content: Any) -> BundleLock:
     """Check parsed JSON and make a lock of it; raises BundleError that lists every problem."""
     reader = _Reader()
@@ -204,8 +217,9 @@ def _parse_target(reader: _Reader, entry: Any, where: str) -> BundleTarget:
 def _contradictions(lock: BundleLock) -> list[str]:
     paths = [file.path for file in lock.files]
     problems = [f"files names {path} twice" for path in {p for p in paths if paths.count(p) > 1}]
-    if LOCK_NAME in paths:
-        problems.append(f"files names {LOCK_NAME} itself")
+    problems += [
+        f"files names {name} itself" for name in (LOCK_NAME, SIGNATURE_NAME) if name in paths
+    ]
     for name, target in lock.targets.items():
         for path in (target.library, target.parameters):
             if path not in paths:
@@ -215,39 +229,13 @@ def _contradictions(lock: BundleLock) -> list[str]:
 
 def read_lock(folder: Path) -> BundleLock:
     """Read and check `folder`'s lock; raises BundleError."""
-    path = folder / LOCK_NAME
+    if not (folder / LOCK_NAME).exists():
+        raise BundleError(f"{folder} is not a bundle: it has no {LOCK_NAME}. {REBUILD}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{folder} is not a bundle: it has no {LOCK_NAME}. {REBUILD}") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} can't be read: {error}. {REBUILD}") from error
+        content = read_json(folder, LOCK_NAME)
+    except FileError as error:
+        raise BundleError(f"{folder}: {error}. {REBUILD}") from error
     return parse_lock(content)
-
-
-def check_library(folder: Path, library: str, metadata: Mapping[str, Any]) -> None:
-    """Whether a library, by its own metadata, runs with this engine and belongs to `folder`'s model.
-
-    Raises BundleError.
-    """
-    path = folder / library
-    if metadata["abi_version"] != ABI_VERSION:
-        raise BundleError(
-            f"{path} has ABI {metadata['abi_version']} and this mlc-edge has {ABI_VERSION}: "
-            "build the bundle again."
-        )
-    try:
-        chat = json.loads((folder / CHAT_CONFIG).read_text(encoding="utf-8"))
-        bundled = {**chat["model_config"], "quantization": chat["quantization"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{folder / CHAT_CONFIG} can't be read: {error!r}. {REBUILD}") from error
-    own = {**metadata["model_config"], "quantization": metadata["quantization"]}
-    for name in sorted({*own, *bundled}):
-        if own.get(name) != bundled.get(name):
-            raise BundleError(
-                f"{path} was compiled for another model: its {name} is {own.get(name)!r}, "
-                f"{CHAT_CONFIG} says {bundled.get(name)!r}. {REBUILD}"
-            )
 
 
 def write_lock(folder: Path, lock: BundleLock) -> None:
@@ -257,25 +245,24 @@ def write_lock(folder: Path, lock: BundleLock) -> None:
     partial.replace(folder / LOCK_NAME)
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+def lock_files(
+    folder: Path, states: MutableMapping[str, FileState] | None = None
+) -> tuple[LockedFile, ...]:
+    """Entries for every file of `folder` but the lock and its signature, sorted by path.
 
-
-def lock_files(folder: Path) -> tuple[LockedFile, ...]:
-    """Entries for every file of `folder` but the lock, sorted by path."""
+    `states` is told the state in which each file was hashed, if a later write would change that.
+    """
     paths = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()
     )
-    return tuple(
-        LockedFile(path, (folder / path).stat().st_size, hash_file(folder / path))
-        for path in paths
-        if path != LOCK_NAME
-    )
+    files = []
+    for path in paths:
+        if path not in (LOCK_NAME, SIGNATURE_NAME):
+            state, digest = _hash(folder, path)
+            files.append(LockedFile(path, state.size, digest))
+            if states is not None and state.is_settled:
+                states[path] = state
+    return tuple(files)
 
 
 def verify(folder: Path) -> BundleLock:
@@ -284,21 +271,65 @@ def verify(folder: Path) -> BundleLock:
     Raises BundleError that lists every file that is missing or differs.
     """
     lock = read_lock(folder)
-    problems = [problem for file in lock.files if (problem := _difference(folder, file))]
+    problems = differences(folder, lock.files, {})
     if problems:
-        raise BundleError(f"bundle {folder} is damaged: {'; '.join(problems)}. {REBUILD}")
+        raise damaged(folder, problems.values())
     return lock
 
 
-def _difference(folder: Path, file: LockedFile) -> str | None:
-    path = folder / file.path
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return f"{file.path} is a link out of the bundle"
-    if not path.is_file():
-        return f"{file.path} is missing"
-    size = path.stat().st_size
-    if size != file.bytes:
-        return f"{file.path} has {size} bytes, expected {file.bytes}"
-    if hash_file(path) != file.sha256:
+def damaged(folder: Path, problems: Iterable[str]) -> BundleError:
+    """The error that lists what is wrong with a bundle."""
+    repository = hub_repository(folder.resolve())
+    remedy = f"Delete {repository}, and it is downloaded again." if repository else REBUILD
+    return BundleError(f"bundle {folder} is damaged: {'; '.join(problems)}. {remedy}")
+
+
+def differences(
+    folder: Path, files: Sequence[LockedFile], states: MutableMapping[str, FileState]
+) -> dict[str, str]:
+    """What is wrong with each of `files` that isn't what its entry says, by path.
+
+    A file in the state that `states` has is not read again; what is read and right is put there, as
+    `lock_files` does.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        largest_first = sorted(files, key=lambda file: -file.bytes)
+        found = threads.map(lambda file: difference(folder, file, states), largest_first)
+        return {
+            file.path: problem
+            for file, problem in zip(largest_first, found, strict=True)
+            if problem
+        }
+
+
+def difference(
+    folder: Path, file: LockedFile, states: MutableMapping[str, FileState] | None = None
+) -> str | None:
+    """What keeps `folder`'s file from being the one that a lock names; `states` as in `differences`."""
+    states = {} if states is None else states
+    try:
+        with open_plain(folder, file.path) as content:
+            state = FileState.of(content)
+            if state.size != file.bytes:
+                return f"{file.path} has {state.size} bytes, expected {file.bytes}"
+            if states.pop(file.path, None) == state:
+                states[file.path] = state
+                return None
+            digest = hash_content(content)
+    except FileError as error:
+        return str(error)
+    except OSError as error:
+        return f"{file.path} can't be read ({error.strerror})"
+    if digest != file.sha256:
         return f"{file.path} has another SHA-256 than the lock says"
+    if state.is_settled:
+        states[file.path] = state
     return None
+
+
+def _hash(folder: Path, path: str) -> tuple[FileState, str]:
+    try:
+        with open_plain(folder, path) as content:
+            return FileState.of(content), hash_content(content)
+    except FileError as error:
+        raise BundleError(f"{folder}: {error}. {REBUILD}") from error

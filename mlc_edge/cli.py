@@ -18,6 +18,8 @@ COMMANDS = {
     "doctor": "edge.doctor.cli",
     "update": "edge.update.cli",
     "bench": "edge.bench.cli",
+    "cache": "mlc_edge.cli_cache",
+    "key": "mlc_edge.cli_key",
 }
 
 
@@ -31,8 +33,11 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name])
+        command = getattr(module, cmd_name)
+        if isinstance(command, typer.Typer):
+            return typer.main.get_group(command)
         command_app = typer.Typer(add_completion=False)
-        command_app.command(name=cmd_name)(getattr(module, cmd_name))
+        command_app.command(name=cmd_name)(command)
         return typer.main.get_command(command_app)
 
 

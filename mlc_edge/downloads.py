@@ -3,18 +3,22 @@
 import importlib.util
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlc_edge.bundle import LOCK_NAME, SIGNATURE_NAME
 from mlc_edge.errors import ConfigError, MlcEdgeError
 
 HUB_PREFIX = "HF://"
 REPOSITORY = re.compile(r"HF://(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 # Files without code: pickled weights and Python modules stay where they are.
-PATTERNS = ("*.json", "*.jinja", "*.safetensors", "*params_shard_*.bin", "tokenizer.model", "lib/*")
+PATTERNS = ("*.json", "*.jinja", "*.safetensors", "*params_shard_*.bin", "tokenizer.model")
+LIBRARIES = "lib/*"
+# Enough to know who vouches for a bundle.
+SIGNED = (LOCK_NAME, SIGNATURE_NAME)
 # The same weights once more, for other programs.
 DUPLICATES = ("consolidated*", "*/*.safetensors")
 # The Hub client's bar that counts the bytes on the disk.
@@ -49,23 +53,35 @@ def parse_repository(model: str) -> Repository:
     return Repository(match["id"], match["revision"])
 
 
-def download(repository: Repository, report: Progress) -> Path:
-    """The repository's folder in the Hub's cache, complete.
+def download(repository: Repository, report: Progress, *, libraries: bool) -> Path:
+    """The repository's folder in the Hub's cache, complete; with or without its compiled libraries.
 
     A connection that breaks is resumed; files that an earlier, killed download finished are not
     fetched again; without a network, what is in the cache is used. Honours HF_ENDPOINT, HF_HOME,
     HF_TOKEN and HF_HUB_OFFLINE. Raises ConfigError or DownloadError.
     """
+    step = f"downloading {repository.id}"
+    report(step, None)
+    patterns = (*PATTERNS, SIGNATURE_NAME, *([LIBRARIES] if libraries else []))
+    return _download(repository, patterns, step, report)
+
+
+def download_signature(repository: Repository, report: Progress) -> Path:
+    """The repository's folder in the Hub's cache with at least its lock and signature, if it has them."""
+    step = f"asking who signed {repository.id}"
+    report(step, None)
+    return _download(repository, SIGNED, step, report)
+
+
+def _download(repository: Repository, patterns: Sequence[str], step: str, report: Progress) -> Path:
     # A second to import, and wanted by those who download only.
     from huggingface_hub import snapshot_download
 
-    step = f"downloading {repository.id}"
-    report(step, None)
     with _explained(repository):
         wanted: dict[str, Any] = {
             "repo_id": repository.id,
             "revision": repository.revision,
-            "allow_patterns": list(PATTERNS),
+            "allow_patterns": list(patterns),
             "ignore_patterns": list(DUPLICATES),
         }
         missing = _missing_bytes(wanted)

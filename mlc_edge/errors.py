@@ -33,7 +33,7 @@ class EngineError(MlcEdgeError):
     """A request or the engine failed; `code`, `param` as in OpenAI's error objects.
 
     Codes: invalid_request, context_length_exceeded, model_not_found, queue_full, engine_stopped,
-    out_of_memory, internal. The text is the message, then the remedy.
+    cancelled, out_of_memory, internal. The text is the message, then the remedy.
     """
 
     def __init__(self, code: str, message: str, remedy: str = "", param: str | None = None) -> None:

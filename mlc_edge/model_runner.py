@@ -4,7 +4,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from mlc_edge.bundle import ABI_VERSION, BundleTarget, check_library, read_lock
+from mlc_edge.bundle import ABI_VERSION, REBUILD, BundleTarget, read_lock
 from mlc_edge.cpu import choose_target, host_cpu, missing_features, physical_cores
 from mlc_edge.errors import BundleError
+from mlc_edge.files import read_plain
 from mlc_edge.parameters import ParameterSet
+from mlc_edge.text_files import CHAT_CONFIG
 
 # Read by TVM when it is imported: the 3 MB runtime library is enough to run a model.
 RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
@@ -24,6 +26,8 @@ PAGE_TOKENS = 16
 # TVM's ThreadGroup::AffinityMode kSpecifyThreadShareAllCore.
 SHARE_CORES = -3
 FLOAT_BYTES = {"float32": 4, "float16": 2}
+# What a library and its bundle name beside `model_config`.
+OUTER_FIELDS = ("quantization", "vocab_size", "context_window_size")
 
 Logits = npt.NDArray[np.float32]
 
@@ -72,15 +76,16 @@ class ModelRunner:
         self.threads = threads or everyone
         _import_runtime()
         from tvm.runtime import device
-        from tvm.runtime.vm import VirtualMachine
-
-        # TVM's own function follows links, and the Hub's cache links to names without a suffix.
-        from tvm_ffi import load_module
 
         self._device = device(self.DEVICE, 0)
-        self._machine = VirtualMachine(load_module(bundle / chosen.library), self._device)
-        self.metadata: dict[str, Any] = json.loads(self._machine["_metadata"]())
-        check_library(bundle, chosen.library, self.metadata)
+        library = bundle / chosen.library
+        self._machine, self.metadata = _load_library(library, self._device)
+        if self.metadata["abi_version"] != ABI_VERSION:
+            raise BundleError(
+                f"{library} has ABI {self.metadata['abi_version']} and this "
+                f"mlc-edge has {ABI_VERSION}: build the bundle again."
+            )
+        _require_agreement(bundle, library, self.metadata)
         wanted = self.metadata["params"]
         self.parameters = ParameterSet(bundle, chosen.parameters)
         self._parameters = self.parameters.tensors(wanted, self._device)
@@ -109,7 +114,7 @@ class ModelRunner:
     @property
     def kv_bytes_per_token(self) -> int:
         """Memory that a token's keys and values take."""
-        shape = self.metadata["attention"]
+        shape = self.metadata["kv_cache"]
         width = shape["num_key_value_heads"] * shape["head_dim"]
         element = FLOAT_BYTES[self.metadata["dtype"]]
         return int(2 * shape["num_hidden_layers"] * width * element)
@@ -270,6 +275,41 @@ def _import_runtime() -> None:
             del sys.modules["torch"]
         if chosen is None:
             del os.environ[RUNTIME_ONLY]
+
+
+def _load_library(path: Path, device: Any) -> tuple[Any, dict[str, Any]]:
+    """The machine that runs a library, and the library's own description."""
+    from tvm.runtime.vm import VirtualMachine
+
+    # TVM's own function follows links, and the Hub's cache links to names without a suffix.
+    from tvm_ffi import load_module
+
+    try:
+        machine = VirtualMachine(load_module(path), device)
+        metadata = json.loads(machine["_metadata"]())
+        int(metadata["abi_version"])
+    # Whatever TVM's loader threw in C++.
+    except Exception as error:
+        raise BundleError(f"{path} is no model library: {error}. {REBUILD}") from error
+    return machine, metadata
+
+
+def _require_agreement(bundle: Path, library: Path, metadata: Mapping[str, Any]) -> None:
+    """Raise BundleError if the library was compiled for another model than the files describe."""
+    lock, chat = read_lock(bundle), json.loads(read_plain(bundle, CHAT_CONFIG))
+    described = {
+        **(chat.get("model_config") or {}),
+        "quantization": lock.model.quantization,
+        "vocab_size": chat["vocab_size"],
+        "context_window_size": lock.model.context_window_size,
+    }
+    compiled = {**metadata["model_config"], **{name: metadata[name] for name in OUTER_FIELDS}}
+    for name in sorted(compiled.keys() | described.keys()):
+        if compiled.get(name) != described.get(name):
+            raise BundleError(
+                f"{library} was compiled for another model: its {name} is {compiled.get(name)!r}, "
+                f"and the bundle's {described.get(name)!r}. {REBUILD}"
+            )
 
 
 def _find_target(bundle: Path, name: str | None) -> tuple[str, BundleTarget]:

@@ -1,29 +1,41 @@
 """From what a person calls a model to a bundle that this machine can run."""
 
-import fcntl
-import hashlib
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_cache_path
+from mlc_edge.bundle import LOCK_NAME, BundleLock, read_lock
+from mlc_edge.compiled import NATIVE, Progress, compiled_bundle
+from mlc_edge.downloads import (
+    HUB_PREFIX,
+    Repository,
+    download,
+    download_signature,
+    parse_repository,
+)
+from mlc_edge.errors import ConfigError
+from mlc_edge.files import hub_repository
+from mlc_edge.trust import Trust
+from mlc_edge.verification import check_bundle
 
-from mlc_edge.bundle import LOCK_NAME, read_lock
-from mlc_edge.cpu import host_cpu
-from mlc_edge.downloads import HUB_PREFIX, download, parse_repository
-from mlc_edge.errors import BundleError, CheckpointError, ConfigError, MlcEdgeError
-from mlc_edge.version import __version__
-
-Progress = Callable[[str, float | None], None]
 PACKAGE = Path(__file__).parent
 # The embedded checkpoint: in a checkout, or as data of an installed package.
 EMBEDDED = (PACKAGE.parent / "models/pocket", PACKAGE / "pocket")
-QUANTIZATION = "q4f16_1"
 WEIGHT_INDEXES = ("mlc-chat-config.json", "config.json")
+# The target of browsers: any of a bundle's browser libraries does.
+BROWSER, BROWSER_LIBRARY = "webgpu", ".wasm"
+TRUST_HINT = (
+    "To run the libraries that it brings, if you trust who made them: --trust-library, or list their key in "
+    "trusted_key."
+)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model's folder, and what to call what is made of it."""
+
+    folder: Path
+    name: str
 
 
 def resolve_model(
@@ -31,33 +43,54 @@ def resolve_model(
     *,
     target: str | None = None,
     progress: Progress | None = None,
+    trust_library: bool = False,
+    trusted_keys: Sequence[str] = (),
 ) -> Path:
-    """The bundle folder of `model`, downloaded and compiled first if need be.
+    """The bundle folder of `model`, downloaded, verified, and compiled first if need be.
 
     `model` is a bundle, a folder with a Hugging Face checkpoint or MLC weights, "HF://owner/name"
     (with "@revision" if wanted), or None for the embedded model. Checkpoints are compiled once, for
-    `target` (default: this machine), and kept in the user's cache. Raises MlcEdgeError.
+    `target` (default: this machine), and kept in the user's cache. So are the weights of a bundle that
+    came over the network: its own libraries run only with `trust_library`, or if one of `trusted_keys`
+    (texts of public keys) signed it. With trusted keys, what none of them signed is refused, but for
+    checkpoints on this machine. Raises MlcEdgeError.
     """
     report = progress or (lambda step, share: None)
-    folder, name = _find(model, report)
-    if (folder / LOCK_NAME).is_file():
-        return folder
-    if not any((folder / name).is_file() for name in WEIGHT_INDEXES):
+    trust = Trust.of(trust_library, trusted_keys)
+    source = _find(model, trust, report)
+    if (source.folder / LOCK_NAME).exists():
+        trusted = trust.runs_libraries_of(source.folder)
+        if trusted and _serves(read_lock(source.folder), target):
+            check_bundle(source.folder, report)
+            return source.folder
+        # What is built of a bundle is held to its lock.
+        hint = "" if trusted else TRUST_HINT
+        return compiled_bundle(
+            source.folder, source.name, target or NATIVE, report=report, hint=hint
+        )
+    if not any((source.folder / name).is_file() for name in WEIGHT_INDEXES):
         raise ConfigError(
-            f"{folder} is neither a bundle (no {LOCK_NAME}) nor a checkpoint (no config.json): "
+            f"{source.folder} is neither a bundle (no {LOCK_NAME}) nor a checkpoint (no config.json): "
             "name one of them, or HF://owner/name."
         )
-    return _compiled(folder, name, target or "native", report)
+    trust.require_source(source.folder)
+    return compiled_bundle(source.folder, source.name, target or NATIVE, report=report)
 
 
-def _find(model: str | Path | None, report: Progress) -> tuple[Path, str]:
-    """The model's folder, and what to call what is made of it."""
+def _serves(lock: BundleLock, target: str | None) -> bool:
+    """Whether the bundle is meant for `target`; a device that it has nothing for says so itself."""
+    if target != BROWSER:
+        return True
+    return any(entry.library.endswith(BROWSER_LIBRARY) for entry in lock.targets.values())
+
+
+def _find(model: str | Path | None, trust: Trust, report: Progress) -> _Source:
     if model is None:
         embedded = _embedded()
-        return embedded, embedded.name
+        return _Source(embedded, embedded.name)
     if str(model).startswith(HUB_PREFIX):
         repository = parse_repository(str(model))
-        return download(repository, report), repository.name
+        return _Source(_download(repository, trust, report), repository.name)
     folder = Path(model).expanduser()
     if not folder.is_dir():
         raise ConfigError(
@@ -65,7 +98,15 @@ def _find(model: str | Path | None, report: Progress) -> tuple[Path, str]:
             "nothing for the embedded model."
         )
     folder = folder.resolve()
-    return folder, folder.name
+    cached = hub_repository(folder)
+    return _Source(folder, cached.name.rpartition("--")[2] if cached else folder.name)
+
+
+def _download(repository: Repository, trust: Trust, report: Progress) -> Path:
+    if trust.keys:
+        # Before gigabytes arrive that nobody may use.
+        trust.runs_libraries_of(download_signature(repository, report))
+    return download(repository, report, libraries=trust.library or bool(trust.keys))
 
 
 def _embedded() -> Path:
@@ -73,90 +114,3 @@ def _embedded() -> Path:
         if (folder / "config.json").is_file():
             return folder
     raise ConfigError("this installation lacks the embedded model: name another one.")
-
-
-def bundles_folder() -> Path:
-    """Where compiled checkpoints are kept: `$MLC_EDGE_CACHE`, or the user's cache folder."""
-    chosen = os.environ.get("MLC_EDGE_CACHE")
-    base = Path(chosen) if chosen else user_cache_path("mlc-edge")
-    return base / "bundles"
-
-
-def _compiled(checkpoint: Path, name: str, target: str, report: Progress) -> Path:
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "model"
-    published = (checkpoint / "mlc-chat-config.json").is_file()
-    quantized = [] if published else ["--quant", QUANTIZATION]
-    suffix = "" if published else f"-{QUANTIZATION}"
-    output = bundles_folder() / _key(checkpoint, target) / f"{name}{suffix}"
-    if _is_whole(output):
-        return output
-    with _alone(output.parent, report):
-        # Another process may have made it meanwhile.
-        if not _is_whole(output):
-            report(f"compiling {name} for this machine (once)", None)
-            options = ["--target", target, *quantized, "--output", str(output)]
-            _build([str(checkpoint), *options], report)
-    return output
-
-
-@contextmanager
-def _alone(folder: Path, report: Progress) -> Iterator[None]:
-    """Wait until no other process compiles into `folder`; the lock ends with its process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise ConfigError(
-            f"compiled models can't be kept in {folder} ({error.strerror}): set MLC_EDGE_CACHE to a "
-            "folder that can be written to, or name a bundle."
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("waiting for another process that compiles this model", None)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _is_whole(bundle: Path) -> bool:
-    """Whether a finished bundle is there: builds appear all at once, or not at all."""
-    try:
-        lock = read_lock(bundle)
-    except BundleError:
-        return False
-    return all((bundle / file.path).is_file() for file in lock.files)
-
-
-def _key(checkpoint: Path, target: str) -> str:
-    """Changes with the checkpoint's files, the CPU, the target and this package's version."""
-    cpu = host_cpu()
-    parts = [__version__, target, cpu.arch, *sorted(cpu.features), str(checkpoint)]
-    for path in sorted(path for path in checkpoint.iterdir() if path.is_file()):
-        status = path.stat()
-        parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _build(arguments: Sequence[str], report: Progress) -> None:
-    """Compile in a child process: this one has loaded TVM's runtime without its compiler."""
-    command = [sys.executable, "-m", "mlc_edge", "build", *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stderr is not None
-        lines = []
-        for line in child.stderr:
-            lines.append(line.rstrip())
-            report(lines[-1], None)
-    if child.returncode == 0:
-        return
-    raise _failure(lines)
-
-
-def _failure(lines: Sequence[str]) -> MlcEdgeError:
-    last = next((line for line in reversed(lines) if line.startswith("error: ")), "")
-    what = last.removeprefix("error: ") or "\n".join(lines[-5:])
-    return CheckpointError(f"compiling the model failed: {what}")

@@ -150,11 +150,14 @@ class ChatCompletionChunk(_Chunk):
 
 @dataclass(frozen=True)
 class TextLogprobs:
-    """Log probabilities of a plain completion: one entry a token, offsets in characters."""
+    """Log probabilities of a plain completion: one entry a token, offsets in characters.
+
+    A prompt's first token has none. Tokens that are a part of a character are written `bytes:\\xe2\\x82`.
+    """
 
     tokens: tuple[str, ...]
-    token_logprobs: tuple[float, ...]
-    top_logprobs: tuple[dict[str, float], ...]
+    token_logprobs: tuple[float | None, ...]
+    top_logprobs: tuple[dict[str, float] | None, ...]
     text_offset: tuple[int, ...]
 
 

@@ -1,6 +1,5 @@
 """Weights of a bundle as tensors of TVM's runtime; files are mapped into memory, not copied."""
 
-import json
 import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlc_edge.bundle import REBUILD
 from mlc_edge.errors import BundleError
-
-BF16_BITS = np.uint32(16)
+from mlc_edge.weight_index import ALIGNMENT, Shard, TensorRecord, read_index, widen_bfloat16
 
 Array = npt.NDArray[Any]
 
@@ -20,12 +19,13 @@ class ParameterSet:
     """The parameters that an index file (`tensor-cache.json` or one like it) lists."""
 
     def __init__(self, bundle: Path, index: str) -> None:
+        """Map the files; raises BundleError that says what is wrong with the index or a file."""
         self._index = bundle / index
-        content = json.loads(self._index.read_text())
-        self._records: dict[str, tuple[mmap.mmap, Mapping[str, Any]]] = {}
-        for shard in content["records"]:
-            mapped = _map(self._index.parent / shard["dataPath"])
-            self._records |= {record["name"]: (mapped, record) for record in shard["records"]}
+        self._records: dict[str, tuple[mmap.mmap, TensorRecord]] = {}
+        for shard in read_index(self._index):
+            if shard.tensors:
+                mapped = _map(self._index.parent, shard)
+                self._records |= {tensor.name: (mapped, tensor) for tensor in shard.tensors}
 
     def tensors(self, wanted: Sequence[Mapping[str, Any]], device: Any) -> list[Any]:
         """Tensors of `device` in the order of `wanted` ({name, shape, dtype}).
@@ -35,7 +35,7 @@ class ParameterSet:
         """
         missing = [entry["name"] for entry in wanted if entry["name"] not in self._records]
         if missing:
-            raise BundleError(f"{self._index} lacks {', '.join(missing)}: build the bundle again.")
+            raise BundleError(f"{self._index} lacks {', '.join(missing)}. {REBUILD}")
         return [self._tensor(entry, device) for entry in wanted]
 
     def rows(self, name: str, rows: Sequence[int]) -> Array:
@@ -45,40 +45,40 @@ class ParameterSet:
     def _stored(self, name: str) -> Array:
         """A view of the file, bfloat16 as uint16."""
         content, record = self._records[name]
-        dtype = np.dtype("<u2") if _is_bf16(record) else np.dtype(record["dtype"])
-        shape = tuple(record["shape"])
-        flat = np.frombuffer(content, dtype, int(np.prod(shape)), record["byteOffset"])
-        return flat.reshape(shape)
+        count = record.nbytes // record.stored_dtype.itemsize
+        flat = np.frombuffer(content, record.stored_dtype, count, record.offset)
+        return flat.reshape(record.shape)
 
     def _tensor(self, wanted: Mapping[str, Any], device: Any) -> Any:
         import tvm_ffi
         from tvm.runtime import tensor
 
-        name = wanted["name"]
-        values, record = self._stored(name), self._records[name][1]
-        if list(values.shape) != list(wanted["shape"]):
+        _, record = self._records[wanted["name"]]
+        if list(record.shape) != list(wanted["shape"]):
             raise BundleError(
-                f"parameter {name} has shape {list(values.shape)}, the library wants "
-                f"{list(wanted['shape'])}: build the bundle again."
+                f"parameter {record.name} has shape {list(record.shape)}, the library wants "
+                f"{list(wanted['shape'])}. {REBUILD}"
             )
-        shared = device.type == "cpu" and not _is_bf16(record)
+        values = self._stored(record.name)
+        shared = device.type == "cpu" and values.ctypes.data % ALIGNMENT == 0
         if shared and values.dtype == np.dtype(wanted["dtype"]):
             return tvm_ffi.from_dlpack(values)
         converted = _widened(values, record).astype(wanted["dtype"], copy=False)
         return tensor(np.ascontiguousarray(converted), device)
 
 
-def _map(path: Path) -> mmap.mmap:
+def _map(folder: Path, shard: Shard) -> mmap.mmap:
     """A private mapping: tensors must be writable to be shared, and nothing writes to them."""
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    path = folder / shard.name
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} can't be read: {error}. {REBUILD}") from error
+    if len(mapped) < shard.nbytes:
+        raise BundleError(f"{path} has {len(mapped)} bytes, expected {shard.nbytes}. {REBUILD}")
+    return mapped
 
 
-def _is_bf16(record: Mapping[str, Any]) -> bool:
-    return bool(record["format"] == "f32-to-bf16")
-
-
-def _widened(values: Array, record: Mapping[str, Any]) -> Array:
-    if not _is_bf16(record):
-        return values
-    return (values.astype(np.uint32) << BF16_BITS).view(np.float32)
+def _widened(values: Array, record: TensorRecord) -> Array:
+    return widen_bfloat16(values) if record.is_bfloat16 else values

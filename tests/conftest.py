@@ -1,9 +1,10 @@
-"""The embedded model, compiled once for this machine: tests of all rooms only read it."""
+"""Models that are compiled once for this machine: tests of all rooms only read them."""
 
 from pathlib import Path
 
 import pytest
 
+from tests.build.checkpoints import write_checkpoint
 from tests.build.conftest import run_build
 
 POCKET = Path(__file__).parents[1] / "models/pocket"
@@ -15,5 +16,16 @@ def pocket_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("pocket") / "pocket-q4f16_1"
     options = ("--target", "native", "--quant", "q4f16_1", "--prefill-chunk-size", 64)
     result = run_build(POCKET, *options, "-o", output)
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model in float32 with a `native` library; other targets can take its weights over."""
+    folder = tmp_path_factory.mktemp("tiny")
+    output = folder / "tiny-q0f32"
+    options = ("--target", "native", "--quant", "q0f32")
+    result = run_build(write_checkpoint(folder / "tiny"), *options, "-o", output)
     assert result.returncode == 0, result.stderr
     return output

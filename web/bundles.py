@@ -1,16 +1,21 @@
 """Bundle folders as the host sees them: what their lock names, and nothing else."""
 
 import os
+import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mlc_edge.bundle import LOCK_NAME, BundleLock, read_lock
+from mlc_edge.bundle import LOCK_NAME, BundleLock
 from mlc_edge.errors import BundleError, ConfigError
-from web.content import IMMUTABLE, REVALIDATE, ServedFile, resolve_inside
+from mlc_edge.files import FileError, locate_plain
+from mlc_edge.verification import check_bundle
+from web.content import IMMUTABLE, REVALIDATE, ServedFile
+
+# A bundle that was replaced by a damaged one is read again no sooner: that may be gigabytes.
+RETRY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,10 @@ class ServedBundle:
     """One bundle; a rebuilt one is noticed by its lock, which is written last."""
 
     def __init__(self, root: Path) -> None:
-        """Raises BundleError when the lock or a file that it names is missing or damaged."""
+        """Raises BundleError that lists all that is missing, damaged, or makes no sense."""
         self.root = root.resolve()
         self._guard = Lock()
+        self._next_read = 0.0
         self._snapshot = self._read()
         self.id = self._snapshot.lock.model.id
 
@@ -45,36 +51,34 @@ class ServedBundle:
     def find(self, path: str, sha256: str | None) -> ServedFile | None:
         """The file at `path`; None when no lock names it, or it isn't the one with `sha256`."""
         if path == LOCK_NAME:
-            resolved = resolve_inside(self.root, path)
-            return ServedFile(resolved, path, REVALIDATE) if resolved else None
+            return self._served(path, REVALIDATE)
         actual = self._current().files.get(path)
         if actual is None or sha256 not in (None, actual):
             return None
-        resolved = resolve_inside(self.root, path)
-        if resolved is None:
+        return self._served(path, IMMUTABLE if sha256 else REVALIDATE, actual)
+
+    def _served(
+        self, path: str, cache_control: str, sha256: str | None = None
+    ) -> ServedFile | None:
+        try:
+            return ServedFile(locate_plain(self.root, path), path, cache_control, sha256)
+        except FileError:
             return None
-        return ServedFile(resolved, path, IMMUTABLE if sha256 else REVALIDATE, sha256=actual)
 
     def _current(self) -> _Snapshot:
         with self._guard:
-            if _version(self.root) != self._snapshot.version:
+            now = time.monotonic()
+            if _version(self.root) != self._snapshot.version and now >= self._next_read:
                 # While it is being rebuilt, the last lock stays until a whole one is there.
-                with suppress(BundleError):
+                try:
                     self._snapshot = self._read()
+                except BundleError:
+                    self._next_read = now + RETRY_S
             return self._snapshot
 
     def _read(self) -> _Snapshot:
         version = _version(self.root)
-        lock = read_lock(self.root)
-        problems = [
-            f"{file.path}: {problem}"
-            for file in lock.files
-            if (problem := _problem(self.root, file.path, file.bytes))
-        ]
-        if problems:
-            raise BundleError(
-                f"bundle {self.root} is damaged: {'; '.join(problems)}. Build or download it again."
-            )
+        lock = check_bundle(self.root)
         return _Snapshot(version, lock, {file.path: file.sha256 for file in lock.files})
 
 
@@ -90,14 +94,6 @@ def open_bundles(roots: Sequence[Path]) -> dict[str, ServedBundle]:
             )
         bundles[bundle.id] = bundle
     return bundles
-
-
-def _problem(root: Path, path: str, size: int) -> str | None:
-    resolved = resolve_inside(root, path)
-    if resolved is None:
-        return "missing, hidden, or a link out of the bundle"
-    actual = resolved.stat().st_size
-    return None if actual == size else f"{actual} bytes, the lock says {size}"
 
 
 def _version(root: Path) -> tuple[int, int, int]:

@@ -45,13 +45,18 @@ class HostConfig:
     daemon: Mapping[str, Any] | None = None
 
 
+def require_page(static: Path) -> None:
+    """Raise ConfigError unless `static` holds a built page."""
+    if not (static / "index.html").is_file():
+        raise ConfigError(
+            f"{static} holds no built page (index.html): run `make web-assets` there, "
+            "or name another folder with --static."
+        )
+
+
 class _Host:
     def __init__(self, config: HostConfig) -> None:
-        if not (config.static / "index.html").is_file():
-            raise ConfigError(
-                f"{config.static} holds no built page (index.html): run `make web-assets` there, "
-                "or name another folder with --static."
-            )
+        require_page(config.static)
         self.static = config.static
         self.daemon = config.daemon
         self.bundles = open_bundles(config.bundles)
@@ -80,12 +85,14 @@ class _Host:
         return await serve(request, file, self.cache)
 
     async def index(self, request: Request) -> Response:
-        content: dict[str, Any] = {
-            "bundles": [bundle.summary() for bundle in self.bundles.values()]
-        }
+        # A bundle that was rebuilt meanwhile is read and hashed.
+        content: dict[str, Any] = {"bundles": await run_in_threadpool(self._summaries)}
         if self.daemon is not None:
             content["daemon"] = self.daemon
         return JSONResponse(content, headers={"cache-control": REVALIDATE})
+
+    def _summaries(self) -> list[dict[str, Any]]:
+        return [bundle.summary() for bundle in self.bundles.values()]
 
     async def health(self, request: Request) -> Response:
         state = {"status": "ok", "bundles": list(self.bundles)}

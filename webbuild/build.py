@@ -14,8 +14,12 @@ from mlc_edge.bundle import (
     write_lock,
 )
 from mlc_edge.errors import ConfigError
+from mlc_edge.files import FileState
+from mlc_edge.signing import SigningKey
+from mlc_edge.verification import remember
 from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint, open_checkpoint, parameter_count
+from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
 from webbuild.destination import check_destination, check_space, find_same_build, replacing
 from webbuild.fingerprint import build_fingerprint
 from webbuild.interleaved import INTERLEAVED_INDEX, interleave
@@ -36,7 +40,7 @@ LIBRARY_BYTES = 16 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What to build; sizes in tokens, None for the default."""
+    """What to build; sizes in tokens, None for the default; `sign` names a private key's file."""
 
     checkpoint: Path
     output: Path
@@ -44,6 +48,7 @@ class BuildRequest:
     quantization: str | None = None
     context_window_size: int | None = None
     prefill_chunk_size: int | None = None
+    sign: Path | None = None
     dump_ir: Path | None = None
 
 
@@ -55,6 +60,9 @@ class Progress:
 
     def advance(self, count: int) -> None:
         """The step has written `count` more bytes."""
+
+    def warn(self, text: str) -> None:
+        """The bundle will not do all that one might expect of it."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     Raises MlcEdgeError: a flag, the checkpoint, the output folder or a tool is not as it must be.
     """
     progress = progress or Progress()
+    key = SigningKey.load(request.sign) if request.sign else None
     plan = _plan(request)
     fingerprint = build_fingerprint(
         request.checkpoint,
@@ -94,18 +103,25 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     )
     existing = None if request.dump_ir else find_same_build(request.output, fingerprint)
     if existing:
+        if key:
+            key.sign(request.output)
         return BuildResult(existing, up_to_date=True)
     check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
     with replacing(request.output) as folder:
         _prepare_runtime(plan, progress)
         _write_weights(plan, folder, progress)
         _write_interleaved(plan, folder, progress)
-        _write_chat_files(plan, folder)
+        _write_chat_files(plan, folder, progress)
         targets = {
             profile.name: _compile(plan, profile, folder, progress) for profile in plan.profiles
         }
-        lock = BundleLock(_model_info(plan), lock_files(folder), targets, build_inputs=fingerprint)
+        states: dict[str, FileState] = {}
+        files = lock_files(folder, states)
+        lock = BundleLock(_model_info(plan), files, targets, build_inputs=fingerprint)
         write_lock(folder, lock)
+        if key:
+            key.sign(folder)
+        remember(folder, states)
     return BuildResult(lock, up_to_date=False)
 
 
@@ -167,8 +183,8 @@ def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
 
 def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
     if isinstance(plan.source, PublishedWeights):
-        progress.stage("copying weights")
-        plan.source.copy_weights(folder)
+        progress.stage("copying weights", plan.source.total_bytes)
+        plan.source.copy_weights(folder, progress.advance)
         return
     weights = plan_weights(plan.source.table, find_quantization(plan.quantization))
     progress.stage(f"writing {plan.quantization} weights", weights.total_bytes)
@@ -187,8 +203,14 @@ def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:
             path.unlink()
 
 
-def _write_chat_files(plan: _Plan, folder: Path) -> None:
+def _write_chat_files(plan: _Plan, folder: Path, progress: Progress) -> None:
     chat = plan.source.chat
+    conv_template = derive_conv_template(chat)
+    for runtime in sorted(_mlc_runtimes(plan) & conv_template.problems.keys()):
+        progress.warn(
+            f"{runtime} can't chat with this bundle as the model's chat template says: "
+            f"{conv_template.problems[runtime]}, in the fields of MLC's conv_template."
+        )
     contents = {
         "tokenizer.json": chat.tokenizer,
         "tokenizer_config.json": chat.tokenizer_config,
@@ -196,6 +218,7 @@ def _write_chat_files(plan: _Plan, folder: Path) -> None:
         "mlc-chat-config.json": chat_config(
             plan.source.model,
             chat,
+            conv_template=conv_template.fields,
             quantization=plan.quantization,
             context_window_size=plan.context_window_size,
             prefill_chunk_size=plan.prefill_chunk_size,
@@ -204,6 +227,15 @@ def _write_chat_files(plan: _Plan, folder: Path) -> None:
     for name, content in contents.items():
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def _mlc_runtimes(plan: _Plan) -> set[str]:
+    """MLC's runtimes that can load one of the bundle's libraries with its weights."""
+    return {
+        WEB_LLM if profile.linker == "wasm" else MLC_LLM
+        for profile in plan.profiles
+        if not profile.interleaves(plan.quantization)
+    }
 
 
 def _compile(plan: _Plan, profile: TargetProfile, folder: Path, progress: Progress) -> BundleTarget:

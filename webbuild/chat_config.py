@@ -1,8 +1,9 @@
 """`mlc-chat-config.json`: the fields that MLC's runtimes read."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from webbuild.checkpoint import ChatFiles
+from webbuild.model_folder import ChatFiles
 from webbuild.models.llama_spec import LlamaConfig
 
 
@@ -10,6 +11,7 @@ def chat_config(
     model: LlamaConfig,
     chat: ChatFiles,
     *,
+    conv_template: Mapping[str, Any],
     quantization: str,
     context_window_size: int,
     prefill_chunk_size: int,
@@ -35,12 +37,8 @@ def chat_config(
         **_sampling_defaults(generation),
         "tokenizer_files": ["tokenizer.json", "tokenizer_config.json"],
         "tokenizer_info": _tokenizer_info(chat.tokenizer),
-        # Engines render tokenizer_config.json's chat template; MLC's want these fields to exist.
-        "conv_template": {
-            "name": "chat_template",
-            "stop_str": [],
-            "stop_token_ids": _as_list(generation.get("eos_token_id")),
-        },
+        # For MLC's runtimes: ours render tokenizer_config.json's chat template.
+        "conv_template": conv_template,
         "pad_token_id": _or(generation.get("pad_token_id"), 0),
         "bos_token_id": generation.get("bos_token_id"),
         "eos_token_id": generation.get("eos_token_id"),
@@ -70,8 +68,10 @@ def model_config(
 
 
 def _sampling_defaults(generation: dict[str, Any]) -> dict[str, float]:
+    # Such a model's author wants its likeliest answer, whatever temperature is noted beside.
+    greedy = generation.get("do_sample") is False
     return {
-        "temperature": _or(generation.get("temperature"), 1.0),
+        "temperature": 0.0 if greedy else _or(generation.get("temperature"), 1.0),
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
         "repetition_penalty": _or(generation.get("repetition_penalty"), 1.0),
@@ -81,12 +81,6 @@ def _sampling_defaults(generation: dict[str, Any]) -> dict[str, float]:
 
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _as_list(value: Any) -> list[int]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list) else [value]
 
 
 def _tokenizer_info(tokenizer: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ TARGET_HELP = (
 
 def build(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Folder of a Hugging Face checkpoint or of MLC weights.")
+        Path,
+        typer.Argument(help="Folder of a Hugging Face checkpoint, of MLC weights, or a bundle."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Bundle folder; its name is the model's id.")
@@ -26,6 +27,10 @@ def build(
     ] = None,
     prefill_chunk_size: Annotated[
         int | None, typer.Option(help="Tokens taken in one step; default: 512.", min=16)
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign the bundle with this key of `mlc-edge key new`."),
     ] = None,
     dump_ir: Annotated[
         Path | None, typer.Option(help="Write the compiler's module after each phase there.")
@@ -43,6 +48,7 @@ def build(
         quantization=quant,
         context_window_size=context_window_size,
         prefill_chunk_size=prefill_chunk_size,
+        sign=sign,
         dump_ir=dump_ir,
     )
     with TerminalProgress() as progress:

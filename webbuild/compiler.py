@@ -16,7 +16,7 @@ from mlc_edge.errors import ToolchainError
 from webbuild.architectures import model_class
 from webbuild.chat_config import model_config
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS, cache_buffers
-from webbuild.kernels.sampling import SAMPLING_SPEC, Sampling
+from webbuild.kernels.sampling import SAMPLING_FUNCTIONS, Sampling, sampling_spec
 from webbuild.linker import find_linker
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.needs import Buffers, gpu_limits, parameter_bytes, pooled
@@ -33,7 +33,7 @@ STAGES = {
     "decode": ("embed", "decode"),
     "kv_cache": (KV_CACHE,),
     "self_test": ("self_test_prefill", "self_test_decode", "self_test_attention"),
-    "sampling": tuple(SAMPLING_SPEC),
+    "sampling": SAMPLING_FUNCTIONS,
 }
 # Without symbols for debuggers, and the same bytes each time.
 LINK_OPTIONS = ["-shared", "-s", "-Wl,--build-id=none"]
@@ -112,7 +112,7 @@ class _Exported:
 def _export(config: LlamaConfig, quantization: str, profile: TargetProfile) -> _Exported:
     library = type("Library", (model_class(config.model_type), Sampling, SelfTest), {})
     model = library(config, _numerics(quantization, profile))
-    spec = {**model.export_spec(), **SAMPLING_SPEC, **model.self_test_spec()}
+    spec = {**model.export_spec(), **sampling_spec(config.vocab_size), **model.self_test_spec()}
     # The export takes entries out of the methods' dictionaries.
     copied = {name: dict(method) for name, method in spec.items()}
     return _Exported(model, *model.export_tvm(spec=copied))
@@ -142,6 +142,7 @@ def _metadata(
         "model_type": config.model_type,
         "quantization": quantization,
         "dtype": profile.dtype,
+        "vocab_size": config.vocab_size,
         "kv_state_kind": "kv_cache",
         "context_window_size": options.context_window_size,
         "sliding_window_size": -1,
@@ -161,7 +162,7 @@ def _metadata(
             }
             for name, parameter in exported.parameters
         ],
-        "attention": {
+        "kv_cache": {
             "num_hidden_layers": config.num_hidden_layers,
             "num_key_value_heads": config.num_key_value_heads,
             "num_attention_heads": config.num_attention_heads,
@@ -253,7 +254,7 @@ def _buffers(
         tokens=options.context_window_size,
         chunk=options.prefill_chunk_size,
     )
-    called = {name for functions in STAGES.values() for name in functions} - set(SAMPLING_SPEC)
+    called = {name for functions in STAGES.values() for name in functions} - set(SAMPLING_FUNCTIONS)
     temporaries = (
         pooled(size)
         for name, sizes in optimised.allocations.items()

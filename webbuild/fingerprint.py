@@ -6,10 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import mlc_edge.bundle
-from mlc_edge.bundle import hash_file
+import mlc_edge.engine.conversation
+import mlc_edge.weight_index
+from mlc_edge.files import hash_file
+from webbuild.interleaved import FOLDER as INTERLEAVED
 
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "numpy")
 SOURCES = Path(__file__).parent
+# Modules of the room next door that shape what is written.
+BORDERS = (mlc_edge.bundle, mlc_edge.engine.conversation, mlc_edge.weight_index)
 
 
 def build_fingerprint(checkpoint: Path, options: Sequence[str]) -> str:
@@ -17,7 +22,11 @@ def build_fingerprint(checkpoint: Path, options: Sequence[str]) -> str:
     digest = hashlib.sha256("\0".join(options).encode())
     for wheel in WHEELS:
         digest.update(f"{wheel} {importlib.metadata.version(wheel)}\n".encode())
-    for path in (*_files(checkpoint.iterdir()), *_sources(), Path(mlc_edge.bundle.__file__)):
+    # A bundle has more in folders; a checkpoint's folders hold what is not read.
+    inputs = _files((*checkpoint.iterdir(), *(checkpoint / INTERLEAVED).glob("*")))
+    for path in inputs:
+        digest.update(f"{path.relative_to(checkpoint)} {hash_file(path)}\n".encode())
+    for path in (*_sources(), *(Path(str(module.__file__)) for module in BORDERS)):
         digest.update(f"{path.name} {hash_file(path)}\n".encode())
     return digest.hexdigest()
 

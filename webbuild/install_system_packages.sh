@@ -4,9 +4,12 @@ set -eu
 
 command_of() {
   case "$1" in
+    dbus) echo dbus-daemon ;;
     emscripten) echo emcc ;;
     g++-aarch64-linux-gnu) echo aarch64-linux-gnu-g++ ;;
+    iproute2) echo ip ;;
     qemu-user-static) echo qemu-aarch64-static ;;
+    systemd) echo systemd-run ;;
     *) echo "$1" ;;
   esac
 }

@@ -4,8 +4,7 @@ The order is that of webbuild.kernels.cpu.int4. Everything is stored as librarie
 offsets that are multiples of 64 bytes, so that a device maps the file into memory and starts.
 """
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,43 +12,70 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from webbuild.quantization import GROUP, VALUES_PER_WORD
-from webbuild.tensor_cache import TENSOR_CACHE_NAME, hash_md5, write_index
+from mlc_edge.errors import CheckpointError
+from mlc_edge.weight_index import (
+    ALIGNMENT,
+    BFLOAT16_FORMAT,
+    TENSOR_CACHE_NAME,
+    Shard,
+    TensorRecord,
+    read_index,
+    widen_bfloat16,
+)
+from webbuild.quantization import GROUP, VALUES_PER_WORD, OutputTensor, Storage
+from webbuild.tensor_cache import (
+    WeightPlan,
+    create_shards,
+    describe_shards,
+    hash_md5,
+    shard_name,
+    write_index,
+)
 
 FOLDER = "cpu"
 INTERLEAVED_INDEX = f"{FOLDER}/{TENSOR_CACHE_NAME}"
 FILE_NAME = "params_shard_0.bin"
-ALIGNMENT = 64
 BLOCK_ROWS = 16
 # Rows that are reordered at a time, to keep memory low.
 STEP_ROWS = 512
 
 Rows = npt.NDArray[Any]
+Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A tensor of the standard parameter set, mapped into memory."""
+class _Mapped:
+    """A stored tensor, mapped into memory."""
 
-    name: str
+    record: TensorRecord
     values: Rows
-    is_bf16: bool
 
-    def floats(self, start: int, stop: int) -> Rows:
-        """Rows as they are used: bfloat16 widened to float32."""
+    def rows(self, start: int, stop: int) -> Rows:
+        """Part of axis 0 as it is used: bfloat16 widened to float32."""
         rows = self.values[start:stop]
-        if not self.is_bf16:
-            return rows
-        return (rows.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return widen_bfloat16(rows) if self.record.is_bfloat16 else rows
 
 
-def interleave(bundle: Path, advance: Callable[[int], None]) -> None:
+def _map_tensors(folder: Path, shards: Sequence[Shard]) -> Iterator[_Mapped]:
+    for shard in shards:
+        for record in shard.tensors:
+            values = np.memmap(
+                folder / shard.name,
+                record.stored_dtype,
+                mode="r",
+                offset=record.offset,
+                shape=record.shape,
+            )
+            yield _Mapped(record, values)
+
+
+def interleave(bundle: Path, advance: Advance) -> None:
     """Write `bundle`'s cpu/ folder from its standard parameter set; tells of bytes written."""
     folder = bundle / FOLDER
     folder.mkdir()
     records = []
     with (folder / FILE_NAME).open("wb") as file:
-        for stored in _standard_set(bundle):
+        for stored in _map_tensors(bundle, read_index(bundle / TENSOR_CACHE_NAME)):
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
             records.append(_write(file, stored, advance))
     size = (folder / FILE_NAME).stat().st_size
@@ -66,65 +92,128 @@ def interleave(bundle: Path, advance: Callable[[int], None]) -> None:
     )
 
 
-def _standard_set(bundle: Path) -> Iterator[_Stored]:
-    content = json.loads((bundle / TENSOR_CACHE_NAME).read_text())
-    for shard in content["records"]:
-        for record in shard["records"]:
-            is_bf16 = record["format"] == "f32-to-bf16"
-            values = np.memmap(
-                bundle / shard["dataPath"],
-                np.dtype("<u2") if is_bf16 else np.dtype(record["dtype"]),
-                mode="r",
-                offset=record["byteOffset"],
-                shape=tuple(record["shape"]),
-            )
-            yield _Stored(record["name"], values, is_bf16)
-
-
-def _write(file: BinaryIO, stored: _Stored, advance: Callable[[int], None]) -> dict[str, Any]:
+def _write(file: BinaryIO, stored: _Mapped, advance: Advance) -> dict[str, Any]:
     """Append a tensor to `file`; its record in the index."""
     offset = file.tell()
-    convert, shape_of, dtype = _conversion(stored)
-    for start in range(0, stored.values.shape[0], STEP_ROWS):
-        content = convert(stored.floats(start, start + STEP_ROWS)).tobytes()
+    record = stored.record
+    convert = _form_of(record.name).interleave
+    for start in range(0, record.shape[0], STEP_ROWS):
+        content = convert(stored.rows(start, start + STEP_ROWS)).tobytes()
         file.write(content)
         advance(len(content))
+    form = _form_of(record.name)
     return {
-        "name": stored.name,
-        "shape": shape_of(stored.values.shape),
-        "dtype": dtype,
+        "name": record.name,
+        "shape": list(form.shape(record.shape)),
+        "dtype": form.dtype or record.dtype,
         "format": "raw",
         "nbytes": file.tell() - offset,
         "byteOffset": offset,
     }
 
 
-def _conversion(
-    stored: _Stored,
-) -> tuple[Callable[[Rows], Rows], Callable[[tuple[int, ...]], list[int]], str]:
-    """How a tensor's rows, its shape and its dtype change."""
-    if stored.name.endswith("q_weight"):
-        return interleave_words, _weight_shape, "uint8"
-    if stored.name.endswith("q_scale"):
-        dtype = "float32" if stored.is_bf16 else str(stored.values.dtype)
-        return interleave_scales, _scale_shape, dtype
-    return _plain, _plain_shape, "float32"
+def interleaved_form(tensor: OutputTensor) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype that a tensor of the standard parameter set has in the interleaved one."""
+    form = _form_of(tensor.name)
+    return form.shape(tensor.shape), form.dtype or tensor.dtype
 
 
-def _weight_shape(shape: tuple[int, ...]) -> list[int]:
+def standard_storages(bundle: Path, shards: Sequence[Shard]) -> dict[str, Storage]:
+    """How the scales of `bundle`'s interleaved set are stored in the standard one, if not as usual.
+
+    Scales that bfloat16 can't hold stay float32: weights that come from elsewhere may have them.
+    """
+    return {
+        stored.record.name: "raw"
+        for stored in _map_tensors(bundle / FOLDER, shards)
+        if stored.record.name.endswith("q_scale") and stored.record.dtype == "float32"
+        if any(_lower_halves(rows).any() for rows in _steps(stored, STEP_ROWS // BLOCK_ROWS))
+    }
+
+
+def deinterleave(
+    bundle: Path, shards: Sequence[Shard], folder: Path, plan: WeightPlan, advance: Advance
+) -> None:
+    """Write `folder`'s standard parameter set from `bundle`'s interleaved one: what `interleave` began with.
+
+    Raises CheckpointError for a float32 value that the plan's dtype can't hold.
+    """
+    interleaved = {tensor.record.name: tensor for tensor in _map_tensors(bundle / FOLDER, shards)}
+    create_shards(folder, plan)
+    for placements in plan.placements.values():
+        for placement in placements:
+            with (folder / shard_name(placement.shard)).open("r+b") as file:
+                file.seek(placement.offset)
+                for content in _standard(interleaved[placement.tensor.name], placement.tensor):
+                    file.write(content)
+                    advance(len(content))
+    describe_shards(folder, plan)
+
+
+def _standard(stored: _Mapped, tensor: OutputTensor) -> Iterator[bytes]:
+    """The content of `tensor`, a few rows at a time."""
+    form = _form_of(tensor.name)
+    rows_left = tensor.shape[0]
+    for step in _steps(stored, STEP_ROWS // form.rows):
+        rows = form.deinterleave(step)[:rows_left]
+        rows_left -= len(rows)
+        yield _narrow(rows, tensor).tobytes()
+
+
+def _steps(stored: _Mapped, count: int) -> Iterator[Rows]:
+    for start in range(0, stored.record.shape[0], count):
+        yield stored.rows(start, start + count)
+
+
+def _narrow(rows: Rows, tensor: OutputTensor) -> Rows:
+    if tensor.storage == BFLOAT16_FORMAT:
+        return (rows.view(np.uint32) >> np.uint32(16)).astype("<u2")
+    with np.errstate(over="ignore"):
+        narrow = rows.astype(np.dtype(tensor.dtype).newbyteorder("<"), copy=False)
+    if (narrow != rows).any():
+        raise CheckpointError(
+            f"tensor {tensor.name} holds values that {tensor.dtype} doesn't: the bundle is damaged, "
+            "download it again."
+        )
+    return narrow
+
+
+def _lower_halves(rows: Rows) -> Rows:
+    return np.ascontiguousarray(rows).view(np.uint32) & np.uint32(0xFFFF)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a kind of tensor changes, and back; `dtype` None keeps the tensor's.
+
+    An element of the interleaved tensor's axis 0 holds `rows` rows.
+    """
+
+    rows: int
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+    dtype: str | None
+    interleave: Callable[[Rows], Rows]
+    deinterleave: Callable[[Rows], Rows]
+
+
+def _form_of(name: str) -> _Form:
+    if name.endswith("q_weight"):
+        return _Form(BLOCK_ROWS, _weight_shape, "uint8", interleave_words, deinterleave_words)
+    if name.endswith("q_scale"):
+        return _Form(BLOCK_ROWS, _scale_shape, None, interleave_scales, deinterleave_scales)
+    return _Form(1, lambda shape: shape, "float32", _as_float32, lambda rows: rows)
+
+
+def _weight_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     groups = shape[1] * VALUES_PER_WORD // GROUP
-    return [-(-shape[0] // BLOCK_ROWS), groups, BLOCK_ROWS * GROUP // 2]
+    return (-(-shape[0] // BLOCK_ROWS), groups, BLOCK_ROWS * GROUP // 2)
 
 
-def _scale_shape(shape: tuple[int, ...]) -> list[int]:
-    return [-(-shape[0] // BLOCK_ROWS), shape[1], BLOCK_ROWS]
+def _scale_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (-(-shape[0] // BLOCK_ROWS), shape[1], BLOCK_ROWS)
 
 
-def _plain_shape(shape: tuple[int, ...]) -> list[int]:
-    return list(shape)
-
-
-def _plain(rows: Rows) -> Rows:
+def _as_float32(rows: Rows) -> Rows:
     return rows.astype("<f4", copy=False)
 
 
@@ -140,6 +229,12 @@ def interleave_scales(scales: Rows) -> Rows:
     return np.ascontiguousarray(blocks)
 
 
+def deinterleave_scales(blocks: Rows) -> Rows:
+    """[b, G, 16] to [b * 16, G]."""
+    rows = np.ascontiguousarray(blocks.transpose(0, 2, 1))
+    return rows.reshape(-1, blocks.shape[1])
+
+
 def interleave_words(words: Rows) -> npt.NDArray[np.uint8]:
     """uint32 [n, G * 4] to uint8 [ceil(n / 16), G, 256]."""
     pairs = np.ascontiguousarray(_whole_blocks(words)).astype("<u4", copy=False).view(np.uint8)
@@ -149,3 +244,14 @@ def interleave_words(words: Rows) -> npt.NDArray[np.uint8]:
     lower, upper = order.transpose(4, 0, 2, 3, 1, 5)
     packed: npt.NDArray[np.uint8] = lower | (upper << 4)
     return packed.reshape(*packed.shape[:2], -1)
+
+
+def deinterleave_words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """uint8 [b, G, 256] to uint32 [b * 16, G * 4]."""
+    blocks, groups, _ = packed.shape
+    halves = packed.reshape(blocks, groups, 4, BLOCK_ROWS, 4)
+    # Axes as in `interleave_words`.
+    order = np.stack([halves & 15, halves >> 4]).transpose(1, 4, 2, 3, 0, 5)
+    values = np.ascontiguousarray(order).reshape(blocks * BLOCK_ROWS, -1, 2)
+    pairs = values[..., 0] | (values[..., 1] << np.uint8(4))
+    return np.ascontiguousarray(pairs).view("<u4")

@@ -62,7 +62,6 @@ def _phases(profile: TargetProfile) -> list[tuple[str, list[Any]]]:
     transform = relax.transform
     return [
         ("export", []),
-        ("dispatch", [relax.backend.DispatchSampling(), relax.backend.DispatchSortScan()]),
         ("legalize", [transform.LegalizeOps()]),
         (
             "fuse",
@@ -94,6 +93,7 @@ def _phases(profile: TargetProfile) -> list[tuple[str, list[Any]]]:
                 transform.LowerRuntimeBuiltin(),
                 transform.ComputePrimValue(),
                 transform.VMShapeLower(),
+                order_shape_computations,
                 transform.AttachGlobalSymbol(),
             ],
         ),
@@ -113,6 +113,20 @@ def _rules(profile: TargetProfile) -> list[Any]:
         gpu.GeneralReduction(),
         gpu.Fallback(),
     ]
+
+
+@tvm.transform.module_pass(opt_level=0)
+def order_shape_computations(module: tvm.IRModule, _: Any) -> tvm.IRModule:
+    """Computations of sizes in the order of their slots, so that the same input gives the same library.
+
+    VMShapeLower writes them in the order of a table of addresses. They read slots of earlier functions alone.
+    """
+    updated = tvm.IRModule(module.functions, attrs=module.attrs)
+    for name, function in module.functions_items():
+        if name.name_hint.startswith("shape_func") and isinstance(function.body, tirx.SeqStmt):
+            stores = sorted(function.body.seq, key=lambda store: int(store.indices[0]))
+            updated[name] = function.with_body(tirx.SeqStmt(stores))
+    return updated
 
 
 def _with_bounds(module: tvm.IRModule, bounds: dict[str, int]) -> tvm.IRModule:

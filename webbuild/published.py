@@ -1,55 +1,79 @@
-"""Weights that are in MLC's format already: checked, then taken over byte for byte."""
+"""Weights that are in MLC's format already, or in a bundle: checked, then taken over as they are."""
 
-import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mlc_edge.bundle import LOCK_NAME
 from mlc_edge.errors import ConfigError
-from webbuild.checkpoint import DOWNLOAD, TOKEN_FIELDS, ChatFiles, FolderReader
+from mlc_edge.weight_index import TENSOR_CACHE_NAME, Shard, parse_index, shortened
+from webbuild.interleaved import (
+    INTERLEAVED_INDEX,
+    deinterleave,
+    interleaved_form,
+    standard_storages,
+)
+from webbuild.model_folder import DOWNLOAD, SAMPLING_FIELDS, TOKEN_FIELDS, ChatFiles, FolderReader
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
-from webbuild.quantization import FORMATS, OutputTensor, find_quantization, output_tensors
-from webbuild.tensor_cache import TENSOR_CACHE_NAME, hash_md5, write_index
+from webbuild.quantization import FORMATS, find_quantization, output_tensors
+from webbuild.tensor_cache import WeightPlan, hash_md5, plan_weights
 
-INDEX_NAMES = (TENSOR_CACHE_NAME, "ndarray-cache.json")
+# In the order in which they are looked for: the first is taken.
+INDEX_NAMES = (TENSOR_CACHE_NAME, "ndarray-cache.json", INTERLEAVED_INDEX)
 CHAT_CONFIG_NAME = "mlc-chat-config.json"
 # Fields of MLC's model_config under the names that Hugging Face's config.json has for them.
 RENAMED = {
     "position_embedding_base": "rope_theta",
     "context_window_size": "max_position_embeddings",
 }
-GENERATION_FIELDS = (*TOKEN_FIELDS, "temperature", "top_p", "repetition_penalty")
-ITEM_BYTES = {"uint32": 4, "float32": 4, "float16": 2}
+GENERATION_FIELDS = (*TOKEN_FIELDS, *SAMPLING_FIELDS)
 
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A folder of weights in MLC's format whose files are all there and fit each other."""
+    """A folder of weights in MLC's format, or a bundle, whose files are all there and fit each other.
+
+    `index` is one of INDEX_NAMES; a bundle for CPUs alone has only the interleaved one.
+    """
 
     folder: Path
     model: LlamaConfig
     table: Sequence[ParameterSpec]
     chat: ChatFiles
     quantization: str
-    index: dict[str, Any]
+    index: str
+    shards: Sequence[Shard]
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all shards."""
-        return sum(shard["nbytes"] for shard in self.index["records"])
+        """Bytes of all shards that `copy_weights` writes."""
+        if self.index == INTERLEAVED_INDEX:
+            return self._standard_plan().total_bytes
+        return sum(shard.nbytes for shard in self.shards)
 
-    def copy_weights(self, folder: Path) -> None:
-        """Take the shards over, byte for byte, with their index under its present name."""
-        for shard in self.index["records"]:
-            shutil.copyfile(self.folder / shard["dataPath"], folder / shard["dataPath"])
-        write_index(folder, self.index)
+    def copy_weights(self, folder: Path, advance: Callable[[int], None]) -> None:
+        """Write the standard parameter set to `folder`; `advance` is told of bytes written.
+
+        Shards are taken over byte for byte, interleaved weights go back into the standard order.
+        """
+        if self.index == INTERLEAVED_INDEX:
+            deinterleave(self.folder, self.shards, folder, self._standard_plan(), advance)
+            return
+        for shard in self.shards:
+            shutil.copyfile(self.folder / shard.name, folder / shard.name)
+            advance(shard.nbytes)
+        shutil.copyfile(self.folder / self.index, folder / TENSOR_CACHE_NAME)
+
+    def _standard_plan(self) -> WeightPlan:
+        storages = standard_storages(self.folder, self.shards)
+        return plan_weights(self.table, find_quantization(self.quantization), storages)
 
 
 def holds_published_weights(folder: Path) -> bool:
-    """Whether `folder` has weights in MLC's format and none of Hugging Face's."""
+    """Whether `folder` has weights in MLC's format, or a bundle's, and none of Hugging Face's."""
     indexed = any((folder / name).is_file() for name in INDEX_NAMES)
     return indexed and not any(folder.glob("*.safetensors"))
 
@@ -57,19 +81,24 @@ def holds_published_weights(folder: Path) -> bool:
 def open_published(folder: Path, quantization: str | None) -> PublishedWeights:
     """Check a folder of published weights; raises CheckpointError that lists all problems.
 
+    Where there is an mlc-lock.json, every file that is read must be named there, and be that file.
     `quantization` is what the caller asks for, None for whatever the folder has; ConfigError if
     they differ.
     """
     reader = FolderReader(folder)
+    if reader.has(LOCK_NAME):
+        reader.hold_to_lock()
     chat_config = reader.json(CHAT_CONFIG_NAME)
-    index = reader.json(next(name for name in INDEX_NAMES if reader.has(name)))
+    index = next(name for name in INDEX_NAMES if reader.has(name))
+    shards = _read_shards(reader, index)
     model = reader.model(_huggingface_config(chat_config))
-    # Such folders have no generation_config.json: its fields are in MLC's configuration.
-    chat = reader.chat_files(chat_config, GENERATION_FIELDS)
+    # MLC's folders have no generation_config.json: its fields are in MLC's configuration.
+    has_generation = reader.has("generation_config.json")
+    chat = reader.chat_files(chat_config, TOKEN_FIELDS if has_generation else GENERATION_FIELDS)
     name = str(chat_config.get("quantization"))
     if chat_config and name not in FORMATS:
         reader.problems.append(
-            f"{CHAT_CONFIG_NAME}: quantization {name!r} is not supported: use weights in one of "
+            f"{CHAT_CONFIG_NAME}: quantization {name!r:.80} is not supported: use weights in one of "
             f"{', '.join(FORMATS)}"
         )
     elif quantization not in (None, name):
@@ -79,12 +108,12 @@ def open_published(folder: Path, quantization: str | None) -> PublishedWeights:
         )
     if model and name in FORMATS:
         reader.check_vocabulary(model[0], chat)
-        format = find_quantization(name)
-        wanted = [tensor for spec in model[1] for tensor in output_tensors(spec, format)]
-        reader.problems += _index_problems(folder, index, wanted)
+        if shards:
+            interleaved = index == INTERLEAVED_INDEX
+            reader.problems += _tensor_problems(shards, model[1], name, interleaved=interleaved)
     reader.raise_problems()
     assert model, "a model without problems was parsed"
-    return PublishedWeights(folder, *model, chat, name, index)
+    return PublishedWeights(folder, *model, chat, name, index, shards)
 
 
 def _huggingface_config(chat_config: dict[str, Any]) -> dict[str, Any]:
@@ -99,63 +128,49 @@ def _huggingface_config(chat_config: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **fields, "model_type": chat_config.get("model_type")}
 
 
-def _index_problems(folder: Path, index: Any, wanted: Sequence[OutputTensor]) -> list[str]:
-    try:
-        shards = [
-            (str(shard["dataPath"]), int(shard["nbytes"]), shard.get("md5sum"), shard["records"])
-            for shard in index["records"]
-        ]
-        records = {
-            record["name"]: (tuple(record["shape"]), record["dtype"], record["format"])
-            for *_, entries in shards
-            for record in entries
-        }
-        misplaced = [
-            f"tensor {record['name']} doesn't lie in {name} as its index says: {DOWNLOAD}"
-            for name, size, _, entries in shards
-            for record in entries
-            if not _lies_in(record, size)
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        return [f"the weights' index is damaged ({error!r}): {DOWNLOAD}"]
-    problems = [
-        p for name, size, md5, _ in shards if (p := _shard_problem(folder, name, size, md5))
-    ]
-    return [*problems, *misplaced, *_tensor_problems(records, wanted)]
+def _read_shards(reader: FolderReader, index: str) -> list[Shard]:
+    """The shards that `index` describes; none, and problems, unless all are there and whole."""
+    content = reader.json(index)
+    if not content:
+        return []
+    shards, problems = parse_index(content)
+    reader.problems += [f"{index}: {problem}: {DOWNLOAD}" for problem in problems]
+    if problems:
+        return []
+    place = PurePosixPath(index)
+    found = [_is_whole(reader, str(place.with_name(shard.name)), shard) for shard in shards]
+    return shards if all(found) else []
 
 
-def _lies_in(record: dict[str, Any], shard_bytes: int) -> bool:
-    item = 2 if record["format"] == "f32-to-bf16" else ITEM_BYTES.get(record["dtype"], 0)
-    size = item * math.prod(record["shape"])
-    inside: bool = 0 <= record["byteOffset"] <= shard_bytes - record["nbytes"]
-    return inside and (item == 0 or size == record["nbytes"])
-
-
-def _shard_problem(folder: Path, name: str, size: int, md5: str | None) -> str | None:
-    if Path(name).name != name:
-        return f"the index names {name!r}, outside of the folder"
-    path = folder / name
-    if not path.is_file():
-        return f"{name} is missing: {DOWNLOAD}"
-    if path.stat().st_size != size:
-        return f"{name} has {path.stat().st_size} bytes, expected {size}: {DOWNLOAD}"
-    if md5 and hash_md5(path) != md5:
-        return f"{name} has another MD5 than its index says: {DOWNLOAD}"
-    return None
+def _is_whole(reader: FolderReader, name: str, shard: Shard) -> bool:
+    """Whether the file `name` is what the index says of it; else there is a problem."""
+    path = reader.find(name)
+    if path is None:
+        return False
+    size = path.stat().st_size
+    if size != shard.nbytes:
+        reader.problems.append(f"{name} has {size} bytes, expected {shard.nbytes}: {DOWNLOAD}")
+        return False
+    if shard.md5 and hash_md5(path) != shard.md5:
+        reader.problems.append(f"{name} has another MD5 than its index says: {DOWNLOAD}")
+        return False
+    return True
 
 
 def _tensor_problems(
-    records: dict[str, tuple[tuple[int, ...], str, str]], wanted: Sequence[OutputTensor]
+    shards: Sequence[Shard], table: Sequence[ParameterSpec], quantization: str, *, interleaved: bool
 ) -> list[str]:
+    found = {tensor.name: tensor for shard in shards for tensor in shard.tensors}
+    format = find_quantization(quantization)
     problems = []
-    for tensor in wanted:
-        if tensor.name not in records:
-            problems.append(f"tensor {tensor.name} is missing")
-            continue
-        shape, dtype, _ = records[tensor.name]
-        if (shape, dtype) != (tensor.shape, tensor.dtype):
+    for wanted in (tensor for spec in table for tensor in output_tensors(spec, format)):
+        shape, dtype = interleaved_form(wanted) if interleaved else (wanted.shape, wanted.dtype)
+        tensor = found.get(wanted.name)
+        if tensor is None:
+            problems.append(f"tensor {wanted.name} is missing")
+        elif (tensor.shape, tensor.dtype) != (shape, dtype):
             problems.append(
-                f"tensor {tensor.name} is {dtype} {list(shape)}, expected {tensor.dtype} "
-                f"{list(tensor.shape)} by {CHAT_CONFIG_NAME}"
+                f"tensor {wanted.name} is {tensor.dtype} {list(tensor.shape)}, expected {dtype} "
+                f"{list(shape)} by {CHAT_CONFIG_NAME}"
             )
-    return problems[:20]
+    return shortened(problems)

@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mlc_edge.weight_index import TENSOR_CACHE_NAME
 from webbuild.checkpoint import parameter_count
 from webbuild.models.spec import ParameterSpec
-from webbuild.quantization import OutputTensor, Quantization, encode, output_tensors
+from webbuild.quantization import OutputTensor, Quantization, Storage, encode, output_tensors
 from webbuild.safetensors_file import StoredTensor
 
-TENSOR_CACHE_NAME = "tensor-cache.json"
 SHARD_BYTES = 32 << 20
 # Peak memory is a few times this, whatever the size of the tensors.
 BLOCK_BYTES = 1 << 20
@@ -42,16 +42,22 @@ class WeightPlan:
         return sum(self.shard_bytes)
 
 
-def plan_weights(table: Sequence[ParameterSpec], quantization: Quantization) -> WeightPlan:
+def plan_weights(
+    table: Sequence[ParameterSpec],
+    quantization: Quantization,
+    storages: Mapping[str, Storage] | None = None,
+) -> WeightPlan:
     """Place every tensor of `table`, in order, in shards of 32 MiB.
 
-    A tensor of half a shard or more that doesn't fit gets a shard of its own, as in MLC.
+    A tensor of half a shard or more that doesn't fit gets a shard of its own, as in MLC. `storages` names
+    tensors that are stored in another way than the format's.
     """
     placements: dict[str, list[Placement]] = {spec.name: [] for spec in table}
     sizes = [0]
     pending = 0
     for spec in table:
         for tensor in output_tensors(spec, quantization):
+            tensor = replace(tensor, storage=(storages or {}).get(tensor.name, tensor.storage))
             need = tensor.stored_bytes
             overflows = sizes[pending] > 0 and sizes[pending] + need > SHARD_BYTES
             if overflows:
@@ -80,11 +86,21 @@ def write_weights(
     `advance` is called with numbers of bytes written. Raises CheckpointError for values that the
     format can't hold.
     """
+    create_shards(folder, plan)
+    for spec in plan.table:
+        _write_parameter(folder, spec, plan, sources, advance)
+    describe_shards(folder, plan)
+
+
+def create_shards(folder: Path, plan: WeightPlan) -> None:
+    """Make `folder`'s shards, in their sizes and without content."""
     for index, size in enumerate(plan.shard_bytes):
         with (folder / shard_name(index)).open("wb") as file:
             file.truncate(size)
-    for spec in plan.table:
-        _write_parameter(folder, spec, plan, sources, advance)
+
+
+def describe_shards(folder: Path, plan: WeightPlan) -> None:
+    """Write the tensor-cache.json of `folder`'s shards, once they have their content."""
     write_index(folder, _describe(folder, plan))
 
 

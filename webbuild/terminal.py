@@ -52,6 +52,11 @@ class TerminalProgress(Progress):
         if self._task is not None:
             self._bars.advance(self._task, count)
 
+    def warn(self, text: str) -> None:
+        """The bundle will not do all that one might expect of it."""
+        self._end_bar()
+        self._console.print(f"warning: {text}", highlight=False, soft_wrap=True, markup=False)
+
 
 def print_bundle(folder: Path, lock: BundleLock) -> None:
     """A table of the bundle's files; libraries with what a browser downloads of them."""

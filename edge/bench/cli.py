@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mlc_edge.errors import ConfigError
+from mlc_edge.trust import TRUST_HELP, configured_keys
 
 BROWSER_TARGETS = ("webgpu", "wasm")
 
@@ -31,16 +32,28 @@ def bench(
         bool, typer.Option("--software/--gpu", help="In a browser: SwiftShader, or the GPU.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust_library: Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)] = False,
 ) -> None:
     """Measure a model on this device: TTFT, time per token, throughput, overhead, start-up, memory."""
-    if target and target.startswith(BROWSER_TARGETS):
-        _bench_browser(model, target, max_tokens, repeats, software=software, as_json=as_json)
+    from mlc_edge.models import resolve_model
+
+    in_browser = bool(target and target.startswith(BROWSER_TARGETS))
+    if in_browser and model is None:
+        raise ConfigError(f"--target {target}: name a bundle that has this library.")
+    bundle = resolve_model(
+        model,
+        target=target,
+        trust_library=trust_library,
+        trusted_keys=configured_keys(),
+    )
+    if target and in_browser:
+        _bench_browser(bundle, target, max_tokens, repeats, software=software, as_json=as_json)
         return
     from edge.bench.load_test import LoadTest, run
     from edge.bench.report import print_report
 
     plan = LoadTest(
-        model=model,
+        bundle=bundle,
         target=target,
         concurrency=_counts(concurrency),
         prompt_tokens=prompt_tokens,
@@ -56,14 +69,12 @@ def bench(
 
 
 def _bench_browser(
-    model: str | None, target: str, max_tokens: int, repeats: int, *, software: bool, as_json: bool
+    bundle: Path, target: str, max_tokens: int, repeats: int, *, software: bool, as_json: bool
 ) -> None:
     from web.bench import bench as bench_browser
 
-    if model is None:
-        raise ConfigError(f"--target {target}: name a bundle that has this library.")
     bench_browser(
-        Path(model),
+        bundle,
         target=target,
         prompt_words=32,
         max_tokens=max_tokens,

@@ -16,7 +16,7 @@ def main(bundle: str, target: str, threads: str, started: str) -> None:
     config = EngineConfig(
         target=target or None, prefill_threads=int(threads), decode_threads=int(threads)
     )
-    with MLCEngine(bundle, config) as engine:
+    with MLCEngine(bundle, config, trust_library=True) as engine:
         engine.completions.create(prompt=[1, 2, 3, 4], max_tokens=1, ignore_eos=True)
         first_token_s = time.time() - float(started)
         engine.completions.create(prompt=[5, 6, 7, 8] * 16, max_tokens=32, ignore_eos=True)

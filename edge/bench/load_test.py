@@ -18,21 +18,26 @@ import numpy as np
 from edge.hardware.device import probe, profile
 from mlc_edge import AsyncMLCEngine, EngineConfig
 from mlc_edge.bundle import read_lock
+from mlc_edge.compiled import PACKAGES
 from mlc_edge.cpu import host_cpu
 from mlc_edge.errors import ConfigError
-from mlc_edge.models import resolve_model
 from mlc_edge.version import __version__
 
 SEED = 0
+# How tokens are drawn costs time of its own, which grows with the vocabulary.
+SAMPLINGS: dict[str, dict[str, float]] = {
+    "greedy": {"temperature": 0},
+    "nucleus": {"temperature": 0.7, "top_p": 0.9},
+}
 # Special tokens come first in most vocabularies.
 LOWEST_ID = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadTest:
-    """What to measure; `threads` None for the device's own."""
+    """What to measure, of a bundle that may run; `threads` None for the device's own."""
 
-    model: str | None
+    bundle: Path
     target: str | None
     concurrency: tuple[int, ...]
     prompt_tokens: int
@@ -58,10 +63,9 @@ class Answered:
 
 def run(plan: LoadTest) -> dict[str, Any]:
     """All measurements, as they are printed with --json."""
-    bundle = resolve_model(plan.model, target=plan.target)
-    rows, facts = asyncio.run(_measure(bundle, plan))
+    rows, facts = asyncio.run(_measure(plan))
     return {
-        "model": asdict(read_lock(bundle).model),
+        "model": asdict(read_lock(plan.bundle).model),
         "device": {"cpu": host_cpu().model, "arch": host_cpu().arch, **facts},
         "versions": {
             "mlc-edge": __version__,
@@ -72,7 +76,7 @@ def run(plan: LoadTest) -> dict[str, Any]:
         "max_tokens": plan.max_tokens,
         "repeats": plan.repeats,
         "concurrency": rows,
-        "fresh_process": measure_fresh_process(bundle, plan),
+        "fresh_process": measure_fresh_process(plan),
     }
 
 
@@ -87,8 +91,8 @@ def engine_config(plan: LoadTest) -> EngineConfig:
     )
 
 
-async def _measure(bundle: Path, plan: LoadTest) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    engine = AsyncMLCEngine(bundle, engine_config(plan))
+async def _measure(plan: LoadTest) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    engine = AsyncMLCEngine(plan.bundle, engine_config(plan), trust_library=True)
     try:
         window = engine.model.context_window_size
         if plan.prompt_tokens + plan.max_tokens > window:
@@ -97,8 +101,12 @@ async def _measure(bundle: Path, plan: LoadTest) -> tuple[list[dict[str, Any]], 
                 f"model's context of {window}: ask for fewer."
             )
         prompts = _Prompts(engine, plan.prompt_tokens)
-        await _round(engine, prompts, 1, plan.max_tokens)
-        rows = [await _row(engine, prompts, count, plan) for count in plan.concurrency]
+        await _round(engine, prompts, 1, plan, "greedy")
+        rows = [
+            await _row(engine, prompts, count, plan, sampling)
+            for count in plan.concurrency
+            for sampling in SAMPLINGS
+        ]
         stats = engine.stats()
         return rows, {"target": stats.target, "threads": asdict(stats.threads)}
     finally:
@@ -120,14 +128,14 @@ class _Prompts:
 
 
 async def _row(
-    engine: AsyncMLCEngine, prompts: _Prompts, count: int, plan: LoadTest
+    engine: AsyncMLCEngine, prompts: _Prompts, count: int, plan: LoadTest, sampling: str
 ) -> dict[str, Any]:
     before = engine.stats()
     answers: list[Answered] = []
     seconds = 0.0
     for _ in range(plan.repeats):
         started = time.perf_counter()
-        answers += await _round(engine, prompts, count, plan.max_tokens)
+        answers += await _round(engine, prompts, count, plan, sampling)
         seconds += time.perf_counter() - started
     after = engine.stats()
     steps = after.steps - before.steps
@@ -135,6 +143,7 @@ async def _row(
     overhead_s = after.overhead_seconds - before.overhead_seconds
     return {
         "requests_at_once": count,
+        "sampling": SAMPLINGS[sampling],
         "ttft_s": _percentiles([answer.first_token_s for answer in answers]),
         "tpot_s": _percentiles([answer.time_per_output_token_s for answer in answers]),
         "output_tokens_per_s": sum(answer.tokens for answer in answers) / seconds,
@@ -145,18 +154,17 @@ async def _row(
 
 
 async def _round(
-    engine: AsyncMLCEngine, prompts: _Prompts, count: int, max_tokens: int
+    engine: AsyncMLCEngine, prompts: _Prompts, count: int, plan: LoadTest, sampling: str
 ) -> list[Answered]:
     """`count` requests at once."""
-    asked = [_ask(engine, prompts.next(), max_tokens) for _ in range(count)]
+    params = {"max_tokens": plan.max_tokens, "seed": SEED, **SAMPLINGS[sampling]}
+    asked = [_ask(engine, prompts.next(), params) for _ in range(count)]
     return list(await asyncio.gather(*asked))
 
 
-async def _ask(engine: AsyncMLCEngine, prompt: list[int], max_tokens: int) -> Answered:
+async def _ask(engine: AsyncMLCEngine, prompt: list[int], params: dict[str, Any]) -> Answered:
     started = time.perf_counter()
-    answer: Any = await engine.completions.create(
-        prompt=prompt, max_tokens=max_tokens, ignore_eos=True, temperature=0
-    )
+    answer: Any = await engine.completions.create(prompt=prompt, ignore_eos=True, **params)
     extra = answer.usage.extra
     end = time.perf_counter() - started
     return Answered(
@@ -176,13 +184,14 @@ def _median(values: Sequence[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def measure_fresh_process(bundle: Path, plan: LoadTest) -> dict[str, float]:
+def measure_fresh_process(plan: LoadTest) -> dict[str, float]:
     """A new process: seconds from its start to its first token, and its memory in bytes."""
     config = engine_config(plan)
-    options = [str(bundle), plan.target or "", str(config.prefill_threads)]
+    options = [str(plan.bundle.absolute()), plan.target or "", str(config.prefill_threads)]
     started = time.time()
     done = subprocess.run(
         [sys.executable, "-m", "edge.bench.fresh_process", *options, str(started)],
+        cwd=PACKAGES,
         capture_output=True,
         text=True,
         check=True,

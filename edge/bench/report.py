@@ -8,6 +8,8 @@ from rich.table import Table
 MIB = 1 << 20
 COLUMNS = (
     "at once",
+    "temperature",
+    "top_p",
     "TTFT ms p50",
     "p95",
     "TPOT ms p50",
@@ -36,6 +38,8 @@ def print_report(result: dict[str, Any]) -> None:
         prefill = row["prefill_tokens_per_s"] if row["requests_at_once"] == 1 else None
         table.add_row(
             str(row["requests_at_once"]),
+            f"{row['sampling']['temperature']:g}",
+            f"{row['sampling'].get('top_p', 1):g}",
             *(_ms(row[name][p]) for name in ("ttft_s", "tpot_s") for p in ("p50", "p95")),
             f"{row['output_tokens_per_s']:.1f}",
             "-" if prefill is None else f"{prefill:.0f}",

@@ -23,8 +23,12 @@ ROUTES = (
     "/v1/completions",
     "/v1/embeddings",
     "/v1/models",
+    "/tokenize",
+    "/detokenize",
 )
 CLIENT_GONE = 499
+# What clients choose, in a line of the log.
+SHOWN_METHOD, SHOWN_PATH = 20, 200
 SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
@@ -88,8 +92,10 @@ class Access:
         route = _route(scope["path"])
         self._metrics.count(route, record.status, record.usage)
         level = logging.DEBUG if route in QUIET else logging.INFO
-        path = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
-        logger.log(level, "%s %s", scope["method"], path, extra={"fields": record.fields()})
+        method = scope["method"][:SHOWN_METHOD]
+        path = scope.get("raw_path", b"")[:SHOWN_PATH].decode("ascii", "backslashreplace")
+        fields = record.fields() | {"client": (scope.get("client") or (None,))[0]}
+        logger.log(level, "%s %s", method, path, extra={"fields": fields})
 
 
 def _complete(headers: MutableHeaders, record: Record) -> None:
@@ -104,6 +110,8 @@ def _route(path: str) -> str:
         return path
     if path.startswith("/v1/models/"):
         return "/v1/models/{id}"
+    if path.startswith("/v1/requests/"):
+        return "/v1/requests/{id}/cancel"
     if path.startswith("/v1/"):
         return "/v1/*"
     return "/bundles/*" if path.startswith("/bundles/") else "/*"

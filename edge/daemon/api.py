@@ -1,5 +1,6 @@
-"""OpenAI's API over the engine."""
+"""OpenAI's API over the engine, and what people expect beside it."""
 
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,13 +16,14 @@ from edge.daemon.events import ClientGone, EventStream, unless_gone
 from edge.daemon.model import ServedModel
 from edge.daemon.settings import Settings
 from mlc_edge.engine import AsyncMLCEngine
+from mlc_edge.engine.endpoints import Endpoint
 from mlc_edge.errors import EngineError
 
-Create = Callable[..., Awaitable[Any]]
+Work = Callable[[AsyncMLCEngine, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class Api:
-    """The routes under /v1/."""
+    """The routes under /v1/, and those of tokenizing."""
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
         self._model = model
@@ -29,30 +31,39 @@ class Api:
         self._created = int(time.time())
 
     def routes(self) -> list[Route]:
+        """Below /v1."""
         return [
             Route("/chat/completions", self._chat, methods=["POST"]),
             Route("/completions", self._completions, methods=["POST"]),
             Route("/embeddings", self._embeddings, methods=["POST"]),
             Route("/models", self._models),
             Route("/models/{id:path}", self._one_model),
+            Route("/requests/{id}/cancel", self._cancel, methods=["POST"]),
+        ]
+
+    def text_routes(self) -> list[Route]:
+        """Below /, where vLLM has them."""
+        return [
+            Route("/tokenize", self._tokenize, methods=["POST"]),
+            Route("/detokenize", self._detokenize, methods=["POST"]),
         ]
 
     async def _chat(self, request: Request) -> Response:
-        return await self._create(request, lambda engine: engine.chat.completions.create)
+        return await self._create(request, lambda engine: engine.chat.completions)
 
     async def _completions(self, request: Request) -> Response:
-        return await self._create(request, lambda engine: engine.completions.create)
+        return await self._create(request, lambda engine: engine.completions)
 
     async def _create(
-        self, request: Request, choose: Callable[[AsyncMLCEngine], Create]
+        self, request: Request, choose: Callable[[AsyncMLCEngine], Endpoint]
     ) -> Response:
         record: Record = request.state.record
         try:
-            create = choose(self._model.engine())
+            endpoint = choose(self._model.engine())
             params = await read_params(request, self._settings.config.max_body)
-            _refuse_self(params)
             hide_usage = _ask_for_usage(params)
-            answer = await unless_gone(create(**params), request.receive)
+            asking = endpoint.answer(params, client=self._client(request))
+            answer: Any = await unless_gone(asking, request.receive)
         except (ClientGone, ClientDisconnect):
             return Response(status_code=CLIENT_GONE)
         except EngineError as error:
@@ -63,6 +74,33 @@ class Api:
         record.usage = content["usage"]
         return JSONResponse(content)
 
+    async def _cancel(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        if not self._model.engine().abort(name):
+            text = f"No request {name!r:.80} is being answered: its id is that of its answer."
+            raise ApiError(404, "request_not_found", text, param="id")
+        return JSONResponse({"id": name, "object": "request", "cancelled": True})
+
+    async def _tokenize(self, request: Request) -> Response:
+        return await self._with_engine(request, _tokenize)
+
+    async def _detokenize(self, request: Request) -> Response:
+        return await self._with_engine(request, _detokenize)
+
+    async def _with_engine(self, request: Request, work: Work) -> Response:
+        try:
+            params = await read_params(request, self._settings.config.max_body)
+            return JSONResponse(await work(self._model.engine(), params))
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE)
+        except EngineError as error:
+            raise from_engine(error) from error
+
+    def _client(self, request: Request) -> str:
+        """Who asks: the bearer of a key, where keys are needed; else who has the address."""
+        key = request.headers.get("authorization", "") if self._settings.keys else ""
+        return hashlib.sha256(key.encode()).hexdigest() if key else _address(request)
+
     async def _embeddings(self, request: Request) -> Response:
         self._model.engine()
         await read_params(request, self._settings.config.max_body)
@@ -70,30 +108,62 @@ class Api:
         raise ApiError(400, "unsupported", text, param="model")
 
     async def _models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._entry()]})
+        names = self._model.engine().names
+        return JSONResponse({"object": "list", "data": [self._entry(name) for name in names]})
 
     async def _one_model(self, request: Request) -> Response:
-        entry, wanted = self._entry(), request.path_params["id"]
-        if wanted != entry["id"]:
-            text = f"There is no model {wanted!r:.80} here, only {entry['id']!r}."
+        names, wanted = self._model.engine().names, request.path_params["id"]
+        if wanted not in names:
+            text = f"There is no model {wanted!r:.80} here, only {', '.join(names)}."
             raise ApiError(404, "model_not_found", text, param="model")
-        return JSONResponse(entry)
+        return JSONResponse(self._entry(wanted))
 
-    def _entry(self) -> dict[str, Any]:
-        model_id = self._model.engine().model.id
+    def _entry(self, name: str) -> dict[str, Any]:
+        model = self._model.engine().model
         return {
-            "id": model_id,
+            "id": name,
             "object": "model",
             "created": self._created,
             "owned_by": "mlc-edge",
+            "root": model.id,
+            "max_model_len": model.context_window_size,
         }
 
 
-def _refuse_self(params: dict[str, Any]) -> None:
-    """The one name that can't be passed on to a method, which refuses all other unknown ones."""
-    if "self" in params:
-        text = "self is not supported. Leave it out."
-        raise ApiError(400, "invalid_request", text, param="self")
+async def _tokenize(engine: AsyncMLCEngine, params: dict[str, Any]) -> dict[str, Any]:
+    """The tokens of `prompt`, or of the prompt that `messages` make."""
+    if "messages" in params:
+        tokens = await engine.tokenize_chat(params)
+    else:
+        tokens = await engine.tokenize(_text(params, "prompt"))
+    window = engine.model.context_window_size
+    return {"tokens": tokens, "count": len(tokens), "max_model_len": window}
+
+
+async def _detokenize(engine: AsyncMLCEngine, params: dict[str, Any]) -> dict[str, Any]:
+    return {"prompt": await engine.detokenize(_token_ids(params.get("tokens"), engine.vocab_size))}
+
+
+def _text(params: dict[str, Any], name: str) -> str:
+    value = params.get(name)
+    if not isinstance(value, str):
+        text = f"{name} must be a string. Give it, or messages."
+        raise ApiError(400, "invalid_request", text, param=name)
+    return value
+
+
+def _token_ids(value: object, vocab_size: int) -> list[int]:
+    def is_token(id: object) -> bool:
+        return isinstance(id, int) and not isinstance(id, bool) and 0 <= id < vocab_size
+
+    if not isinstance(value, list) or not all(map(is_token, value)):
+        text = f"tokens must be a list of token ids. Those of this model are 0 to {vocab_size - 1}."
+        raise ApiError(400, "invalid_request", text, param="tokens")
+    return value
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _ask_for_usage(params: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from starlette.routing import Mount, Route
 from edge.daemon.access import Access
 from edge.daemon.api import Api
 from edge.daemon.errors import ApiError, from_http
-from edge.daemon.guards import Cors, HostGuard, KeyGuard
+from edge.daemon.guards import Cors, HostGuard, KeyGuard, RoomGuard
 from edge.daemon.metrics import Metrics
 from edge.daemon.model import ServedModel
 from edge.daemon.page import Page
@@ -22,6 +22,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def create_daemon_app(settings: Settings, model: ServedModel, page: Page) -> Starlette:
     """The application; `model` and `page` may be filled in later."""
     metrics = Metrics(model)
+    api = Api(model, settings)
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -40,11 +41,13 @@ def create_daemon_app(settings: Settings, model: ServedModel, page: Page) -> Sta
             Route("/health", health),
             Route("/ready", ready),
             Route("/metrics", scrape),
-            Mount("/v1", routes=Api(model, settings).routes()),
+            *api.text_routes(),
+            Mount("/v1", routes=api.routes()),
             Mount("/", page),
         ],
         middleware=[
             Middleware(Access, metrics=metrics),
+            Middleware(RoomGuard),
             Middleware(HostGuard, settings=settings),
             Middleware(Cors, settings=settings),
             Middleware(KeyGuard, settings=settings),

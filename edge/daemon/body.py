@@ -8,9 +8,12 @@ from starlette.requests import Request
 
 from edge.daemon.errors import ApiError
 
-# A client that sends nothing for this long holds memory for nothing.
+# A client that sends nothing for this long, or takes this long in all, holds memory for nothing.
+SILENCE_S = 10
 BODY_TIMEOUT_S = 60
 CONTENT_TYPES = ("application/json", "text/json")
+# What is left of a body that nobody reads is not to be sent.
+CLOSE = {"connection": "close"}
 
 
 async def read_params(request: Request, max_bytes: int) -> dict[str, Any]:
@@ -25,8 +28,10 @@ async def read_params(request: Request, max_bytes: int) -> dict[str, Any]:
     try:
         body = await asyncio.wait_for(_read(request, max_bytes), BODY_TIMEOUT_S)
     except asyncio.TimeoutError:
-        text = f"The body took longer than {BODY_TIMEOUT_S} s."
-        raise ApiError(408, "request_timeout", text) from None
+        text = (
+            f"The body took longer than {BODY_TIMEOUT_S} s, or {SILENCE_S} s brought nothing of it."
+        )
+        raise ApiError(408, "request_timeout", text, headers=CLOSE) from None
     return _parse(body)
 
 
@@ -34,14 +39,16 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
     body = bytearray()
     too_long = declared.isdigit() and int(declared) > max_bytes
-    if not too_long:
-        async for chunk in request.stream():
-            body += chunk
-            if too_long := len(body) > max_bytes:
-                break
+    chunks = request.stream()
+    while (
+        not too_long
+        and (chunk := await asyncio.wait_for(anext(chunks, None), SILENCE_S)) is not None
+    ):
+        body += chunk
+        too_long = len(body) > max_bytes
     if too_long:
         text = f"The body is longer than {max_bytes} bytes, which --max-body allows."
-        raise ApiError(413, "request_too_large", text, headers={"connection": "close"})
+        raise ApiError(413, "request_too_large", text, headers=CLOSE)
     return bytes(body)
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from edge.daemon.config import (
-    DEFAULT_FILE,
     DEFAULTS,
     OPTIONS,
     Source,
@@ -15,6 +14,7 @@ from edge.daemon.config import (
     to_toml,
     variable_name,
 )
+from mlc_edge.config_file import DEFAULT_FILE
 
 
 def run(**given: Any) -> None:

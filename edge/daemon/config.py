@@ -1,7 +1,6 @@
 """The daemon's configuration: flags over environment over file over defaults, checked once."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any, Literal
 from edge.daemon.options import (
     FLAG,
     HOSTS,
+    KEYS,
+    NAMES,
     ORIGINS,
     PATH,
     SIZE,
@@ -20,14 +21,10 @@ from edge.daemon.options import (
     seconds,
     whole,
 )
+from mlc_edge.config_file import find_config_file, read_config_file
 from mlc_edge.errors import ConfigError
+from mlc_edge.trust import TRUST_HELP
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-DEFAULT_FILE = Path("/etc/mlc-edge/config.toml")
 LISTEN, ACCESS, ENGINE, LIMITS, LOGS = "Listening", "Access", "Engine", "Limits", "Logs"
 BY_BOARD = "by the board"
 
@@ -87,6 +84,19 @@ class DaemonConfig:
             default_text="this machine's; without loopback, this network's; with keys, all",
         ),
     )
+    trusted_key: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            KEYS,
+            "Public key whose signature a bundle needs to be served; checkpoints on this machine need none. "
+            "May be repeated.",
+            panel=ACCESS,
+            default_text="none: bundles need no signature",
+        ),
+    )
+    trust_library: bool = field(
+        default=False, metadata=option(FLAG, TRUST_HELP, panel=ACCESS, negatable=True)
+    )
     mode: Literal["local", "interactive", "server"] = field(
         default="local",
         metadata=option(
@@ -99,6 +109,27 @@ class DaemonConfig:
         default=None,
         metadata=option(
             TEXT, "Library of the bundle.", panel=ENGINE, default_text="best for this CPU"
+        ),
+    )
+    served_model_name: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            NAMES,
+            "Name under which requests may ask for the model; answers have the first one. May be "
+            "repeated.",
+            panel=ENGINE,
+            default_text="the model's id",
+        ),
+    )
+    deterministic: bool = field(
+        default=False,
+        metadata=option(
+            FLAG,
+            "The same request and seed give the same bits, whatever is cached or being answered; "
+            "shared prompts cost more. Requests may say otherwise.",
+            panel=ENGINE,
+            negatable=True,
+            default_text="off",
         ),
     )
     context_policy: Literal["error", "truncate-oldest"] = field(
@@ -198,9 +229,9 @@ class Source:
         """Read the file again and check everything; raises ConfigError with all problems."""
         problems: list[str] = []
         values: dict[str, Any] = {}
-        file = self.file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+        file = self.file or find_config_file()
         if file is not None:
-            values |= _checked(_read(file), lambda name: f"{file}: {name}", problems)
+            values |= _checked(read_config_file(file), lambda name: f"{file}: {name}", problems)
         given = {name: value for name, value in self.given.items() if value is not None}
         values |= _checked(
             given, lambda name: f"{flag_name(name)} ({variable_name(name)})", problems
@@ -218,17 +249,6 @@ def flag_name(name: str) -> str:
 def variable_name(name: str) -> str:
     """The environment variable of an option."""
     return f"MLC_EDGE_{name.upper()}"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"can't read the configuration {file}: {error.strerror}. Name another with --config."
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{file} is not TOML: {error}. See `mlc-edge run --help`.") from error
 
 
 def _checked(

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -33,12 +34,13 @@ class KeyRing:
 
 
 def read_keys(path: Path | None) -> KeyRing:
-    """The keys in `path`; raises ConfigError when it can't be read or holds none."""
+    """The keys in `path`; raises ConfigError when it can't be read, holds none or isn't the owner's."""
     if path is None:
         return KeyRing()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        shared = stat.S_IMODE(path.stat().st_mode) & 0o077
+        with path.open(encoding="utf-8") as file:
+            lines = file.read().splitlines()
+            mode = os.fstat(file.fileno()).st_mode
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"can't read the API keys in {path}: {error}. Check --api-key-file."
@@ -49,7 +51,9 @@ def read_keys(path: Path | None) -> KeyRing:
         raise ConfigError(f"{path}, line {odd[0]}: a key is ASCII text without blanks.")
     if not keys:
         raise ConfigError(f"{path} holds no API keys: write one a line, or drop --api-key-file.")
-    if shared:
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(f"other users can write keys of their own to {path}: chmod 600 it.")
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
         logger.warning("other users of this machine can read %s: chmod 600 it", path)
     if any(len(key) < MIN_LENGTH for key in keys):
         logger.warning("%s has a key of fewer than %d characters", path, MIN_LENGTH)

@@ -14,6 +14,7 @@ from edge.daemon.errors import ApiError, unavailable
 from edge.hardware.device import Device, memory_for_models, probe, profile
 from mlc_edge.bundle import ModelInfo
 from mlc_edge.engine import AsyncMLCEngine, EngineConfig, EngineStats
+from mlc_edge.errors import EngineError
 from mlc_edge.models import resolve_model
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,15 @@ class ServedModel:
     def stats(self) -> EngineStats | None:
         return self._loaded.engine.stats() if self._loaded else None
 
+    async def ended(self) -> None:
+        """Wait for the engine's end; raises EngineError if it ended by itself."""
+        if self._loaded is None:
+            return
+        try:
+            await asyncio.wrap_future(self._loaded.engine.ended)
+        except Exception as error:
+            raise EngineError("internal", f"The engine has ended: {error}.") from error
+
     def refuse_requests(self) -> None:
         """From now on new requests get 503."""
         self.state = "draining"
@@ -88,13 +98,21 @@ def engine_config(config: DaemonConfig, device: Device) -> EngineConfig:
         prefill_threads=config.prefill_threads or board.prefill_threads,
         decode_threads=config.decode_threads or board.decode_threads,
         context_policy=config.context_policy,
+        deterministic=config.deterministic,
+        served_names=config.served_model_name,
     )
 
 
 def _load(config: DaemonConfig, on_progress: Progress) -> Loaded:
-    bundle = resolve_model(config.model, target=config.target, progress=on_progress)
+    bundle = resolve_model(
+        config.model,
+        target=config.target,
+        progress=on_progress,
+        trust_library=config.trust_library,
+        trusted_keys=config.trusted_key,
+    )
     settings = engine_config(config, probe())
-    engine = AsyncMLCEngine(bundle, settings, progress=on_progress)
+    engine = AsyncMLCEngine(bundle, settings, progress=on_progress, trust_library=True)
     on_progress("checking the model's numbers", None)
     engine.check()
     return Loaded(engine, bundle)

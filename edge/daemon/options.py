@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from mlc_edge.signing import EXPECTED_KEY, PublicKey, parse_public_key
+
 Parse = Callable[[Any], Any]
 SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -110,6 +112,13 @@ def _is_origin(text: str) -> bool:
     return text == "*" or (parts.netloc != "" and text == f"{parts.scheme}://{parts.netloc}")
 
 
+def _is_public_key(text: str) -> PublicKey | None:
+    try:
+        return parse_public_key(text)
+    except ValueError:
+        return None
+
+
 def _path(value: Any) -> Path:
     return Path(_text(str(value) if isinstance(value, Path) else value))
 
@@ -120,5 +129,7 @@ ORIGINS = texts(_is_origin, "origins such as https://example.com:8080, or *")
 HOSTS = texts(
     re.compile(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]+").fullmatch, "host names without port or brackets"
 )
+KEYS = texts(_is_public_key, f"public keys, each {EXPECTED_KEY}")
 SIZE = Kind(flag_type=str, parse=_size, metavar="SIZE")
 PATH = Kind(flag_type=Path, parse=_path)
+NAMES = texts(re.compile(r"[\w./:@+-]{1,128}", re.ASCII).fullmatch, "names without blanks")

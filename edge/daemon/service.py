@@ -84,7 +84,10 @@ class Service:
         server = HttpServer(app, on_listening)
         self._catch_signals()
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-        tasks = [asyncio.ensure_future(self._load()), asyncio.ensure_future(self._keep_alive())]
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (self._load(), self._keep_alive(), self._watch_engine())
+        ]
         stop = asyncio.ensure_future(self._stop.wait())
         try:
             await _first_failure_or(stop, [serving, *tasks])
@@ -127,7 +130,8 @@ class Service:
         loaded = await self._model.load(self._settings.config, self._show_progress)
         model, stats = loaded.engine.model, loaded.engine.stats()
         if self._settings.config.page:
-            self._page.open(model, loaded.bundle)
+            # Where nothing can be noted, the bundle is read and hashed once more.
+            await asyncio.to_thread(self._page.open, model, loaded.bundle)
         self._status = f"serving {model.id}"
         logger.info(
             "ready: %s (%s, %s), %d tokens of cache, %d threads for prompts, %d for answers",
@@ -156,6 +160,11 @@ class Service:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._loaded.wait(), LOADING_S)
         await keep_alive(self._notifier, self._model)
+
+    async def _watch_engine(self) -> None:
+        """Raise what ended the engine: a daemon that answers nothing is to be started anew."""
+        await self._loaded.wait()
+        await self._model.ended()
 
     async def _drain(self) -> None:
         seconds = self._settings.config.drain_timeout

@@ -10,8 +10,16 @@ from edge.daemon.keys import KeyRing, read_keys
 from web.server import is_loopback
 
 logger = logging.getLogger(__name__)
-# Nobody can register these: RFC 6762, RFC 8375, and what routers call their networks.
-PRIVATE_NAMES = (".local", ".localhost", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
+# Nobody can register these. Routers use others, too, of which that isn't sure: .lan is promised by
+# nobody, and .box is a domain like any other.
+PRIVATE_NAMES = (
+    ".local",  # RFC 6762, section 3
+    ".localhost",  # RFC 6761, section 6.3
+    ".home.arpa",  # RFC 8375
+    ".internal",  # ICANN's board, 2024-07-29, after SAC113
+    ".home",  # ICANN's board, 2018-02-04, for both
+    ".corp",
+)
 
 
 class Settings:

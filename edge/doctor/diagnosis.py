@@ -13,8 +13,11 @@ from edge.hardware.device import Device, memory_for_models, probe, profile
 from edge.hardware.model_size import KNOWN_MODELS, ModelSize, read_size
 from edge.hardware.profile import Profile
 from edge.hardware.sysfs import ROOT
+from mlc_edge.bundle import LOCK_NAME, read_lock
 from mlc_edge.cpu import Cpu, suits
 from mlc_edge.errors import BundleError, CheckpointError
+from mlc_edge.trust import Trust, configured_keys
+from mlc_edge.verification import check_bundle, check_weights
 from mlc_edge.version import __version__
 
 # A decode step reads all weights once, and the kernels reach this share of the bandwidth that a plain
@@ -126,7 +129,10 @@ def _fit(size: ModelSize, device: Device, bandwidth: float) -> Fit:
 
 def _asked_model(model: str, device: Device, bandwidth: float) -> tuple[Fit | None, Problem | None]:
     try:
-        fit = _fit(read_size(Path(model).expanduser()), device, bandwidth)
+        folder = Path(model).expanduser()
+        if (folder / LOCK_NAME).exists():
+            _require_runnable(folder)
+        fit = _fit(read_size(folder), device, bandwidth)
     except (BundleError, CheckpointError) as error:
         return None, Problem(f"{model} can't run here", str(error))
     if fit.fits:
@@ -136,6 +142,15 @@ def _asked_model(model: str, device: Device, bandwidth: float) -> tuple[Fit | No
         f"{memory_for_models(device) >> 20} MiB",
         "Close other programs, or use a smaller model.",
     )
+
+
+def _require_runnable(bundle: Path) -> None:
+    """Raise BundleError for a damaged bundle, and one that this machine's trusted keys don't vouch for."""
+    if Trust.of(False, configured_keys()).runs_libraries_of(bundle):
+        check_bundle(bundle)
+    else:
+        # Its libraries are made anew here.
+        check_weights(bundle, read_lock(bundle))
 
 
 def _problems(device: Device, target: str | None) -> Iterator[Problem]:

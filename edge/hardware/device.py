@@ -97,6 +97,12 @@ def memory_for_models(device: Device) -> int:
     return available - min(profile(device).memory_reserve_bytes, available // 2)
 
 
+def memory_max(device: Device) -> int:
+    """Bytes that the daemon may take at most, its program and the files that it reads included."""
+    total = device.memory_total_bytes
+    return total - min(profile(device).memory_reserve_bytes, total // 2)
+
+
 def _board(root: Path) -> str:
     """The device tree's name of the machine, or what a PC's firmware says."""
     model = sysfs.read(root / "proc/device-tree/model")

@@ -21,6 +21,7 @@ set_places() {
   SETTINGS=$ROOT/etc/mlc-edge
   STATE=$ROOT/var/lib/mlc-edge
   UNIT=$ROOT/etc/systemd/system/$SERVICE.service
+  MEMORY_LIMIT=$UNIT.d/10-memory.conf
 }
 
 # A system of its own below ROOT has no users and services to care for.

@@ -55,7 +55,7 @@ one_wheel() {
 create_user() {
   is_system || return 0
   id "$SERVICE" >/dev/null 2>&1 || useradd --system --user-group --no-create-home \
-    --home-dir "$STATE" --shell /usr/sbin/nologin "$SERVICE"
+    --home-dir "$STATE/home" --shell /usr/sbin/nologin "$SERVICE"
 }
 
 install_program() {
@@ -101,13 +101,34 @@ put() {
 install_unit() {
   mkdir -p "$(dirname "$UNIT")"
   put 644 "$UNIT" <"$HERE/mlc-edge.service"
-  if has_systemd; then systemctl daemon-reload; fi
+  has_systemd || return 0
+  # An image may be made on a machine of another size: there the unit's own limit holds.
+  mkdir -p "$(dirname "$MEMORY_LIMIT")"
+  put 644 "$MEMORY_LIMIT" < <(echo "[Service]" && echo "MemoryMax=$(memory_max)")
+  systemctl daemon-reload
+}
+
+memory_max() {
+  (cd / && "$PROGRAM/bin/python" -c 'from edge.hardware.device import memory_max, probe; print(memory_max(probe()))')
+}
+
+# Root writes models: nobody else may write to their folder, or exchange a part of its path. An owner's
+# own links, such as to another disk, stay.
+claim_models() {
+  local folder
+  for folder in "$STATE" "$STATE/models"; do
+    [ ! -L "$folder" ] || continue
+    mkdir -p "$folder"
+    if is_system; then
+      chown root:root "$folder"
+      find "$folder" -maxdepth 1 -type l ! -user root -delete
+    fi
+    chmod 755 "$folder"
+  done
 }
 
 # A daemon that runs is restarted by the update, and gets its old model back if it fails.
 install_model() {
-  mkdir -p "$STATE/models"
-  if is_system; then chown "$SERVICE:$SERVICE" "$STATE" "$STATE/models"; fi
   local options=()
   has_systemd || options=(--no-restart)
   "$PROGRAM/bin/mlc-edge" update "$BUNDLE" --dir "$STATE/models" "${options[@]}"
@@ -134,6 +155,8 @@ curl http://127.0.0.1:8000/v1/chat/completions -H "Authorization: Bearer \$(sudo
 TEXT
 }
 
+# The daemon's user reads the program and the models.
+umask 022
 read_arguments "$@"
 set_places
 check_given
@@ -141,5 +164,6 @@ create_user
 install_program
 install_settings
 install_unit
+claim_models
 install_model
 start

@@ -22,7 +22,8 @@ done
 set_places
 
 if has_systemd && [ -e "$UNIT" ]; then systemctl disable --quiet --now "$SERVICE"; fi
-rm -f "$UNIT" "$COMMAND"
+rm -f "$UNIT" "$MEMORY_LIMIT" "$COMMAND"
+rmdir "$UNIT.d" 2>/dev/null || true  # the owner may have settings of their own there
 if has_systemd; then systemctl daemon-reload; fi
 rm -rf "$PROGRAM"
 if [ -n "$PURGE" ]; then

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from mlc_edge.errors import MlcEdgeError
+from mlc_edge.trust import TRUST_HELP
+
 
 def chat(
     model: Annotated[
@@ -22,18 +25,23 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same answers.")] = None,
     target: Annotated[str | None, typer.Option(help="Library; default: this CPU's best.")] = None,
+    trust_library: Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)] = False,
 ) -> None:
     """Chat with a model in the terminal; /help lists the commands."""
+    from edge.terminal.control import visible
     from edge.terminal.session import Settings, Terminal, open_engine
 
     settings = Settings(system, temperature, max_tokens, seed)
     asked = sys.stdin.read() if prompt == "-" else prompt
-    with open_engine(model, target) as engine:
-        terminal = Terminal(engine, settings)
-        if asked is None:
-            terminal.converse(_history_file())
-        else:
-            terminal.answer_once(asked)
+    try:
+        with open_engine(model, target, trust_library=trust_library) as engine:
+            terminal = Terminal(engine, settings)
+            if asked is None:
+                terminal.converse(_history_file())
+            else:
+                terminal.answer_once(asked)
+    except MlcEdgeError as error:
+        raise MlcEdgeError(visible(str(error))) from error
 
 
 def _history_file() -> Path:

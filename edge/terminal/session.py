@@ -13,9 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from edge.hardware.device import probe, profile
+from edge.terminal.control import visible
 from mlc_edge import EngineConfig, MLCEngine
 from mlc_edge.errors import EngineError
+from mlc_edge.models import resolve_model
 from mlc_edge.openai import Usage
+from mlc_edge.trust import configured_keys
 
 COMMANDS = {
     "/stats": "speed and memory",
@@ -48,7 +51,9 @@ class Settings:
 
 
 @contextmanager
-def open_engine(model: str | None, target: str | None) -> Iterator[MLCEngine]:
+def open_engine(
+    model: str | None, target: str | None, *, trust_library: bool = False
+) -> Iterator[MLCEngine]:
     """An engine for one conversation, with this device's threads; progress goes to stderr."""
     threads = profile(probe())
     config = EngineConfig(
@@ -63,9 +68,16 @@ def open_engine(model: str | None, target: str | None) -> Iterator[MLCEngine]:
 
         def show(step: str, share: float | None) -> None:
             done = "" if share is None else f" {share:.0%}"
-            status.update(f"{step}{done}")
+            status.update(escape(visible(f"{step}{done}")))
 
-        engine = MLCEngine(model, config, progress=show)
+        bundle = resolve_model(
+            model,
+            target=target,
+            progress=show,
+            trust_library=trust_library,
+            trusted_keys=configured_keys(),
+        )
+        engine = MLCEngine(bundle, config, progress=show, trust_library=True)
     try:
         yield engine
     finally:
@@ -92,9 +104,9 @@ class Terminal:
 
     def converse(self, history: Path) -> None:
         """Ask and answer until /exit or the end of the input."""
-        model = self.engine.model
+        model, target = self.engine.model, self.engine.stats().target
         self._console.print(
-            f"[bold]{escape(model.id)}[/bold] on {self.engine.stats().target}, "
+            f"[bold]{escape(visible(model.id))}[/bold] on {escape(visible(target))}, "
             f"{model.context_window_size} tokens of context. [dim]/help lists the commands.[/dim]"
         )
         session: PromptSession[str] = PromptSession(history=FileHistory(str(history)))
@@ -132,7 +144,7 @@ class Terminal:
             if not self._answer(question):
                 self._console.print("[dim](stopped)[/dim]")
         except EngineError as error:
-            self._console.print(f"[red]error:[/red] {escape(str(error))}")
+            self._console.print(f"[red]error:[/red] {escape(visible(str(error)))}")
 
     def _answer(self, question: str) -> bool:
         """Stream an answer; False if Ctrl-C ended it. What was said stays in the conversation."""
@@ -150,7 +162,7 @@ class Terminal:
                 self.usage = chunk.usage or self.usage
                 for choice in chunk.choices:
                     said.append(choice.delta.content or "")
-                    sys.stdout.write(said[-1])
+                    sys.stdout.write(visible(said[-1]))
                     sys.stdout.flush()
         except KeyboardInterrupt:
             stream.close()

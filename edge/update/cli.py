@@ -40,18 +40,24 @@ def update(
     moment leaves a model that works; run the command again then. The model before is kept.
     """
     from edge.update.releases import open_releases
-    from edge.update.switch import Unit, go_back, switch_to
+    from edge.update.switch import go_back, switch_to
+    from edge.update.unit import Unit
+    from mlc_edge.signing import parse_public_keys
+    from mlc_edge.trust import configured_keys
 
     if rollback == (bundle is not None):
         raise ConfigError("give a BUNDLE or --rollback, one of them.")
+    keys = parse_public_keys(configured_keys())
     folder = (folder or Path(os.environ.get("MLC_EDGE_HOME") or HOME) / "models").absolute()
     announce = _print_step if verbose else _say_nothing
+    # What isn't verified yet is nobody else's to read or to write, whatever the caller's says.
+    os.umask(0o077)
     unit = None if no_restart else Unit()
     with open_releases(folder, announce) as releases:
         if bundle is None:
-            name = go_back(releases, unit=unit, announce=announce)
+            name = go_back(releases, keys=keys, unit=unit, announce=announce)
         else:
-            name = switch_to(releases, bundle, unit=unit, announce=announce)
+            name = switch_to(releases, bundle, keys=keys, unit=unit, announce=announce)
     typer.echo(f"{folder / 'current'} is {name} now")
 
 

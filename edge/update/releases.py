@@ -2,25 +2,37 @@
 
 Every step leaves a state that a power cut may freeze: `current` is replaced by a rename, and only after all
 that it will name is on the disk. What an interrupted update left is removed when the next one begins.
+Often root works here for a daemon of fewer rights: only root and the caller may write to the folder.
 """
 
 import fcntl
 import os
 import re
-import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from mlc_edge.bundle import LOCK_NAME, BundleLock, verify
+from edge.update.folders import (
+    PRIVATE_FILE_MODE,
+    any_folder,
+    copy_file,
+    is_folder,
+    new_folder,
+    publish,
+    remove,
+    require_own,
+    trusted_folder,
+)
+from mlc_edge.bundle import LOCK_NAME, SIGNATURE_NAME, BundleLock, verify
 from mlc_edge.errors import BundleError, ConfigError
 
 CURRENT, PREVIOUS = "current", "previous"
 INCOMING = ".incoming"
 NEW_LINK = ".link"
-RELEASE = re.compile(r"(\d+)-.+")
-FOLDER_MODE, FILE_MODE = 0o755, 0o644
+IN_USE = ".lock"
+RELEASE = re.compile(r"([0-9]+)-[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Announce = Callable[[str], None]
 
@@ -36,8 +48,10 @@ class Links:
 class Releases:
     """The folder of bundles; `announce` is told of each step before it is done."""
 
-    def __init__(self, folder: Path, announce: Announce) -> None:
+    def __init__(self, folder: Path, handle: int, announce: Announce) -> None:
+        """`handle`: a descriptor of `folder`, which nobody else can write to."""
         self.folder = folder
+        self._handle = handle
         self._announce = announce
 
     def links(self) -> Links:
@@ -50,38 +64,45 @@ class Releases:
 
     def find(self, bundle: Path) -> str | None:
         """The linked release that is a whole copy of `bundle`."""
-        wanted = (bundle / LOCK_NAME).read_bytes()
+        wanted = signed_lock(bundle)
         links = self.links()
         for name in filter(None, (links.current, links.previous)):
             with suppress(BundleError, OSError):
-                if (self.path(name) / LOCK_NAME).read_bytes() == wanted:
-                    self._announce(f"verify {name}")
-                    verify(self.path(name))
+                if signed_lock(self.path(name)) == wanted:
+                    self.verify(name)
                     return name
         return None
+
+    def verify(self, name: str) -> None:
+        """Raise BundleError unless the release is whole, and was not open to others."""
+        self._announce(f"verify {name}")
+        require_own(self._handle, name)
+        verify(self.path(name))
 
     def copy(self, bundle: Path, lock: BundleLock) -> Path:
         """A copy of `bundle` under a temporary name, on the disk and verified; raises BundleError."""
         self._require_space(sum(file.bytes for file in lock.files))
-        incoming = self.folder / INCOMING
-        for path in (*(file.path for file in lock.files), LOCK_NAME):
-            self._announce(f"copy {path}")
-            for parent in reversed(PurePosixPath(path).parents):
-                _make_folder(incoming / parent)
-            _copy_file(bundle / path, incoming / path)
-        for folder in (incoming, *filter(Path.is_dir, incoming.rglob("*"))):
-            _sync(folder)
+        paths = [file.path for file in lock.files]
+        with any_folder(bundle) as source, new_folder(self._handle, INCOMING, paths) as target:
+            for file in lock.files:
+                self._announce(f"copy {file.path}")
+                copy_file(source, target, file.path, size=file.bytes)
+            signature = [SIGNATURE_NAME] if SIGNATURE_NAME in os.listdir(source) else []
+            for name in (*signature, LOCK_NAME):
+                self._announce(f"copy {name}")
+                copy_file(source, target, name)
         self._announce("verify the copy")
-        verify(incoming)
-        return incoming
+        if verify(self.path(INCOMING)) != lock:
+            raise BundleError(f"{bundle} changed while it was copied: update again.")
+        publish(self._handle, INCOMING)
+        return self.path(INCOMING)
 
-    def adopt(self, incoming: Path, lock: BundleLock) -> str:
-        """Give a copy its lasting name, which is returned."""
-        numbers = [int(m[1]) for path in self.folder.iterdir() if (m := RELEASE.match(path.name))]
+    def adopt(self, lock: BundleLock) -> str:
+        """Give the copy its lasting name, which is returned."""
+        numbers = [int(m[1]) for name in os.listdir(self._handle) if (m := RELEASE.match(name))]
         name = f"{max(numbers, default=0) + 1}-{lock.model.id}"
         self._announce(f"name it {name}")
-        incoming.rename(self.path(name))
-        _sync(self.folder)
+        self._rename(INCOMING, name)
         return name
 
     def point(self, links: Links) -> None:
@@ -102,34 +123,40 @@ class Releases:
     def clean(self) -> None:
         """Remove releases that no link names, and what an interrupted update left."""
         links = self.links()
-        for path in sorted(self.folder.iterdir()):
-            ours = RELEASE.fullmatch(path.name) or path.name in (INCOMING, NEW_LINK)
-            if ours and path.name not in (links.current, links.previous):
-                self._announce(f"remove {path.name}")
-                _remove(path)
-        _sync(self.folder)
+        for name in sorted(os.listdir(self._handle)):
+            ours = RELEASE.fullmatch(name) or name in (INCOMING, NEW_LINK)
+            if ours and name not in (links.current, links.previous):
+                self._announce(f"remove {name}")
+                remove(self._handle, name)
+        os.fsync(self._handle)
 
     def _target(self, link: str) -> str | None:
-        path = self.folder / link
-        if not path.is_symlink():
-            if path.exists():
-                raise ConfigError(f"{path} is no link: move it away, then update again.")
+        try:
+            name = os.readlink(link, dir_fd=self._handle)
+        except FileNotFoundError:
             return None
-        name = os.readlink(path)
-        return name if RELEASE.fullmatch(name) and self.path(name).is_dir() else None
+        except OSError as error:
+            raise ConfigError(
+                f"{self.folder / link} is no link: move it away, then update again."
+            ) from error
+        return name if RELEASE.fullmatch(name) and is_folder(self._handle, name) else None
 
     def _link(self, link: str, name: str | None) -> None:
-        path, new = self.folder / link, self.folder / NEW_LINK
         if name is None:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(link, dir_fd=self._handle)
+            os.fsync(self._handle)
         else:
-            new.unlink(missing_ok=True)
-            new.symlink_to(name)
-            new.rename(path)
-        _sync(self.folder)
+            os.symlink(name, NEW_LINK, dir_fd=self._handle)
+            self._rename(NEW_LINK, link)
+
+    def _rename(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+        os.fsync(self._handle)
 
     def _require_space(self, wanted: int) -> None:
-        free = shutil.disk_usage(self.folder).free
+        status = os.fstatvfs(self._handle)
+        free = status.f_bavail * status.f_frsize
         if free < wanted:
             raise BundleError(
                 f"{self.folder} has {free >> 20} MiB free, the bundle needs {wanted >> 20} MiB: "
@@ -137,13 +164,18 @@ class Releases:
             )
 
 
+def signed_lock(bundle: Path) -> tuple[bytes, bytes]:
+    """What makes a bundle the same as another one: its lock, and its signature if it has one."""
+    signature = bundle / SIGNATURE_NAME
+    return (bundle / LOCK_NAME).read_bytes(), signature.read_bytes() if signature.exists() else b""
+
+
 @contextmanager
 def open_releases(folder: Path, announce: Announce) -> Iterator[Releases]:
     """The folder for one update at a time, cleaned before and after; raises ConfigError."""
     try:
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        with _locked(folder):
-            releases = Releases(folder, announce)
+        with trusted_folder(folder) as handle, _locked(handle):
+            releases = Releases(folder, handle, announce)
             releases.clean()
             try:
                 yield releases
@@ -158,41 +190,14 @@ def open_releases(folder: Path, announce: Announce) -> Iterator[Releases]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _locked(folder: int) -> Iterator[None]:
+    """Hold a lock that only the owner can take: whoever may open the folder could lock that."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(IN_USE, flags, PRIVATE_FILE_MODE, dir_fd=folder)
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ConfigError(f"{IN_USE} is no file: remove it, then update again.")
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(handle)
-
-
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    # Whatever the umask says: another user runs the daemon.
-    folder.chmod(FOLDER_MODE)
-
-
-def _copy_file(source: Path, destination: Path) -> None:
-    with source.open("rb") as reader, destination.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, 1 << 20)
-        writer.flush()
-        os.fchmod(writer.fileno(), FILE_MODE)
-        os.fsync(writer.fileno())
-        # What is verified next shall come from the disk.
-        os.posix_fadvise(writer.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

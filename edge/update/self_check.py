@@ -9,6 +9,7 @@ QUESTION = [{"role": "user", "content": "What is 17 + 25?"}]
 ANSWER_TOKENS = 8
 # A daemon may serve another model at this moment: no more cache than one short answer needs.
 CACHE_TOKENS = 512
+FAILURE = "error: "
 
 
 def self_check(bundle: Path) -> None:
@@ -25,11 +26,13 @@ def self_check(bundle: Path) -> None:
 
 
 def main() -> None:
-    """Check the bundle that the command line names; exit code 1 and an error if it fails."""
+    """Check the bundle that the command line names; exit code 1, and the reason on stdout, if it fails."""
     try:
         self_check(Path(sys.argv[1]))
     except MlcEdgeError as error:
-        sys.exit(f"error: {error}")
+        # Whatever starts this program may have words of its own on stderr.
+        print(f"{FAILURE}{error}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from mlc_edge.engine.config import EngineConfig
 from mlc_edge.engine.engine import AsyncMLCEngine
-from mlc_edge.engine.engine_loop import EngineStats
+from mlc_edge.engine.stats import EngineStats
 from mlc_edge.engine.sync import MLCEngine
 
 __all__ = ["AsyncMLCEngine", "EngineConfig", "EngineStats", "MLCEngine"]

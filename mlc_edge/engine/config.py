@@ -26,7 +26,9 @@ class EngineConfig:
 
     `local` answers a few requests at once, `interactive` one, `server` as many as the library takes.
     `max_total_tokens` is the KV cache's size, `memory_limit_bytes` bounds weights, cache and all else,
-    `max_queue` counts requests that wait for a place.
+    `max_queue` counts requests that wait for a place. `deterministic` is for requests that don't say:
+    theirs are the same bits whatever is cached or in the batch. `served_names` are what requests may call
+    the model in place of its id.
     """
 
     mode: Mode = "local"
@@ -38,6 +40,8 @@ class EngineConfig:
     prefill_threads: int | None = None
     decode_threads: int | None = None
     context_policy: ContextPolicy = "error"
+    deterministic: bool = False
+    served_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:

@@ -1,26 +1,20 @@
 """From messages to the token ids that a model reads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import jinja2
-import jinja2.ext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from mlc_edge.chat_template import ChatTemplate
+from mlc_edge.engine.control_tokens import ControlTokens
 from mlc_edge.engine.protocol import ChatMessage
+from mlc_edge.engine.turns import cuts, first_turn
 from mlc_edge.errors import EngineError
 
 ContextPolicy = Literal["error", "truncate-oldest"]
-# For checkpoints without a template: base models, which weren't trained for chat anyway.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}"
-    "{% endfor %}{{ 'assistant:' }}"
-)
-SPECIAL_NAMES = tuple(f"{name}_token" for name in "bos eos pad unk sep cls mask".split())
 
 
 @dataclass(frozen=True)
@@ -35,16 +29,16 @@ class ContextLimits:
 class Conversation:
     """A model's tokenizer and chat template."""
 
-    def __init__(self, tokenizer_json: str, config: dict[str, Any]) -> None:
-        """`tokenizer_json` and `config`: contents of tokenizer.json and tokenizer_config.json."""
-        self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        self._template = _environment().from_string(_template_of(config) or PLAIN_TEMPLATE)
-        self._names = _special_names(config)
+    def __init__(self, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
+        """`tokenizer` and `config`: contents of tokenizer.json and tokenizer_config.json."""
+        self._tokenizer = Tokenizer.from_str(json.dumps(tokenizer))
+        self._template = ChatTemplate(config)
+        written = "\n".join((self._template.source, *self._template.special_tokens.values()))
+        self._control = ControlTokens(tokenizer, written, self._tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """The text's tokens, without any that mark its begin or end."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        """The text's tokens, without any that mark its begin or end; names of control tokens become these."""
+        return self._control.encode(text, {})
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
@@ -52,34 +46,44 @@ class Conversation:
         return text
 
     def tokens(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """The prompt of an answer to `messages`; the template alone says which special tokens it has."""
-        return self.encode(self._render(messages))
+        """The prompt of an answer to `messages`; the template alone says which control tokens it has."""
+        contents, apart = self._control.set_apart(messages)
+        return self._control.encode(self._render(contents), apart)
 
-    def fit(self, messages: Sequence[ChatMessage], limits: ContextLimits) -> list[int]:
-        """The prompt, shortened by its oldest turns if the policy allows and it needs to be.
+    def fit(
+        self,
+        messages: Sequence[ChatMessage],
+        limits: ContextLimits,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[int]:
+        """The prompt, shortened by its oldest exchanges if the policy allows and it needs to be.
 
-        Raises EngineError context_length_exceeded if no way leaves room for an answer.
+        Raises EngineError: context_length_exceeded if no way leaves room for an answer; cancelled if
+        `cancelled`, which is asked between long steps, says so.
         """
-        whole = ids = self.tokens(messages)
+
+        def tokens(kept: Sequence[ChatMessage]) -> list[int]:
+            if cancelled():
+                raise EngineError("cancelled", "The request was cancelled.")
+            return self.tokens(kept)
+
         window = limits.window
-        wanted = 1 if limits.policy == "error" else min(limits.reserve, window // 2)
-        kept: Sequence[ChatMessage] | None = messages
-        while len(ids) + wanted > window and limits.policy != "error":
-            kept = _without_oldest(kept or ())
-            if kept is None:
-                break
-            ids = self.tokens(kept)
+        whole = ids = tokens(messages)
+        room = window - min(limits.reserve, window // 2)
+        if limits.policy == "truncate-oldest" and len(whole) > room:
+            lengths = self._control.lengths([message.content for message in messages])
+            first = first_turn(messages)
+            for cut in cuts(messages, lengths, window=window, room=room):
+                ids = tokens([*messages[:first], *messages[cut:]])
+                if len(ids) <= room:
+                    break
         check_length(len(ids), window, len(whole), "messages")
         return ids
 
     def _render(self, messages: Sequence[ChatMessage]) -> str:
         try:
             return self._template.render(
-                messages=[
-                    {"role": message.role, "content": message.content} for message in messages
-                ],
-                add_generation_prompt=True,
-                **self._names,
+                [{"role": message.role, "content": message.content} for message in messages]
             )
         except jinja2.TemplateError as error:
             raise EngineError(
@@ -100,50 +104,3 @@ def check_length(length: int, window: int, whole: int, param: str) -> None:
         "Start a new conversation or shorten the message.",
         param,
     )
-
-
-def _without_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
-    """Drop the oldest question with what followed it; None if only the last one is left."""
-    roles = [message.role for message in messages]
-    start = next((i for i, role in enumerate(roles) if role != "system"), None)
-    if start is None or "user" not in roles[start + 1 :]:
-        return None
-    following = roles.index("user", start + 1)
-    return [*messages[:start], *messages[following:]]
-
-
-def _environment() -> jinja2.Environment:
-    """As transformers renders chat templates; they come from outside, hence the sandbox."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
-    )
-
-    def refuse(message: str) -> NoReturn:
-        raise jinja2.TemplateError(message)
-
-    def to_json(value: object, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-def _template_of(config: dict[str, Any]) -> str | None:
-    template = config.get("chat_template")
-    if not isinstance(template, list):
-        return template
-    named = {entry["name"]: entry["template"] for entry in template}
-    return named.get("default") or next(iter(named.values()), None)
-
-
-def _special_names(config: dict[str, Any]) -> dict[str, str]:
-    """bos_token and the like, which templates use."""
-    names = {}
-    for name in SPECIAL_NAMES:
-        value = config.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str) and text:
-            names[name] = text
-    return names

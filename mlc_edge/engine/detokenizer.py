@@ -36,6 +36,7 @@ class Detokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self._at_start = True
+        self.decoded = 0
 
     def push(self, id: int) -> TextPiece:
         """The next token."""
@@ -57,6 +58,7 @@ class Detokenizer:
         return data.removeprefix(b" ") if self._vocabulary.strips_first_space else data
 
     def _release(self, fresh: str) -> TextPiece:
+        self.decoded += len(fresh)
         text = self._held + fresh
         end = self._find_stop(text)
         if end is not None:

@@ -4,30 +4,39 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+import uuid
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mlc_edge.bundle import ModelInfo
 from mlc_edge.cpu import physical_cores
-from mlc_edge.engine.completion import ChatFormat, Format, TextFormat
+from mlc_edge.engine.completion import ChatFormat, TextFormat
 from mlc_edge.engine.config import EngineConfig
 from mlc_edge.engine.conversation import ContextLimits, check_length
-from mlc_edge.engine.engine_loop import EngineLoop, EngineStats
-from mlc_edge.engine.generation import Generation, GenerationContext, Piece
+from mlc_edge.engine.endpoints import Chat, Endpoint
+from mlc_edge.engine.engine_loop import EngineLoop
+from mlc_edge.engine.generation import Generation, GenerationContext, TokenEvent
 from mlc_edge.engine.model_text import ModelText, read_model_text
 from mlc_edge.engine.protocol import CompletionRequest, parse_chat, parse_completion
-from mlc_edge.engine.request import Event, Finished, Request, Sequence, TokenEvent
+from mlc_edge.engine.request import Event, Request, Sequence
+from mlc_edge.engine.stats import EngineStats
+from mlc_edge.engine.submission import Submission
 from mlc_edge.engine.thread import EngineThread, EventQueue
 from mlc_edge.errors import EngineError
 from mlc_edge.model_runner import ModelRunner
 from mlc_edge.models import resolve_model
-from mlc_edge.openai import ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk
 
 Progress = Callable[[str, float | None], None]
 # Room that the policy "truncate-oldest" makes for an answer of unknown length.
 RESERVE = 256
 POLL_S = 0.01
+# Templates and tokenizers run on these, so that long conversations hold up no event loop.
+TEXT_THREADS = 2
 
 
 class AsyncMLCEngine:
@@ -43,242 +52,258 @@ class AsyncMLCEngine:
         config: EngineConfig | None = None,
         *,
         progress: Progress | None = None,
+        trust_library: bool = False,
     ) -> None:
         """Load `model`: a bundle, a checkpoint folder, "HF://owner/name", or the embedded model.
 
         Blocks until it is loaded; `progress` is told of steps and, where known, their share done.
-        Raises MlcEdgeError.
+        With `trust_library`, compiled code that came over the network runs. Raises MlcEdgeError.
         """
         self.config = config or EngineConfig()
-        bundle = resolve_model(model, target=self.config.target, progress=progress)
+        bundle = resolve_model(
+            model, target=self.config.target, progress=progress, trust_library=trust_library
+        )
         self._text = read_model_text(bundle)
+        self._facts = replace(self._text.facts, names=self.names)
         if progress:
             progress("loading the model", None)
-        self._thread = EngineThread(partial(_create_core, bundle, self.config, self._text))
-        self._jobs: set[Request] = set()
-        # A stream that is dropped cancels its job, at any moment: within another call, too.
-        self._lock = threading.RLock()
+        self._thread = EngineThread(partial(_create_loop, bundle, self.config, self._text))
+        self._text_threads = ThreadPoolExecutor(TEXT_THREADS, thread_name_prefix="mlc-edge-text")
+        self._requests: dict[Request, None] = {}
+        self._lock = threading.Lock()
         self._closing = False
-        self.chat = _Chat(self)
-        self.completions = _Completions(self)
+        self.chat = Chat(Endpoint(self.submit_chat, self._chat_format))
+        self.completions = Endpoint(self.submit_completion, self._text_format)
 
     @property
-    def model(self) -> Any:
+    def model(self) -> ModelInfo:
         """Id, type, quantisation and context of the model."""
         return self._text.model
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What requests may call the model; answers have the first of them."""
+        return self.config.served_names or (self.model.id,)
 
     @property
     def vocab_size(self) -> int:
         """Tokens that may be drawn."""
         return self._text.active_vocab_size
 
+    @property
+    def batch_size(self) -> int:
+        """Sequences that one step takes."""
+        return self._loop.batch_size
+
+    @property
+    def ended(self) -> "Future[None]":
+        """Done once the engine has ended; with an exception if that was a failure."""
+        return self._thread.ended
+
     def stats(self) -> EngineStats:
         """What the engine does and has done."""
-        return self._core.stats()
+        return self._loop.stats()
 
     def check(self) -> None:
         """Compare the library's results with known ones; raises EngineError internal."""
-        self._thread.call(self._core.check).result()
+        self._thread.call(self._loop.check).result()
+
+    async def submit_chat(
+        self, params: Mapping[str, Any], *, client: Hashable = None
+    ) -> Submission:
+        """Queue a request with the parameters of OpenAI's chat.completions; raises EngineError.
+
+        Requests of one `client` share what the engine gives to it; None: a client of its own.
+        """
+        asked = parse_chat(params, self._facts)
+        limits = ContextLimits(
+            self._window, self.config.context_policy, asked.max_tokens or RESERVE
+        )
+        fit = partial(self._text.conversation.fit, asked.messages, limits)
+        return await self._submit("chatcmpl", asked, lambda: [fit()], client)
+
+    async def submit_completion(
+        self, params: Mapping[str, Any], *, client: Hashable = None
+    ) -> Submission:
+        """Queue a request with the parameters of OpenAI's completions; raises EngineError."""
+        asked = parse_completion(params, self._facts)
+        return await self._submit("cmpl", asked, lambda: self._encode(asked.prompts), client)
+
+    def abort(self, request_id: str) -> bool:
+        """End a request early: its choices finish with "abort"; False if there is no such request."""
+        with self._lock:
+            request = next((r for r in self._requests if r.id == request_id), None)
+        if request is None:
+            return False
+        with suppress(EngineError):
+            self._thread.call(partial(self._loop.abort, request))
+        return True
+
+    async def tokenize(self, text: str) -> list[int]:
+        """The text's token ids, as in prompts of completions."""
+        return await self._on_text_thread(partial(self._text.conversation.encode, text))
+
+    async def tokenize_chat(self, params: Mapping[str, Any]) -> list[int]:
+        """The token ids of the prompt that a chat request gives; raises EngineError."""
+        asked = parse_chat(params, self._facts)
+        return await self._on_text_thread(partial(self._text.conversation.tokens, asked.messages))
+
+    async def detokenize(self, ids: Iterable[int]) -> str:
+        """The text of tokens, without special ones."""
+        return await self._on_text_thread(partial(self._text.conversation.decode, list(ids)))
 
     async def close(self, drain_s: float = 0) -> None:
         """Refuse new requests, let running ones go on for `drain_s` seconds, then end the engine."""
         with self._lock:
             self._closing = True
         deadline = time.monotonic() + drain_s
-        while self._jobs and time.monotonic() < deadline:
+        while self._requests and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
         await asyncio.to_thread(self._thread.stop)
+        self._text_threads.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def _core(self) -> EngineLoop:
-        return self._thread.core
+    def _loop(self) -> EngineLoop:
+        return self._thread.engine_loop
 
-    async def _chat_job(self, params: dict[str, Any]) -> tuple[CompletionRequest, "_Running"]:
-        request = parse_chat(params, self._text.facts)
-        limits = ContextLimits(self._window, self.config.context_policy, RESERVE)
-        fit = self._text.conversation.fit
-        prompt = await asyncio.to_thread(fit, request.messages, limits)
-        return request, self._start(request, [prompt])
+    @property
+    def _window(self) -> int:
+        """Tokens that a sequence may have: what the model reads, and what the cache holds."""
+        return min(self._text.model.context_window_size, self._loop.capacity)
 
-    async def _text_job(self, params: dict[str, Any]) -> tuple[CompletionRequest, "_Running"]:
-        request = parse_completion(params, self._text.facts)
-        prompts = await asyncio.to_thread(self._encode, request.prompts)
-        for prompt in prompts:
-            if not prompt:
-                message = "prompt has no tokens."
-                raise EngineError("invalid_request", message, "Give some text.", "prompt")
-            check_length(len(prompt), self._window, len(prompt), "prompt")
-        return request, self._start(request, prompts)
+    def _chat_format(self, submission: Submission) -> ChatFormat:
+        asked = submission.asked
+        return ChatFormat(
+            submission.id,
+            self.names[0],
+            logprobs=asked.sampling.logprobs is not None,
+            usage=asked.include_usage,
+        )
+
+    def _text_format(self, submission: Submission) -> TextFormat:
+        asked = submission.asked
+        decode = self._text.conversation.decode
+        echoes = [
+            (prompt if isinstance(prompt, str) else decode(prompt)) if asked.echo else ""
+            for prompt in asked.prompts
+            for _ in range(asked.choices)
+        ]
+        return TextFormat(
+            submission.id,
+            self.names[0],
+            echoes,
+            logprobs=asked.sampling.logprobs is not None,
+            usage=asked.include_usage,
+        )
+
+    async def _submit(
+        self,
+        kind: str,
+        asked: CompletionRequest,
+        encode: Callable[[], list[list[int]]],
+        client: Hashable,
+    ) -> Submission:
+        events = EventQueue()
+        name = f"{kind}-{uuid.uuid4()}"
+        request = Request(
+            id=name,
+            client=name if client is None else client,
+            emit=lambda event: self._emit(events, request, event),
+            deterministic=asked.deterministic
+            if asked.deterministic is not None
+            else self.config.deterministic,
+        )
+        self._reserve(request)
+        try:
+            prompts = await self._on_text_thread(encode)
+            for prompt in prompts:
+                self._check_prompt(prompt)
+            request.sequences = self._sequences(request, asked, prompts)
+            request.meter.prompt_tokens = sum(map(len, prompts))
+            self._thread.submit(request)
+        except BaseException:
+            self._forget(request)
+            raise
+        cancel = partial(self._cancel, request)
+        return Submission(name, asked, prompts, events, cancel)
+
+    def _reserve(self, request: Request) -> None:
+        """A place in the queue; a client that has none finds one as long as it is not twice full."""
+        with self._lock:
+            if self._closing:
+                raise EngineError("engine_stopped", "The engine is shutting down.", "Ask another.")
+            batch = self.batch_size
+            places = batch + self.config.queue_size(batch)
+            others = {other.client for other in self._requests}
+            is_new = request.client not in (request.id, *others)
+            if len(self._requests) >= places * (2 if is_new else 1):
+                raise EngineError(
+                    "queue_full",
+                    f"{len(self._requests)} requests are being answered or wait.",
+                    "Try again in a moment.",
+                )
+            self._requests[request] = None
+
+    def _check_prompt(self, prompt: list[int]) -> None:
+        if not prompt:
+            message = "prompt has no tokens."
+            raise EngineError("invalid_request", message, "Give some text.", "prompt")
+        check_length(len(prompt), self._window, len(prompt), "prompt")
+
+    def _sequences(
+        self, request: Request, asked: CompletionRequest, prompts: list[list[int]]
+    ) -> list[Sequence]:
+        context = GenerationContext(
+            request=asked,
+            vocabulary=self._text.vocabulary,
+            stop_tokens=self._text.stop_tokens,
+            context_window_size=self._window,
+            seed=random.getrandbits(53) if asked.seed is None else asked.seed,
+        )
+        sequences: list[Sequence] = []
+        for index, prompt in enumerate(prompts):
+            first = index * asked.choices
+            leader, *others = [
+                Sequence(
+                    request,
+                    first + n,
+                    Generation(context, prompt, choice=first + n, nth=n),
+                    is_leader=n == 0,
+                )
+                for n in range(asked.choices)
+            ]
+            # Pages that are shared are attended to apart from others, which rounds differently.
+            leader.siblings = [] if request.deterministic else others
+            sequences += (leader, *others)
+        return sequences
 
     def _encode(self, prompts: Iterable[str | tuple[int, ...]]) -> list[list[int]]:
         encode = self._text.conversation.encode
         return [encode(p) if isinstance(p, str) else list(p) for p in prompts]
 
-    @property
-    def _window(self) -> int:
-        """Tokens that a sequence may have: what the model reads, and what the cache holds."""
-        return min(self._text.model.context_window_size, self._core.capacity)
+    async def _on_text_thread(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._text_threads, work)
 
-    def _start(self, request: CompletionRequest, prompts: list[list[int]]) -> "_Running":
-        events = EventQueue()
-        job = Request(emit=lambda event: self._emit(events, job, event))
-        context = GenerationContext(
-            request=request,
-            vocabulary=self._text.vocabulary,
-            stop_tokens=self._text.stop_tokens,
-            context_window_size=self._window,
-            seed=random.getrandbits(53) if request.seed is None else request.seed,
-        )
-        for index, prompt in enumerate(prompts):
-            first = index * request.choices
-            group = [
-                Sequence(job, first + n, Generation(context, n, prompt), is_leader=n == 0)
-                for n in range(request.choices)
-            ]
-            group[0].siblings = group[1:]
-            job.sequences += group
-        self._queue(job)
-        return _Running(self, job, events)
-
-    def _queue(self, job: Request) -> None:
-        with self._lock:
-            if self._closing:
-                raise EngineError("engine_stopped", "The engine is shutting down.", "Ask another.")
-            batch = self._core.batch_size
-            places = batch + self.config.queue_size(batch)
-            if len(self._jobs) >= places:
-                raise EngineError(
-                    "queue_full",
-                    f"{len(self._jobs)} requests are being answered or wait.",
-                    "Try again in a moment.",
-                )
-            self._jobs.add(job)
-            self._thread.submit(job)
-
-    def _emit(self, events: EventQueue, job: Request, event: Event) -> None:
+    def _emit(self, events: EventQueue, request: Request, event: Event) -> None:
         if not isinstance(event, TokenEvent):
-            self._forget(job)
+            self._forget(request)
         self._thread.deliver(events, event)
 
-    def _forget(self, job: Request) -> None:
+    def _forget(self, request: Request) -> None:
         with self._lock:
-            self._jobs.discard(job)
+            self._requests.pop(request, None)
 
-    def _cancel(self, job: Request) -> None:
-        if job in self._jobs:
-            self._forget(job)
-            self._thread.cancel(job)
+    def _cancel(self, request: Request) -> None:
+        """Streams that nobody holds any more call this at any moment, within other calls, too."""
+        with suppress(EngineError):
+            self._thread.call(partial(self._drop, request))
+
+    def _drop(self, request: Request) -> None:
+        self._loop.cancel(request)
+        self._forget(request)
 
 
-def _create_core(bundle: Path, config: EngineConfig, text: ModelText) -> EngineLoop:
+def _create_loop(bundle: Path, config: EngineConfig, text: ModelText) -> EngineLoop:
     threads = config.threads(len(physical_cores()))
     runner = ModelRunner(bundle, config.target, threads=threads)
     return EngineLoop(runner, config, text.active_vocab_size)
-
-
-class _Running:
-    """A job that was queued."""
-
-    def __init__(self, engine: AsyncMLCEngine, job: Request, events: EventQueue) -> None:
-        self._engine, self._job, self._events = engine, job, events
-
-    async def next(self) -> TokenEvent | Finished:
-        """The next event; raises the EngineError that ended the job."""
-        event = await self._events.get()
-        if isinstance(event, EngineError):
-            raise event
-        return event
-
-    def cancel(self) -> None:
-        """Free what the job holds, unless it is finished."""
-        self._engine._cancel(self._job)
-
-    async def whole(self, form: Format) -> Any:
-        """Wait for all choices; a task that is cancelled meanwhile cancels the job."""
-        pieces: list[list[Piece]] = [[] for _ in self._job.sequences]
-        try:
-            while isinstance(event := await self.next(), TokenEvent):
-                pieces[event.choice].append(event.piece)
-        finally:
-            self.cancel()
-        return form.whole(pieces, event.usage)
-
-
-class _Stream:
-    """Chunks of an answer; closing it, or dropping it, cancels the request."""
-
-    def __init__(self, running: _Running, form: Format, *, usage: bool) -> None:
-        self._running = running
-        self._chunks = self._generate(form, usage)
-
-    def __aiter__(self) -> "_Stream":
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._chunks.__anext__()
-
-    async def aclose(self) -> None:
-        """Cancel what is left."""
-        self._running.cancel()
-        await self._chunks.aclose()
-
-    def __del__(self) -> None:
-        self._running.cancel()
-
-    async def _generate(self, form: Format, usage: bool) -> AsyncGenerator[Any, None]:
-        try:
-            while isinstance(event := await self._running.next(), TokenEvent):
-                for chunk in form.piece(event.choice, event.piece):
-                    yield chunk
-        finally:
-            self._running.cancel()
-        if usage:
-            yield form.last(event.usage)
-
-
-class _ChatCompletions:
-    def __init__(self, engine: AsyncMLCEngine) -> None:
-        self._engine = engine
-
-    async def create(self, /, **params: Any) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]:
-        """OpenAI's `chat.completions.create`; raises EngineError."""
-        request, running = await self._engine._chat_job(params)
-        form = ChatFormat(
-            self._engine.model.id,
-            logprobs=request.sampling.logprobs is not None,
-            usage=request.include_usage,
-        )
-        if request.stream:
-            return _Stream(running, form, usage=request.include_usage)
-        answer: ChatCompletion = await running.whole(form)
-        return answer
-
-
-class _Chat:
-    def __init__(self, engine: AsyncMLCEngine) -> None:
-        self.completions = _ChatCompletions(engine)
-
-
-class _Completions:
-    def __init__(self, engine: AsyncMLCEngine) -> None:
-        self._engine = engine
-
-    async def create(self, /, **params: Any) -> Completion | AsyncIterator[CompletionChunk]:
-        """OpenAI's `completions.create`; raises EngineError."""
-        request, running = await self._engine._text_job(params)
-        decode = self._engine._text.conversation.decode
-        echoes = [
-            (prompt if isinstance(prompt, str) else decode(prompt)) if request.echo else ""
-            for prompt in request.prompts
-            for _ in range(request.choices)
-        ]
-        form = TextFormat(
-            self._engine.model.id,
-            echoes,
-            logprobs=request.sampling.logprobs is not None,
-            usage=request.include_usage,
-        )
-        if request.stream:
-            return _Stream(running, form, usage=request.include_usage)
-        answer: Completion = await running.whole(form)
-        return answer

@@ -1,19 +1,22 @@
 """What a bundle says about text: tokenizer, template, stop tokens, sampling defaults."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlc_edge.bundle import CHAT_CONFIG, ModelInfo, read_lock
-from mlc_edge.engine.conversation import Conversation
-from mlc_edge.engine.protocol import ModelFacts, SamplingSettings
-from mlc_edge.engine.vocabulary import Vocabulary
-from mlc_edge.errors import BundleError
+from jinja2 import TemplateError
 
-GENERATION = "generation_config.json"
-TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
-TEMPLATE = "chat_template.jinja"
+from mlc_edge.bundle import BundleLock, ModelInfo, damaged, read_lock
+from mlc_edge.chat_template import ChatTemplate
+from mlc_edge.engine.conversation import Conversation
+from mlc_edge.engine.protocol import ChatMessage, ModelFacts, SamplingSettings
+from mlc_edge.engine.vocabulary import Vocabulary
+from mlc_edge.errors import BundleError, EngineError
+from mlc_edge.text_files import CHAT_CONFIG, TOKENIZER, TOKENIZER_CONFIG, TextFiles, read_text_files
+
+# What every model answers; some templates want the system's turn first.
+QUESTION = ChatMessage(role="user", content="Hi")
+SYSTEM = ChatMessage(role="system", content="Be brief.")
 
 
 @dataclass(frozen=True)
@@ -29,33 +32,87 @@ class ModelText:
 
 
 def read_model_text(bundle: Path) -> ModelText:
-    """Read a bundle's files about text; raises BundleError for one that is missing or damaged."""
-    model = read_lock(bundle).model
-    chat = _read_json(bundle / CHAT_CONFIG)
-    generation = _read_json(bundle / GENERATION) if (bundle / GENERATION).exists() else {}
-    config = _read_json(bundle / TOKENIZER_CONFIG)
-    if (bundle / TEMPLATE).exists():
-        config["chat_template"] = (bundle / TEMPLATE).read_text(encoding="utf-8")
-    tokenizer = _read_json(bundle / TOKENIZER)
-    facts = ModelFacts(model.id, chat["vocab_size"], _defaults(chat, generation))
-    return ModelText(
-        model=model,
-        facts=facts,
-        conversation=Conversation(json.dumps(tokenizer), config),
-        vocabulary=Vocabulary(tokenizer),
+    """Read a bundle's files about text; raises BundleError that lists all that is wrong with them."""
+    lock = read_lock(bundle)
+    text, problems = _read(bundle, lock)
+    if text is None:
+        raise damaged(bundle, (f"{path}: {problem}" for path, problem in problems))
+    return text
+
+
+def text_problems(bundle: Path, lock: BundleLock) -> list[tuple[str, str]]:
+    """What is wrong with the files about text: (path, problem); a question is put into the template."""
+    text, problems = _read(bundle, lock)
+    if text is not None and (problem := _prompt_problem(text.conversation)):
+        problems.append((TOKENIZER_CONFIG, problem))
+    return problems
+
+
+def _read(bundle: Path, lock: BundleLock) -> tuple[ModelText | None, list[tuple[str, str]]]:
+    files = read_text_files(bundle, lock)
+    bad = {path for path, _ in files.problems}
+    vocabulary = None if TOKENIZER in bad else _vocabulary(files)
+    conversation = _conversation(files, bad)
+    if files.problems or vocabulary is None or conversation is None:
+        return None, files.problems
+    chat, generation = files.chat, files.generation
+    text = ModelText(
+        model=lock.model,
+        facts=ModelFacts((lock.model.id,), chat["vocab_size"], _defaults(chat, generation)),
+        conversation=conversation,
+        vocabulary=vocabulary,
         stop_tokens=_stop_tokens(chat, generation),
         active_vocab_size=chat.get("active_vocab_size") or chat["vocab_size"],
     )
+    return text, []
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _vocabulary(files: TextFiles) -> Vocabulary | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            f"{path} can't be read: {error}. Build the bundle again with `mlc-edge build`."
-        ) from error
-    return content
+        vocabulary = Vocabulary(files.tokenizer)
+    except (BundleError, KeyError, TypeError, ValueError, AttributeError) as error:
+        files.problems.append((TOKENIZER, f"its vocabulary can't be read ({error!r:.120})"))
+        return None
+    size = files.chat.get("vocab_size")
+    if isinstance(size, int) and vocabulary.size > size:
+        problem = f"it has token ids up to {vocabulary.size - 1}, and vocab_size is {size}"
+        files.problems.append((TOKENIZER, f"{problem} in {CHAT_CONFIG}"))
+    return vocabulary
+
+
+def _conversation(files: TextFiles, bad: set[str]) -> Conversation | None:
+    is_template_good = TOKENIZER_CONFIG not in bad and _is_template_good(files)
+    if TOKENIZER in bad:
+        return None
+    config = files.tokenizer_config if is_template_good else {}
+    try:
+        conversation = Conversation(files.tokenizer, config)
+    # The tokenizers library has no class of its own for what it can't read.
+    except Exception as error:
+        files.problems.append((TOKENIZER, f"it is no tokenizer ({error})"))
+        return None
+    return conversation if is_template_good else None
+
+
+def _is_template_good(files: TextFiles) -> bool:
+    try:
+        ChatTemplate(files.tokenizer_config)
+    except TemplateError as error:
+        files.problems.append((TOKENIZER_CONFIG, f"its chat template is no template ({error})"))
+        return False
+    return True
+
+
+def _prompt_problem(conversation: Conversation) -> str | None:
+    try:
+        try:
+            prompt = conversation.tokens([QUESTION])
+        except EngineError:
+            prompt = conversation.tokens([SYSTEM, QUESTION])
+    # A template's code can raise what it likes.
+    except Exception as error:
+        return f"its chat template fails for a plain question ({error!r:.200})"
+    return None if prompt else "its chat template makes an empty prompt of a plain question"
 
 
 def _defaults(chat: dict[str, Any], generation: dict[str, Any]) -> SamplingSettings:

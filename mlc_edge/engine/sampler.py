@@ -1,19 +1,19 @@
 """From logits to a token."""
 
-from collections import Counter
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from mlc_edge.engine.penalties import Logits, Penalties
 from mlc_edge.engine.philox import uniform
 from mlc_edge.engine.protocol import SamplingSettings
+from mlc_edge.engine.truncation import draw, exponentials, largest, total
+from mlc_edge.errors import EngineError
 
 LOWEST_LOGPROB = -9999.0
 
-Logits = npt.NDArray[np.float32]
-Scores = npt.NDArray[np.float64]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,26 @@ class Sample(ScoredToken):
 
 
 class Sampler:
-    """Draws the tokens of one choice. All arithmetic is in double precision, in this order:
+    """Draws the tokens of one choice.
+
+    Scores are the logits l after
 
     1. repetition penalty r, for each token of prompt or answer: l / r if l > 0, else l * r
     2. for each token that the answer has c times: l - presence - c * frequency
-    3. logit bias is added; log probabilities that are reported are the log softmax of this
-    4. temperature 0 takes the largest, the lowest id among equals; else p = softmax(l / temperature)
-    5. top_p keeps the most probable (lower id first among equals) until their sum, in that order,
-       reaches top_p
-    6. of the kept, in order of id, the first whose running sum exceeds u * (their sum); u is
-       `uniform(seed, choice, position)`
+    3. logit bias, which is added
+
+    in double precision, rounded to float32 (what is finite stays so). Log probabilities that are
+    reported are the log softmax of the scores, at least -9999. Tokens are ordered by score, the lower
+    id first among equals. Then, as transformers' logits warpers do,
+
+    4. temperature 0 takes the first token; else p = softmax(score / temperature), where scores of
+       +inf share all of the probability
+    5. top_k keeps the first k tokens
+    6. top_p keeps the first of these until their sum reaches top_p times the sum of these
+    7. min_p keeps of these the ones with at least min_p times the first one's probability
+
+    and of what is kept, in order of id, the token is the first whose running sum exceeds u times the
+    sum; u is `uniform(seed, choice, position)`.
     """
 
     def __init__(
@@ -50,77 +60,84 @@ class Sampler:
         self._settings = settings
         self._seed = seed
         self._choice = choice
-        self._seen = set(() if settings.repetition_penalty == 1 else prompt)
-        self._counts: Counter[int] = Counter()
+        self._penalties = Penalties(settings, prompt)
         self._position = 0
-        self._keeps_order = (
-            settings.repetition_penalty == 1
-            and settings.presence_penalty == 0
-            and settings.frequency_penalty == 0
-            and not settings.logit_bias
-        )
 
-    def sample(self, logits: Logits) -> Sample:
-        """Draw the next token from float32 [vocabulary], which isn't changed."""
+    def sample(self, logits: Logits, likeliest: int | None = None) -> Sample:
+        """Draw the next token from float32 [vocabulary], which isn't changed.
+
+        `likeliest` is the place of the largest logit, where that is known. Raises EngineError internal
+        for logits with NaN, or of -inf only; the sampler is then as it was.
+        """
         settings = self._settings
-        if settings.temperature == 0 and self._keeps_order and settings.logprobs is None:
-            sample = Sample(int(logits.argmax()), 0.0)
-        else:
-            scores = self._scores(logits)
-            greedy = settings.temperature == 0
-            sample = self._report(scores, int(scores.argmax()) if greedy else self._draw(scores))
-        self._counts[sample.id] += 1
-        self._seen.add(sample.id)
+        scores = logits
+        if self._penalties.applies:
+            scores, likeliest = self._penalties.scores(logits), None
+        id = int(scores.argmax()) if likeliest is None else likeliest
+        highest = _checked(float(scores[id]))
+        if settings.temperature != 0:
+            u = uniform(self._seed, self._choice, self._position)
+            id = draw(scores, highest, settings, u=u)
+        count = settings.logprobs
+        sample = Sample(id, 0.0) if count is None else _scored(scores, id, highest, count)
+        self._penalties.drew(id)
         self._position += 1
         return sample
 
-    def _scores(self, logits: Logits) -> Scores:
-        settings = self._settings
-        scores = logits.astype(np.float64)
-        if settings.repetition_penalty != 1:
-            seen = np.fromiter(self._seen, np.int64, len(self._seen))
-            values, penalty = scores[seen], settings.repetition_penalty
-            scores[seen] = np.where(values > 0, values / penalty, values * penalty)
-        for id, count in self._counts.items():
-            penalty = settings.presence_penalty + count * settings.frequency_penalty
-            if penalty:
-                scores[id] = (
-                    scores[id] - settings.presence_penalty - (count * settings.frequency_penalty)
-                )
-        for id, bias in settings.logit_bias.items():
-            scores[id] += bias
-        return scores
 
-    def _draw(self, scores: Scores) -> int:
-        settings = self._settings
-        tempered = scores / settings.temperature
-        powers = np.exp(tempered - tempered.max())
-        probabilities = powers / powers.sum()
-        kept = _nucleus(probabilities, settings.top_p) if settings.top_p < 1 else None
-        sums = np.cumsum(probabilities if kept is None else probabilities[kept])
-        u = uniform(self._seed, self._choice, self._position)
-        index = min(int(np.searchsorted(sums, u * sums[-1], side="right")), len(sums) - 1)
-        return index if kept is None else int(kept[index])
+def sample_rows(samplers: Sequence[Sampler], logits: Logits) -> list[Sample | EngineError]:
+    """One token for each row of float32 [batch, vocabulary], or what is wrong with that row alone.
 
-    def _report(self, scores: Scores, id: int) -> Sample:
-        count = self._settings.logprobs
-        if count is None:
-            return Sample(id, 0.0)
-        highest = scores.max()
-        offset = highest + np.log(np.exp(scores - highest).sum())
-
-        def scored(token: int) -> ScoredToken:
-            return ScoredToken(token, max(float(scores[token] - offset), LOWEST_LOGPROB))
-
-        best = np.lexsort((np.arange(len(scores)), -scores))[:count] if count else ()
-        return Sample(id, scored(id).logprob, tuple(scored(int(token)) for token in best))
+    A row's token doesn't depend on the other rows.
+    """
+    likeliest = logits.argmax(axis=1).tolist()
+    return [
+        _sample_row(sampler, row, first)
+        for sampler, row, first in zip(samplers, logits, likeliest, strict=True)
+    ]
 
 
-def _nucleus(probabilities: Scores, top_p: float) -> npt.NDArray[np.int64]:
-    """Ids of the smallest set of most probable tokens that together reach `top_p`, in order of id."""
-    # What is less likely than this can't be among them, and needn't be sorted.
-    cutoff = (1 - top_p) / max(len(probabilities) - 1, 1)
-    candidates = np.flatnonzero(probabilities >= cutoff)
-    order = candidates[np.argsort(-probabilities[candidates], kind="stable")]
-    sums = np.cumsum(probabilities[order])
-    return np.sort(order[: int((sums < top_p).sum()) + 1])
+def score_rows(ids: Sequence[int], logits: Logits, count: int) -> list[Sample]:
+    """Tokens that were given: their log probabilities by float32 [tokens, vocabulary], and the likeliest.
+
+    Raises EngineError internal for logits with NaN, or of -inf only.
+    """
+    highest = logits.max(axis=1).tolist()
+    return [
+        _scored(row, id, _checked(value), count)
+        for id, row, value in zip(ids, logits, highest, strict=True)
+    ]
+
+
+def _sample_row(sampler: Sampler, row: Logits, likeliest: int) -> Sample | EngineError:
+    try:
+        return sampler.sample(row, likeliest)
+    except EngineError as error:
+        return error
+    except Exception:
+        logger.exception("a token could not be drawn")
+        return EngineError("internal", "A token could not be drawn.", "The engine's log says why.")
+
+
+def _checked(highest: float) -> float:
+    """The largest score of a row, which tells whether it is of use."""
+    if not math.isnan(highest) and highest != -math.inf:
+        return highest
+    raise EngineError(
+        "internal",
+        f"The model's logits are {'not numbers' if math.isnan(highest) else 'all -inf'}.",
+        "Its weights may be damaged: run `mlc-edge doctor`.",
+    )
+
+
+def _scored(scores: Logits, id: int, highest: float, count: int) -> Sample:
+    offset = math.log(total(exponentials(scores, highest, 1)))
+
+    def scored(token: int) -> ScoredToken:
+        score = float(scores[token])
+        relative = 0.0 if score == highest else score - highest
+        return ScoredToken(token, max(relative - offset, LOWEST_LOGPROB))
+
+    # A prompt may have tokens that the model doesn't write.
+    logprob = scored(id).logprob if id < len(scores) else LOWEST_LOGPROB
+    return Sample(id, logprob, tuple(scored(int(token)) for token in largest(scores, count)))

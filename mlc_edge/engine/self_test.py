@@ -120,7 +120,7 @@ def _compare_embedding(runner: ModelRunner) -> None:
 def _compare_attention(runner: ModelRunner) -> None:
     """Element i of all tokens is sin(0.37 i) / 2; the last token comes in a step of its own."""
     test = runner.metadata["self_test"]
-    shape, prefill = runner.metadata["attention"], test["attention"]["prefill_length"]
+    shape, prefill = runner.metadata["kv_cache"], test["attention"]["prefill_length"]
     heads = shape["num_attention_heads"] + 2 * shape["num_key_value_heads"]
     width = heads * shape["head_dim"]
     elements = np.arange((prefill + 1) * width)

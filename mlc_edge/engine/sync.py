@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from mlc_edge.engine.config import EngineConfig
 from mlc_edge.engine.engine import AsyncMLCEngine, Progress
-from mlc_edge.engine.engine_loop import EngineStats
+from mlc_edge.engine.stats import EngineStats
 
 T = TypeVar("T")
 
@@ -26,9 +26,10 @@ class MLCEngine:
         config: EngineConfig | None = None,
         *,
         progress: Progress | None = None,
+        trust_library: bool = False,
     ) -> None:
         """As AsyncMLCEngine."""
-        self._engine = AsyncMLCEngine(model, config, progress=progress)
+        self._engine = AsyncMLCEngine(model, config, progress=progress, trust_library=trust_library)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="mlc-edge-sync", daemon=True

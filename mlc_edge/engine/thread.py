@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from mlc_edge.engine.engine_loop import EngineLoop
@@ -15,6 +16,7 @@ from mlc_edge.errors import EngineError
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Outbox = list[tuple["EventQueue", Event]]
+Command = tuple[Callable[[], object], "Future[object]"]
 
 
 class EventQueue:
@@ -34,11 +36,18 @@ class EventQueue:
 
 
 class EngineThread:
-    """Creates a core on a thread of its own and runs its steps as long as there is work."""
+    """Creates an engine loop on a thread of its own and runs its steps as long as there is work.
+
+    `ended` is done once the thread is: with what ended it, if that was a failure.
+    """
 
     def __init__(self, create: Callable[[], EngineLoop]) -> None:
         """Wait for `create`; raises what it raises."""
-        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.ended: Future[None] = Future()
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._is_open = True
+        # `call` may come within `call`, when what is collected as garbage cancels its request.
+        self._guard = threading.RLock()
         self._outbox: Outbox = []
         self._stopping = False
         created: Future[EngineLoop] = Future()
@@ -46,30 +55,25 @@ class EngineThread:
             target=self._run, args=(create, created), name="mlc-edge-engine", daemon=True
         )
         self._thread.start()
-        self.core = created.result()
+        self.engine_loop = created.result()
 
     def call(self, work: Callable[[], T]) -> "Future[T]":
         """Have `work` done between two steps; raises EngineError engine_stopped after the end."""
-        if not self._thread.is_alive():
-            raise EngineError("engine_stopped", "The engine was stopped.")
         result: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                result.set_result(work())
-            except BaseException as error:
-                result.set_exception(error)
-
-        self._commands.put(run)
+        with self._guard:
+            if not self._is_open:
+                raise _stopped()
+            self._commands.put((work, result))  # type: ignore[arg-type]
         return result
 
     def submit(self, request: Request) -> None:
-        """Queue a request; its events are delivered from then on."""
-        self._commands.put(lambda: self.core.submit(request))
+        """Queue a request; its events are delivered from then on, be it that it can't be queued."""
 
-    def cancel(self, request: Request) -> None:
-        """Forget a request, at once as far as its pages are concerned."""
-        self._commands.put(lambda: self.core.cancel(request))
+        def tell(result: "Future[None]") -> None:
+            if result.exception() is not None:
+                request.emit(_stopped())
+
+        self.call(partial(self.engine_loop.submit, request)).add_done_callback(tell)
 
     def deliver(self, events: EventQueue, event: Event) -> None:
         """Keep an event until the end of the step; called on the engine's thread."""
@@ -77,37 +81,52 @@ class EngineThread:
 
     def stop(self) -> None:
         """End the thread after its step; running requests get an error."""
-        if self._thread.is_alive():
-            self._commands.put(self._stop)
-            self._thread.join()
+        try:
+            self.call(self._stop)
+        except EngineError:
+            logger.debug("the engine has ended already")
+        self._thread.join()
 
     def _stop(self) -> None:
         self._stopping = True
-        self.core.fail_all(EngineError("engine_stopped", "The engine was stopped."))
 
     def _run(self, create: Callable[[], EngineLoop], created: "Future[EngineLoop]") -> None:
         try:
-            core = create()
+            engine_loop = create()
         except BaseException as error:
             created.set_exception(error)
             return
-        created.set_result(core)
-        while not self._stopping:
-            self._obey(wait=core.idle)
-            try:
-                if not core.idle:
-                    core.step()
-            except Exception:
-                logger.exception("a step of the engine failed")
-                failure = EngineError("internal", "The engine failed.", "Its log says why.")
-                core.fail_all(failure)
-            self._flush()
+        created.set_result(engine_loop)
+        failure: BaseException | None = None
+        try:
+            while not self._stopping:
+                self._obey(wait=engine_loop.idle)
+                engine_loop.step()
+                self._flush()
+        except BaseException as error:
+            logger.critical("the engine has ended", exc_info=error)
+            failure = error
+        self._close(engine_loop, failure)
+
+    def _close(self, engine_loop: EngineLoop, failure: BaseException | None) -> None:
+        """Nobody waits for an engine that has ended."""
+        with self._guard:
+            self._is_open = False
+        while not self._commands.empty():
+            _, result = self._commands.get_nowait()
+            result.set_exception(_stopped())
+        engine_loop.fail_all(_stopped())
+        self._flush()
+        if failure is None:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(failure)
 
     def _obey(self, *, wait: bool) -> None:
         try:
-            self._commands.get(block=wait)()
+            _obey(*self._commands.get(block=wait))
             while not self._stopping:
-                self._commands.get_nowait()()
+                _obey(*self._commands.get_nowait())
         except queue.Empty:
             return
 
@@ -122,6 +141,17 @@ class EngineThread:
                 logger.debug("an event loop ended before its requests")
 
 
+def _obey(work: Callable[[], object], result: "Future[object]") -> None:
+    try:
+        result.set_result(work())
+    except Exception as error:
+        result.set_exception(error)
+
+
 def _put_all(batch: Outbox) -> None:
     for events, event in batch:
         events.put(event)
+
+
+def _stopped() -> EngineError:
+    return EngineError("engine_stopped", "The engine was stopped.", "Ask another.")

@@ -30,6 +30,11 @@ class Vocabulary:
         self._to_bytes = _token_bytes(decoders)
         self.strips_first_space = any(map(_strips_space, decoders))
 
+    def written(self, id: int) -> bytes:
+        """UTF-8 of a token as it stands in a raw prompt, where control tokens are written by name."""
+        added = self._added.get(id)
+        return str(added["content"]).encode() if added else self.bytes(id)
+
     def bytes(self, id: int) -> bytes:
         """UTF-8 of a token, maybe part of a character; empty for special and unknown tokens."""
         added = self._added.get(id)

@@ -21,7 +21,13 @@ def test_a_row_for_each_number_of_requests(native_bundle: Path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     rows = result["concurrency"]
-    assert [row["requests_at_once"] for row in rows] == [1, 3]
+    greedy, nucleus = {"temperature": 0}, {"temperature": 0.7, "top_p": 0.9}
+    assert [(row["requests_at_once"], row["sampling"]) for row in rows] == [
+        (1, greedy),
+        (1, nucleus),
+        (3, greedy),
+        (3, nucleus),
+    ]
     for row in rows:
         assert 0 < row["ttft_s"]["p50"] <= row["ttft_s"]["p95"]
         assert 0 < row["tpot_s"]["p50"] <= row["tpot_s"]["p95"]

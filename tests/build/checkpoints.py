@@ -54,10 +54,15 @@ def random_tensors(config: dict[str, Any], seed: int = 0) -> dict[str, np.ndarra
     shapes["model.norm.weight"] = (width,)
     if not config["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (config["vocab_size"], width)
-    return {
+    tensors = {
         name: (random.standard_normal(shape) * 0.05).astype(np.float32)
         for name, shape in shapes.items()
     }
+    for tensor in tensors.values():
+        # Norms of models that were trained in bfloat16, which is what published weights keep of them.
+        if tensor.ndim == 1:
+            tensor.view(np.uint32)[...] &= np.uint32(0xFFFF0000)
+    return tensors
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:

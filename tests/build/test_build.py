@@ -23,6 +23,26 @@ RUNTIME_FUNCTIONS = """
     vm.builtin.param_module_from_cache vm.builtin.param_module_from_cache_by_name
     tvmjs.array.decode_storage tvmjs.runtime.ArrayConcat tvmjs.runtime.ConcatEmbeddings
 """.split()
+# What MLC's C++ runtime looks up in the metadata of a model with attention (cpp/metadata/model.cc).
+MLC_METADATA = {
+    "model_type": "llama",
+    "quantization": "q4f16_1",
+    "context_window_size": 256,
+    "prefill_chunk_size": 256,
+    "max_batch_size": 4,
+    "sliding_window_size": -1,
+    "attention_sink_size": -1,
+    "tensor_parallel_shards": 1,
+    "pipeline_parallel_stages": 1,
+    "disaggregation": False,
+    "kv_state_kind": "kv_cache",
+    "kv_cache": {
+        "num_hidden_layers": 2,
+        "head_dim": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    },
+}
 LARGEST_LIBRARY = 800_000
 
 
@@ -86,6 +106,15 @@ def test_a_librarys_parameters_are_those_of_the_weights(browser_bundle: Path):
     assert metadata["abi_version"] == ABI_VERSION
 
 
+def test_a_librarys_metadata_has_what_mlcs_runtime_reads(browser_bundle: Path):
+    metadata = load_in_node(browser_bundle / "lib/webgpu-f32.wasm")["metadata"]
+    assert {field: metadata[field] for field in MLC_METADATA} == MLC_METADATA
+    assert metadata["memory_usage"].keys() >= {"prefill", "batch_decode", "argsort_probs"}
+    assert all(isinstance(size, int) for size in metadata["memory_usage"].values())
+    for parameter in metadata["params"]:
+        assert parameter["preprocs"] == [] and parameter["pipeline_stages"] == [0]
+
+
 def test_a_library_is_small_to_download(browser_bundle: Path):
     for library in (browser_bundle / "lib").iterdir():
         assert len(gzip.compress(library.read_bytes())) < LARGEST_LIBRARY
@@ -100,6 +129,10 @@ def test_the_chat_configuration_has_mlcs_fields(browser_bundle: Path):
     assert config["sliding_window_size"] == -1
     assert config["vocab_size"] == config["active_vocab_size"] == 1024
     assert config["eos_token_id"] == [2, 0]
+    # The checkpoint's generation_config.json says do_sample: false.
+    assert config["temperature"] == 0
+    assert config["top_p"] == config["repetition_penalty"] == 1
+    assert config["presence_penalty"] == config["frequency_penalty"] == 0
     assert config["model_config"]["num_key_value_heads"] == 1
 
 
@@ -115,7 +148,7 @@ def test_a_damaged_bundle_is_built_anew_byte_for_byte(
     checkpoint: Path, native_bundle: Path, tmp_path: Path
 ):
     copy = shutil.copytree(native_bundle, tmp_path / native_bundle.name)
-    shard = copy / "params_shard_0.bin"
+    shard = copy / "cpu/params_shard_0.bin"
     whole = shard.read_bytes()
     shard.write_bytes(b"\0" * len(whole))
     result = run_build(checkpoint, "--target", "native", "--quant", "q4f32_1", "-o", copy)

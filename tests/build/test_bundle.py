@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,42 @@ def test_changed_and_missing_files_are_all_named(bundle: Path):
     assert "tensor-cache.json is missing" in str(caught.value)
 
 
-def test_a_link_out_of_the_bundle_is_refused(
+def test_links_pipes_and_devices_are_refused_without_waiting(
     bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ):
-    outside = tmp_path_factory.mktemp("outside") / "tensor-cache.json"
-    outside.write_text("{}")
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "tensor-cache.json").write_text("{}")
     (bundle / "tensor-cache.json").unlink()
-    (bundle / "tensor-cache.json").symlink_to(outside)
-    with pytest.raises(BundleError, match="link out of the bundle"):
+    (bundle / "tensor-cache.json").symlink_to(outside / "tensor-cache.json")
+    library = bundle / "lib/webgpu-f32.wasm"
+    library.rename(outside / library.name)
+    os.mkfifo(library)
+    with pytest.raises(BundleError) as caught:
         verify(bundle)
+    assert "tensor-cache.json is a link" in str(caught.value)
+    assert "lib/webgpu-f32.wasm is no plain file" in str(caught.value)
+    library.unlink()
+    library.parent.rmdir()
+    library.parent.symlink_to(outside)
+    with pytest.raises(BundleError, match=r"lib/webgpu-f32\.wasm is behind a link"):
+        verify(bundle)
+
+
+def test_a_lock_that_is_a_pipe_or_endless_is_refused(bundle: Path):
+    lock = bundle / LOCK_NAME
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(BundleError, match="no plain file"):
+        read_lock(bundle)
+    lock.unlink()
+    lock.symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match="is a link"):
+        read_lock(bundle)
+    lock.unlink()
+    with lock.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BundleError, match="has more than"):
+        read_lock(bundle)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +141,9 @@ def test_a_target_must_name_files_of_the_bundle(bundle: Path):
         parse_lock(content)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"lock_version": 2}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{", '{"lock_version": 2}', "[" * 100_000, '{"lock_version": NaN}']
+)
 def test_what_is_no_lock_is_refused(bundle: Path, text: str):
     (bundle / LOCK_NAME).write_text(text)
     with pytest.raises(BundleError, match="mlc-edge"):

@@ -58,10 +58,40 @@ def test_a_missing_folder_is_named(tmp_path: Path):
     assert f"{tmp_path / 'nothing'} is not a folder" in error_of(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("content", ["{", "[1]"])
-def test_damaged_json_is_named(folder: Path, content: str):
-    (folder / "config.json").write_text(content)
-    assert "config.json" in error_of(folder)
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "holds no JSON object"),
+        ("{}", "is empty"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_damaged_json_is_named(folder: Path, name: str, content: str, part: str):
+    (folder / name).write_text(content)
+    assert f"{name} {part}" in error_of(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_no_link_is_followed_out_of_the_folder(folder: Path, name: str):
+    outside = folder.with_name("outside")
+    (folder / name).rename(outside)
+    (folder / name).symlink_to(outside)
+    assert f"{name} is a link out of the folder" in error_of(folder)
+
+
+def test_a_file_too_large_to_be_read_is_named(folder: Path):
+    with (folder / "tokenizer.json").open("r+b") as file:
+        file.truncate(1 << 30)
+    assert "tokenizer.json has more than" in error_of(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/model.safetensors", "a\0b", "\ud800"])
+def test_an_index_names_files_beside_it(tmp_path: Path, name: str):
+    folder = write_sharded_checkpoint(tmp_path / "checkpoint")
+    change_json(folder / "model.safetensors.index.json", weight_map={"model.norm.weight": name})
+    assert "names files outside of the folder" in error_of(folder)
 
 
 def test_an_unknown_architecture_lists_the_supported(folder: Path):
@@ -163,13 +193,6 @@ def test_a_missing_shard_is_named(tmp_path: Path):
     assert f"{SHARDS[1]} is missing" in error_of(folder)
 
 
-def test_an_index_cannot_name_files_elsewhere(tmp_path: Path):
-    folder = write_sharded_checkpoint(tmp_path / "checkpoint")
-    weight_map = {"model.norm.weight": "../other/model.safetensors"}
-    change_json(folder / "model.safetensors.index.json", weight_map=weight_map)
-    assert "outside of the folder" in error_of(folder)
-
-
 def test_a_pickle_is_never_opened(folder: Path):
     (folder / WEIGHTS).unlink()
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
@@ -198,6 +221,24 @@ def test_stop_tokens_come_from_the_configuration_where_generation_has_none(folde
     (folder / "generation_config.json").unlink()
     generation = open_checkpoint(folder).chat.generation_config
     assert generation == {"bos_token_id": 1, "eos_token_id": 2}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("eos_token_id", "</s>"),
+        ("eos_token_id", [2, "</s>"]),
+        ("bos_token_id", {"id": 1}),
+        ("pad_token_id", True),
+        ("temperature", "hot"),
+        ("temperature", float("nan")),
+        ("top_p", -0.5),
+        ("repetition_penalty", [1.0]),
+    ],
+)
+def test_generation_defaults_that_are_none_are_named(folder: Path, field: str, value: Any):
+    change_json(folder / "generation_config.json", **{field: value})
+    assert f"{field} is " in error_of(folder)
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path):

@@ -67,9 +67,14 @@ def test_sharded_and_single_checkpoints_give_the_same_files(tmp_path: Path):
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in files)
 
 
-def test_the_index_describes_its_shards(tmp_path: Path):
+@pytest.mark.parametrize("shard_bytes", [32 * MIB, 16 << 10])
+def test_the_index_describes_its_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_bytes: int
+):
+    monkeypatch.setattr("webbuild.tensor_cache.SHARD_BYTES", shard_bytes)
     folder = write(write_checkpoint(tmp_path / "source"), tmp_path / "out", "q4f32_1")
     index = json.loads((folder / "tensor-cache.json").read_text())
+    assert (len(index["records"]) > 4) == (shard_bytes < MIB)
     total = 0
     for shard in index["records"]:
         content = (folder / shard["dataPath"]).read_bytes()

@@ -5,10 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tvm
+from tvm.script import tirx as T
 
 from tests.build.conftest import run_build
+from webbuild.passes import order_shape_computations
 
-PHASES = ["export", "dispatch", "legalize", "fuse", "schedule", "narrow", "lower", "plan-memory"]
+PHASES = ["export", "legalize", "fuse", "schedule", "narrow", "lower", "plan-memory"]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,30 @@ def test_no_dequantised_weight_is_materialised(dumped: Path):
 
 def test_residual_adds_join_their_matmuls(dumped: Path):
     assert re.search(r"def fused_q4_linear\w*_add", phase(dumped, "fuse"))
+
+
+def test_sizes_are_computed_in_one_order(dumped: Path):
+    slots = [
+        [int(slot) for slot in re.findall(r"H\[T\.int64\((\d+)\)\] = ", function)]
+        for function in re.findall(r"def shape_func.*?(?=\n\n|\Z)", phase(dumped, "finalize"), re.S)
+    ]
+    assert max(map(len, slots)) > 1
+    assert all(written == sorted(written) for written in slots)
+
+
+def test_the_order_of_sizes_does_not_depend_on_the_compilers_tables():
+    @T.prim_func(s_tir=True)
+    def shape_func(slots: T.Buffer((T.int64(4),), "int64")):
+        slots[T.int64(3)] = slots[T.int64(0)] * T.int64(4)
+        slots[T.int64(2)] = slots[T.int64(1)] * T.int64(64)
+
+    @T.prim_func(s_tir=True)
+    def ordered(slots: T.Buffer((T.int64(4),), "int64")):
+        slots[T.int64(2)] = slots[T.int64(1)] * T.int64(64)
+        slots[T.int64(3)] = slots[T.int64(0)] * T.int64(4)
+
+    found = order_shape_computations(tvm.IRModule({"shape_func": shape_func}))
+    tvm.ir.assert_structural_equal(found["shape_func"].body, ordered.body, map_free_vars=True)
 
 
 def test_kernels_of_short_reductions_have_no_barrier(dumped: Path):

@@ -100,6 +100,42 @@ def test_key_file_without_good_keys(tmp_path: Path, content: str):
     assert str(keys) in problem("--api-key-file", keys)
 
 
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        (0o600, ""),
+        (0o400, ""),
+        (0o640, "other users of this machine can read"),
+        (0o604, "other users of this machine can read"),
+    ],
+)
+def test_key_file_that_others_can_read(tmp_path: Path, mode: int, said: str):
+    keys = tmp_path / "keys"
+    keys.write_text("sk-0123456789abcdef\n")
+    keys.chmod(mode)
+    result = run("--check", "--api-key-file", keys)
+    assert result.returncode == 0
+    assert (f"{said} {keys}" in result.stderr) if said else result.stderr == ""
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_key_file_that_others_can_write_to(tmp_path: Path, mode: int):
+    keys = tmp_path / "keys"
+    keys.write_text("sk-0123456789abcdef\n")
+    keys.chmod(mode)
+    assert f"other users can write keys of their own to {keys}" in problem("--api-key-file", keys)
+
+
+@pytest.mark.parametrize(("key", "warned"), [("k" * 15, True), ("k" * 16, False)])
+def test_key_that_is_short(tmp_path: Path, key: str, warned: bool):
+    keys = tmp_path / "keys"
+    keys.write_text(f"sk-0123456789abcdef\n{key}\n")
+    keys.chmod(0o600)
+    result = run("--check", "--api-key-file", keys)
+    assert result.returncode == 0
+    assert ("fewer than 16 characters" in result.stderr) == warned
+
+
 def test_help_names_every_option(tmp_path: Path):
     result = run("--help", COLUMNS="200")
     assert result.returncode == 0

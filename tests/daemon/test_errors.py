@@ -97,6 +97,18 @@ def test_body_that_is_announced_too_long(guarded: Guarded):
     assert "4096" in str(error_of(response)["message"])
 
 
+@pytest.mark.parametrize(("longer", "status"), [(0, 200), (1, 413)])
+@pytest.mark.parametrize("announced", [True, False])
+def test_body_of_just_the_length_that_is_allowed(
+    guarded: Guarded, announced: bool, longer: int, status: int
+):
+    content = json.dumps(SHORT).encode()
+    content += b" " * (4096 + longer - len(content))
+    headers = {**guarded.authorized, **JSON}
+    body = content if announced else iter((content[:100], content[100:]))
+    assert guarded.daemon.ask(content=body, headers=headers).status_code == status
+
+
 def test_body_that_is_too_long_without_saying_so(guarded: Guarded):
     headers = {**guarded.authorized, **JSON}
     pieces = (b"x" * 1000 for _ in range(100))

@@ -4,8 +4,9 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -17,48 +18,50 @@ import pytest
 from edge.daemon.systemd import is_stuck
 from mlc_edge.engine import EngineStats
 from tests.daemon.daemons import LONG, SHORT, TIMEOUT_S, Daemon, run, started
+from tests.models.hub import serving
 
 KEEP_ALIVE_USEC = 400_000
+PRIVATE_HOSTS = (
+    *("192.168.1.7:8000", "8.8.8.8", "[fe80::1]:8000", "jetson", "Jetson:8000"),
+    *("raspberrypi.local", "PI.local.:8000", "pi.localhost", "pi.home.arpa", "pi.internal"),
+    *("pi.home", "pi.corp"),
+)
+# Whoever has such a name can have it name this machine's address.
+PUBLIC_HOSTS = (
+    *("rebound.example.com", "fritz.box", "pi.fritz.box", "pi.lan", "local.example.com"),
+    *("xlocal.com", "pi.arpa", "home.arpa.com", "192.168.1.7.example.com", "pi.home.example"),
+)
 
 
-def slow_bundle(bundle: Path, folder: Path) -> tuple[Path, Callable[[], None]]:
-    """A bundle with a file that can't be read before the function is called."""
-    copy = folder / "bundle"
-    for file in bundle.rglob("*"):
-        if file.is_file():
-            target = copy / file.relative_to(bundle)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(file)
-    config = copy / "mlc-chat-config.json"
-    content = config.read_bytes()
-    config.unlink()
-    os.mkfifo(config)
-
-    def release() -> None:
-        with config.open("wb") as pipe:
-            pipe.write(content)
-
-    return copy, release
+@contextmanager
+def loading(bundle: Path, folder: Path) -> Iterator[tuple[Daemon, threading.Event]]:
+    """A daemon whose model doesn't arrive from the Hub before the event."""
+    name, config = "acme/pocket-q4f16_1", "mlc-chat-config.json"
+    with serving() as hub:
+        hub.add_folder(name, bundle)
+        hub.held[config] = threading.Event()
+        places = {"HF_ENDPOINT": hub.url.rstrip("/"), "HF_HOME": str(folder)}
+        options = (f"HF://{name}", "--trust-library")
+        with started(*options, ready=False, NO_PROXY="127.0.0.1,localhost", **places) as daemon:
+            yield daemon, hub.held[config]
 
 
 def test_port_is_open_before_the_model_is_there(bundle: Path, tmp_path: Path):
-    slow, release = slow_bundle(bundle, tmp_path)
-    with started(slow, ready=False) as daemon:
+    with loading(bundle, tmp_path) as (daemon, arrived):
         assert daemon.get("health").status_code == 200
         for response in (daemon.get("ready"), daemon.get("v1/models"), daemon.ask(json=SHORT)):
             assert response.status_code == 503
             assert int(response.headers["retry-after"]) > 0
             assert response.json()["error"]["code"] == "model_loading"
         assert daemon.metric("ready") == 0
-        release()
+        arrived.set()
         daemon.wait_until_ready()
         assert daemon.ask(json=SHORT).status_code == 200
         assert daemon.metric("ready") == 1
 
 
 def test_ends_while_loading(bundle: Path, tmp_path: Path):
-    slow, _ = slow_bundle(bundle, tmp_path)
-    with started(slow, ready=False) as daemon:
+    with loading(bundle, tmp_path) as (daemon, _):
         daemon.signal(signal.SIGTERM)
         assert daemon.end() == 0
 
@@ -123,6 +126,7 @@ def test_reload(bundle: Path, tmp_path: Path):
     config.write_text('log_level = "info"\n')
     with started(bundle, "--config", config) as daemon:
         keys.write_text("sk-0123456789abcdef\n")
+        keys.chmod(0o600)
         config.write_text(
             f'api_key_file = "{keys}"\nmax_body = 10\nmax_batch = 2\nlog_level = "debug"'
         )
@@ -144,6 +148,21 @@ def test_reload(bundle: Path, tmp_path: Path):
         daemon.log.wait_for("configuration reloaded: max_body, log_level")
         assert daemon.get("v1/models", headers=authorized).status_code == 401
         authorized = {"authorization": "Bearer sk-fedcba9876543210"}
+        assert daemon.ask(json=SHORT, headers=authorized).status_code == 200
+
+
+def test_reload_of_a_key_file_that_is_wrong_changes_nothing(bundle: Path, tmp_path: Path):
+    config, keys = tmp_path / "config.toml", tmp_path / "keys"
+    keys.write_text("sk-0123456789abcdef\n")
+    keys.chmod(0o600)
+    config.write_text(f'api_key_file = "{keys}"\n')
+    authorized = {"authorization": "Bearer sk-0123456789abcdef"}
+    with started(bundle, "--config", config) as daemon:
+        keys.write_text("# none any more\n")
+        config.write_text(f'api_key_file = "{keys}"\nmax_body = 10\n')
+        daemon.signal(signal.SIGHUP)
+        daemon.log.wait_for("not reloaded.*holds no API keys")
+        assert daemon.get("v1/models").status_code == 401
         assert daemon.ask(json=SHORT, headers=authorized).status_code == 200
 
 
@@ -200,10 +219,23 @@ def test_engine_without_progress_gets_no_keep_alive():
     assert not is_stuck(None, working)
 
 
+def test_with_keys_any_name_will_do(bundle: Path, tmp_path: Path):
+    keys = tmp_path / "keys"
+    keys.write_text("sk-0123456789abcdef\n")
+    keys.chmod(0o600)
+    with started(bundle, "--host", "0.0.0.0", "--api-key-file", keys, ready=False) as daemon:
+        url = f"http://127.0.0.1:{daemon.port}/"
+        for host in PUBLIC_HOSTS:
+            assert httpx.get(f"{url}health", headers={"host": host}).status_code == 200
+        assert httpx.get(f"{url}v1/models", headers={"host": PUBLIC_HOSTS[0]}).status_code == 401
+        assert not daemon.log.find("everyone who reaches")
+
+
 def test_warning_without_keys(bundle: Path, tmp_path: Path):
     with started(bundle, "--host", "0.0.0.0", ready=False) as daemon:
         daemon.log.wait_for("WARNING everyone who reaches 0.0.0.0 can use this model")
         url = f"http://127.0.0.1:{daemon.port}/health"
-        for host in ("raspberrypi.local", "192.168.1.7:8000", "jetson", "[fe80::1]:8000"):
-            assert httpx.get(url, headers={"host": host}).status_code == 200
-        assert httpx.get(url, headers={"host": "rebound.example.com"}).status_code == 403
+        for host in PRIVATE_HOSTS:
+            assert httpx.get(url, headers={"host": host}).status_code == 200, host
+        for host in PUBLIC_HOSTS:
+            assert httpx.get(url, headers={"host": host}).status_code == 403, host

@@ -1,9 +1,17 @@
 """What Prometheus gets."""
 
+import re
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.daemon.daemons import SHORT, Daemon
+from edge.hardware.device import temperature_c, throttling
+from tests.daemon.daemons import LONG, SHORT, Daemon, started, wait_until
+from tests.daemon.raw import connection, post
 
 CHAT = {"route": "/v1/chat/completions", "status": "200"}
 
@@ -50,6 +58,102 @@ def test_an_idle_engine_is_empty(daemon: Daemon):
     assert value(found, "kv_cache_tokens") >= 1024
     for name in ("preemptions_total", "throttled", "process_resident_memory_bytes"):
         assert (name, ()) in found
+
+
+def test_durations_are_those_that_answers_report(daemon: Daemon):
+    before = samples(daemon)
+    asked = ({**SHORT, "max_tokens": tokens, "ignore_eos": True} for tokens in (1, 2, 9, 30))
+    usages = [daemon.ask(json=body).json()["usage"] for body in asked]
+    after = samples(daemon)
+    first = [usage["extra"]["time_to_first_token_s"] for usage in usages]
+    each = [
+        (usage["extra"]["e2e_latency_s"] - first_s) / (usage["completion_tokens"] - 1)
+        for usage, first_s in zip(usages, first, strict=True)
+        if usage["completion_tokens"] > 1
+    ]
+    for name, durations in (("time_to_first_token", first), ("time_per_output_token", each)):
+        name = f"{name}_seconds"
+        grown = {
+            part: value(after, f"{name}_{part}") - value(before, f"{name}_{part}")
+            for part in ("sum", "count")
+        }
+        assert grown == {"sum": pytest.approx(sum(durations)), "count": len(durations)}
+        for bound in ("0.01", "0.1", "1.0"):
+            under = [value(found, f"{name}_bucket", le=bound) for found in (before, after)]
+            assert under[1] - under[0] == sum(seconds <= float(bound) for seconds in durations)
+
+
+def test_the_engines_time_and_tokens(daemon: Daemon):
+    before, start = samples(daemon), time.monotonic()
+    # Another prompt than any before: nothing of it is in the cache.
+    body = {**SHORT, "messages": [{"role": "user", "content": f"{time.time_ns()} is a number."}]}
+    usages = [daemon.ask(json=body).json()["usage"] for _ in range(2)]
+    elapsed, after = time.monotonic() - start, samples(daemon)
+
+    def grown(name: str) -> float:
+        return value(after, f"{name}_total") - value(before, f"{name}_total")
+
+    for name, key in (
+        ("prompt_tokens", "prompt_tokens"),
+        ("generated_tokens", "completion_tokens"),
+    ):
+        assert grown(name) == sum(usage[key] for usage in usages)
+    cached = sum(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages)
+    assert grown("cached_prompt_tokens") == cached > 0
+    # Prompts of one chunk and answers of 8 tokens: a step for each token, and few others.
+    assert 14 <= grown("engine_steps") <= 24
+    assert 0 < grown("engine_overhead_seconds") < grown("engine_step_seconds") < elapsed
+    assert grown("preemptions") == 0
+
+
+def test_gauges_tell_what_runs_and_waits(bundle: Path):
+    with started(bundle, "--max-batch", 2, "--max-queue", 5) as daemon:
+        bodies = [{**LONG, "n": 1, "temperature": 1, "seed": seed} for seed in range(5)]
+        with ExitStack() as stack:
+            for body in bodies:
+                stack.enter_context(connection(daemon, post(body)))
+            wait_until(lambda: daemon.metric("queue_length") == 3)
+            found = samples(daemon)
+            assert value(found, "running_requests") == 2
+            total = value(found, "kv_cache_tokens")
+            longest = daemon.get("bundles/index.json").json()["daemon"]["models"][0]
+            # Pages of the two that run, and the prefixes of nobody.
+            used = value(found, "kv_cache_usage_ratio") * total
+            assert 20 < used < 2 * longest["context_window_size"] <= total
+        wait_until(lambda: daemon.metric("running_requests") + daemon.metric("queue_length") == 0)
+        daemon.ask(json={**SHORT, "max_tokens": 200, "ignore_eos": True})
+        kept = daemon.metric("prefix_cached_tokens")
+        assert kept > 64
+        assert daemon.metric("kv_cache_usage_ratio") * total == pytest.approx(kept, abs=64)
+
+
+def test_the_process_and_the_device(daemon: Daemon):
+    found = samples(daemon)
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    resident = int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) << 10
+    assert value(found, "process_resident_memory_bytes") == pytest.approx(resident, rel=0.2)
+    reasons = throttling()
+    assert value(found, "throttled") == float(bool(reasons))
+    named = {labels[0][1] for name, labels in found if name == "throttling"}
+    assert named == set(reasons)
+    measured = temperature_c()
+    assert (("temperature_celsius", ()) in found) == (measured is not None)
+
+
+def test_each_refusal_is_counted_with_its_status(daemon: Daemon):
+    chat = "/v1/chat/completions"
+    before = samples(daemon)
+    for body, status in ((b"{", 400), (b"[]", 422), (b"{}", 400)):
+        headers = {"content-type": "application/json"}
+        assert daemon.ask(content=body, headers=headers).status_code == status
+    assert daemon.get("v1/chat/completions").status_code == 405
+    after = samples(daemon)
+    for status, count in (("400", 2), ("422", 1), ("405", 1), ("200", 0), ("500", 0)):
+        label = {"route": chat, "status": status}
+        grown = value(after, "requests_total", **label) - value(before, "requests_total", **label)
+        assert grown == count
+    for name in ("time_to_first_token_seconds_count", "time_per_output_token_seconds_count"):
+        assert value(after, name) == value(before, name)
 
 
 def test_refusals_are_counted_under_few_routes(daemon: Daemon, http: httpx.Client):

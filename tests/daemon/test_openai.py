@@ -80,6 +80,25 @@ def test_async_requests_join_one_batch(daemon: Daemon):
     assert together == alone
 
 
+def test_an_answer_is_sent_back_as_it_came(client: openai.OpenAI):
+    first = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0)
+    message = first.choices[0].message
+    for said in (message, message.model_dump(), message.to_dict()):
+        turns = [*QUESTION, said, {"role": "user", "content": "What is 1 + 1?"}]
+        answer = client.chat.completions.create(model=MODEL, messages=turns, max_tokens=3)
+        assert answer.usage.prompt_tokens > first.usage.total_tokens
+
+
+def test_a_prompt_is_scored(client: openai.OpenAI):
+    answer = client.completions.create(
+        model=MODEL, prompt="17 + 25 =", echo=True, logprobs=0, max_tokens=0
+    )
+    logprobs = answer.choices[0].logprobs
+    assert answer.choices[0].text == "".join(logprobs.tokens) == "17 + 25 ="
+    assert logprobs.token_logprobs[0] is None
+    assert all(value < 0 for value in logprobs.token_logprobs[1:])
+
+
 def test_models(client: openai.OpenAI):
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).owned_by == "mlc-edge"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,8 +131,7 @@ def test_a_checkpoint_is_judged_before_it_is_compiled(bundle: Path) -> None:
 
 
 def test_a_bundle_without_a_library_for_this_cpu_cannot_run(bundle: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
+    other = shutil.copytree(bundle, tmp_path / "other")
     lock = json.loads((bundle / "mlc-lock.json").read_text())
     lock["targets"]["native"]["needs"]["features"] = ["riscv64"]
     (other / "mlc-lock.json").write_text(json.dumps(lock))

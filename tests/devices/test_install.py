@@ -17,41 +17,10 @@ import pytest
 from tests.build.conftest import ROOT
 from tests.daemon.daemons import QUESTION, Log, environment
 from tests.devices.conftest import Variant
+from tests.devices.installing import ELSEWHERE, INSTALL, script
 
-INSTALL = ROOT / "edge/install"
 CONFIGS = [ROOT / "edge" / board / "config.toml" for board in ("install", "raspberrypi", "jetson")]
-# The installed program has to find its own packages, not those of this checkout.
-ELSEWHERE = Path("/")
 PURGED = ("etc/mlc-edge", "var/lib/mlc-edge")
-
-
-def script(program: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    inherited = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
-    return subprocess.run(
-        [program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ELSEWHERE,
-        env={
-            **inherited,
-            "PYTHON": sys.executable,
-            "PC_PYTHON": sys.executable,
-            # Compiling what is never called would take most of the time.
-            "PIP_NO_COMPILE": "1",
-        },
-        timeout=600,
-    )
-
-
-@pytest.fixture(scope="session")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an owner copies to a device; here, a device like this machine."""
-    output = tmp_path_factory.mktemp("pc") / "a kit"
-    version = "{}.{}".format(*sys.version_info)
-    machine = os.uname().machine
-    done = script(INSTALL / "collect-wheels.sh", "--python", version, "--arch", machine, output)
-    assert done.returncode == 0, done.stderr
-    return output
 
 
 @pytest.fixture(scope="session")
@@ -139,6 +108,7 @@ def test_systemd_finds_no_fault_in_the_unit(root: Path, tmp_path: Path) -> None:
 def test_the_daemon_accepts_the_boards_settings(config: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("sk-0123456789abcdef")
+    keys.chmod(0o600)
     options = ["--check", "--config", config, "--api-key-file", keys]
     done = subprocess.run(
         [sys.executable, "-m", "mlc_edge", "run", *map(str, options)],

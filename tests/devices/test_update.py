@@ -3,24 +3,16 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mlc_edge.bundle import LOCK_NAME, verify
+from mlc_edge.bundle import LOCK_NAME
 from tests.build.conftest import ROOT
 from tests.devices.conftest import Variant, relock
 from tests.devices.service import service
+from tests.devices.updating import Answers, kill_at, layout, linked, update, update_command
 
-ASK = """
-import sys
-from mlc_edge import MLCEngine
-with MLCEngine(sys.argv[1]) as engine:
-    messages = [{"role": "user", "content": "What is 17 + 25?"}]
-    answer = engine.chat.completions.create(messages=messages, temperature=0, max_tokens=32)
-    print(answer.choices[0].message.content)
-"""
 # The command, which tells on stderr what it forces to the disk and what it renames.
 WATCHED = """
 import os, sys
@@ -34,6 +26,7 @@ sys.addaudithook(lambda event, args: event == "os.rename" and say("rename", *arg
 main()
 """
 STEPS = [
+    "verify the bundle",
     "copy cpu/params_shard_0.bin",
     "copy cpu/tensor-cache.json",
     "copy generation_config.json",
@@ -50,74 +43,6 @@ STEPS = [
     "remove 1-first",
 ]
 BACK = ["verify 1-first", "let it answer", "link current to 1-first", "link previous to 2-second"]
-Answers = Callable[[Path], str]
-
-
-def update_command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "mlc_edge", "update", "--verbose", *map(str, arguments)]
-
-
-def update(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        update_command(*arguments), capture_output=True, text=True, cwd=ROOT, timeout=120
-    )
-
-
-def kill_at(step: str, *arguments: object) -> None:
-    """Start an update, and kill it as soon as it says that it begins with `step`."""
-    process = subprocess.Popen(
-        update_command(*arguments), stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert process.stdout is not None
-    with process, process.stdout as lines:
-        reached = any(line == f"{step}\n" for line in lines)
-        process.kill()
-    assert reached, step
-
-
-def layout(models: Path) -> dict[str, str]:
-    """Everything in the folder: folders by name, links by what they name."""
-    return {
-        path.name: str(path.readlink()) if path.is_symlink() else "" for path in models.iterdir()
-    }
-
-
-def linked(current: str, previous: str) -> dict[str, str]:
-    return {current: "", previous: "", "current": current, "previous": previous}
-
-
-@pytest.fixture(scope="session")
-def answers() -> Answers:
-    """What a whole bundle answers; one that is byte for byte the same is asked once."""
-    known: dict[bytes, str] = {}
-
-    def ask(bundle: Path) -> str:
-        verify(bundle)
-        lock = (bundle / LOCK_NAME).read_bytes()
-        if lock not in known:
-            command = [sys.executable, "-c", ASK, str(bundle)]
-            known[lock] = subprocess.run(
-                command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=120
-            ).stdout
-        return known[lock]
-
-    return ask
-
-
-@pytest.fixture(scope="session")
-def second_in_use(variant: Variant, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    models = tmp_path_factory.mktemp("device") / "models"
-    for name in ("first", "second"):
-        done = update(variant(name), "--dir", models)
-        assert done.returncode == 0, done.stderr
-    assert layout(models) == linked("2-second", "1-first")
-    return models
-
-
-@pytest.fixture
-def models(second_in_use: Path, tmp_path: Path) -> Path:
-    """A device with two models, the second in use."""
-    return shutil.copytree(second_in_use, tmp_path / "models", symlinks=True)
 
 
 def test_another_model_is_used_and_the_one_before_kept(
@@ -149,8 +74,8 @@ def test_all_is_on_the_disk_before_the_link_names_it(models: Path, variant: Vari
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
     events = done.stderr.splitlines()
-    named = events.index(f"rename {models / '.incoming'} {models / '3-third'}")
-    linked_at = events.index(f"rename {models / '.link'} {models / 'current'}")
+    named = events.index("rename .incoming 3-third")
+    linked_at = events.index("rename .link current")
     written = [".incoming", *(f".incoming/{path}" for path in contents(models / "3-third"))]
     assert {f"sync {models / path}" for path in written} <= set(events[:named])
     assert f"sync {models}" in events[named:linked_at]

@@ -7,6 +7,17 @@ from playwright.sync_api import Browser, Page, expect
 from tests.end_to_end.conftest import Host
 
 SLOW_GPU_MS = 240_000
+# In the engine's worker: after some tokens the GPU gives nothing until `goOn()`.
+HOLD_GPU = """() => {
+  const { mapAsync } = GPUBuffer.prototype;
+  const goesOn = new Promise((resolve) => { globalThis.goOn = resolve; });
+  let reads = 0;
+  GPUBuffer.prototype.mapAsync = async function (...range) {
+    reads += 1;
+    if (reads > 20) await goesOn;
+    return mapAsync.apply(this, range);
+  };
+}"""
 
 
 def open_chat(browser: Browser, url: str) -> Page:
@@ -53,12 +64,17 @@ def test_arithmetic_and_memory_then_offline(browser: Browser, start_host: Callab
 
 def test_stop_keeps_what_was_written(browser: Browser, start_host: Callable[[], Host]):
     page = open_chat(browser, start_host().url)
+    (worker,) = page.workers
+    # Its stories are short: the answer must not end before a busy machine comes to click.
+    worker.evaluate(HOLD_GPU)
     page.get_by_role("textbox", name="Message").fill("Tell me a story about a cat.")
     page.get_by_role("button", name="Send").click()
     answer = page.get_by_role("article", name="Assistant").last
     expect(answer).to_contain_text("cat", timeout=SLOW_GPU_MS)
     page.get_by_role("button", name="Stop").click()
+    worker.evaluate("() => goOn()")
     wait_until_ready(page)
     expect(answer).to_contain_text("cat")
+    expect(answer).to_contain_text("Stopped.")
     assert ask(page, "What is the capital of France?")
     page.context.close()

@@ -10,10 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.golden import prompts, requests, sampling, self_test, text, weights
+from tests.golden import (
+    control_tokens,
+    cuts,
+    prompts,
+    requests,
+    sampling,
+    self_test,
+    text,
+    weights,
+)
 
 FOLDER = Path(__file__).parent
 MAKERS: dict[str, Callable[[], Any]] = {
+    "control_tokens.json": control_tokens.make,
+    "cuts.json": cuts.make,
     "prompts.json": prompts.make,
     "requests.json": requests.make,
     "sampling.json": sampling.make,

@@ -65,7 +65,7 @@ CONVERSATIONS = [
         {"role": "assistant", "content": " It's 12346.\n"},
         {"role": "user", "content": "Café in Zürich?\n\n  Two  spaces."},
     ],
-    [{"role": "user", "content": "日本語 🙂👩‍👩‍👧 и\ttabs <|im_end|> [INST]"}],
+    [{"role": "user", "content": "日本語 🙂👩‍👩‍👧 и\ttabs [INST]"}],
     [{"role": "user", "content": ""}],
 ]
 

@@ -14,7 +14,23 @@ MODEL: dict[str, Any] = {
     },
 }
 HELLO = [{"role": "user", "content": "Hello"}]
-SAMPLING: dict[str, Any] = {**MODEL["defaults"], "logitBias": [], "logprobs": None}
+COMES_BACK: dict[str, Any] = {
+    "role": "assistant",
+    "content": "Hi",
+    "refusal": None,
+    "annotations": [],
+    "audio": None,
+    "function_call": None,
+    "tool_calls": [],
+}
+HINTED = {"type": "text", "prompt_cache_breakpoint": {"mode": "explicit"}}
+SAMPLING: dict[str, Any] = {
+    **MODEL["defaults"],
+    "topK": None,
+    "minP": 0,
+    "logitBias": [],
+    "logprobs": None,
+}
 PLAIN = {
     "messages": HELLO,
     "maxTokens": None,
@@ -25,6 +41,7 @@ PLAIN = {
     "stream": False,
     "includeUsage": False,
     "ignoreEos": False,
+    "deterministic": None,
 }
 
 
@@ -40,6 +57,13 @@ def _refused(param: str, request: dict[str, Any]) -> Any:
         "request": {"messages": HELLO, **request},
         "refused": {"code": "invalid_request", "param": param},
     }
+
+
+def _nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def make() -> dict[str, Any]:
@@ -65,6 +89,10 @@ def make() -> dict[str, Any]:
             {"presencePenalty": -2, "frequencyPenalty": 2, "repetitionPenalty": 1.1},
         ),
         _accepted({"logit_bias": {"7": -100, "99": 3.5}}, {"logitBias": [[7, -100], [99, 3.5]]}),
+        _accepted({"top_k": 40, "min_p": 0.05}, {"topK": 40, "minP": 0.05}),
+        *(_accepted({"top_k": off}) for off in (0, -1, None)),
+        _accepted({"top_k": 9007199254740991, "min_p": 1}, {"topK": 9007199254740991, "minP": 1}),
+        _accepted({"temperature": 5e-324, "top_p": 0}, {"temperature": 5e-324, "topP": 0}),
         _accepted({"logprobs": True}, {"logprobs": 0}),
         _accepted({"logprobs": True, "top_logprobs": 20}, {"logprobs": 20}),
         _accepted(
@@ -74,6 +102,108 @@ def make() -> dict[str, Any]:
         ),
         _accepted({"stream": True, "stream_options": None}, stream=True),
         _accepted({"ignore_eos": True}, ignoreEos=True),
+        _accepted({"deterministic": True}, deterministic=True),
+        _accepted({"deterministic": False}, deterministic=False),
+        _accepted({"deterministic": None}),
+        _refused("deterministic", {"deterministic": 1}),
+        *(
+            _accepted({name: value})
+            for name, value in (
+                ("tools", []),
+                ("tool_choice", "none"),
+                ("tool_choice", "auto"),
+                ("functions", []),
+                ("function_call", "none"),
+                ("response_format", {"type": "text"}),
+                ("best_of", 1),
+                ("suffix", ""),
+                ("modalities", ["text"]),
+                ("parallel_tool_calls", True),
+                ("parallel_tool_calls", False),
+                ("reasoning_effort", None),
+                ("verbosity", None),
+                ("verbosity", "medium"),
+                ("prediction", None),
+                ("web_search_options", None),
+                ("prompt_cache_key", "a"),
+                ("prompt_cache_options", {"ttl": "1h"}),
+                ("prompt_cache_retention", "24h"),
+                ("safety_identifier", "b"),
+                ("metadata", {"a": "b"}),
+                ("store", False),
+                ("service_tier", "auto"),
+                ("stop", []),
+                ("top_logprobs", 0),
+                ("logprobs", False),
+            )
+        ),
+        # An answer's message comes back as OpenAI's client wrote it.
+        _accepted(
+            {"messages": [*HELLO, COMES_BACK, *HELLO]},
+            messages=[*HELLO, {"role": "assistant", "content": "Hi"}, *HELLO],
+        ),
+        _accepted({"messages": [{**HELLO[0], "name": "Ada", "whatever": None}]}),
+        _accepted({"messages": [{"role": "user", "content": [{**parts[0], "text": "Hello"}]}]}),
+        _accepted(
+            {"messages": [{"role": "user", "content": [{**HINTED, "text": "Hello"}]}]},
+        ),
+        _accepted({"stream": True, "stream_options": {"include_obfuscation": False}}, stream=True),
+        *(
+            _refused(name, {name: value})
+            for name, value in (
+                ("tool_choice", "required"),
+                ("function_call", {"name": "f"}),
+                ("response_format", {"type": "json_object"}),
+                ("response_format", {"type": "text", "strict": True}),
+                ("best_of", 2),
+                ("suffix", "x"),
+                ("modalities", ["text", "audio"]),
+                ("modalities", []),
+                ("reasoning_effort", "low"),
+                ("verbosity", "low"),
+                ("prediction", {"type": "content", "content": "x"}),
+                ("audio", {}),
+                ("web_search_options", {}),
+                ("echo", True),
+                ("prompt", "x"),
+            )
+        ),
+        *(
+            _refused(f"messages[1].{name}", {"messages": [*HELLO, {**COMES_BACK, name: value}]})
+            for name, value in (
+                ("tool_calls", [{"id": "x"}]),
+                ("function_call", {"name": "f"}),
+                ("refusal", "No."),
+                ("audio", {"id": "x"}),
+                ("annotations", [{}]),
+                ("tool_call_id", "x"),
+                ("name", 5),
+                ("content", None),
+                ("content", 5),
+                ("content", "half \ud83d"),
+            )
+        ),
+        _refused(
+            "messages[0].content[0].image_url",
+            {"messages": [{"role": "user", "content": [{**parts[0], "image_url": "x"}]}]},
+        ),
+        _refused(
+            "messages[0].content[1].text",
+            {"messages": [{"role": "user", "content": [parts[0], {**parts[0], "text": "\udc00"}]}]},
+        ),
+        _refused("stream_options.every", {"stream": True, "stream_options": {"every": 2}}),
+        _refused("stop", {"stop": ["\ud800"]}),
+        _refused("temperature", {"temperature": _nested(300)}),
+        _refused("n", {"n": {"a": _nested(50)}}),
+        _refused("tools", {"tools": _nested(300)}),
+        _refused("messages[0]", {"messages": _nested(300)}),
+        _refused("model", {"model": "\ud800"}),
+        _refused("model", {"model": ["tiny"]}),
+        _refused("max_tokens", {"max_tokens": 1e300}),
+        _refused("logit_bias", {"logit_bias": {"9" * 5000: 1}}),
+        _refused("logit_bias", {"logit_bias": {"-1": 1}}),
+        _refused("logit_bias", {"logit_bias": {"1": True}}),
+        _refused("logit_bias", {"logit_bias": {"1": None}}),
         _refused("messages", {"messages": []}),
         _refused("messages", {"messages": "Hello"}),
         _refused("messages[0]", {"messages": ["Hello"]}),
@@ -99,6 +229,11 @@ def make() -> dict[str, Any]:
         _refused("temperature", {"temperature": 2.1}),
         _refused("temperature", {"temperature": "hot"}),
         _refused("top_p", {"top_p": -0.1}),
+        _refused("top_k", {"top_k": -2}),
+        _refused("top_k", {"top_k": 1.5}),
+        _refused("top_k", {"top_k": True}),
+        _refused("min_p", {"min_p": 1.1}),
+        _refused("min_p", {"min_p": -0.1}),
         _refused("presence_penalty", {"presence_penalty": 3}),
         _refused("frequency_penalty", {"frequency_penalty": -3}),
         _refused("repetition_penalty", {"repetition_penalty": 0}),

@@ -99,7 +99,7 @@ def _case(layout: str, dtype: str) -> dict[str, Any]:
             "params": [
                 {key: p[key] for key in ("name", "shape", "dtype")} for p in model.parameters
             ],
-            "attention": {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4},
+            "kv_cache": {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4},
             "self_test": {
                 "inputs": [HIDDEN, HEADS, INNER],
                 "results": results,

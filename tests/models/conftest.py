@@ -60,10 +60,10 @@ class Machine:
         """Names of the files that have arrived whole."""
         return {path.name for path in self.folder.glob("hub/hub/models--*/snapshots/*/**/*")}
 
-    def start(self, *model: object) -> "subprocess.Popen[str]":
-        """A process that resolves the model."""
+    def start(self, *words: object) -> "subprocess.Popen[str]":
+        """A process that resolves a model; the words are those of tests.models.resolve."""
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.models.resolve", *map(str, model)],
+            [sys.executable, "-m", "tests.models.resolve", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -71,17 +71,19 @@ class Machine:
             env=self.environment,
         )
 
-    def resolve(self, *model: object) -> dict[str, Any]:
+    def resolve(self, *words: object) -> dict[str, Any]:
         """The bundle's folder and the steps on the way to it."""
-        with self.start(*model) as process:
+        with self.start(*words) as process:
             output, errors = process.communicate()
         assert process.returncode == 0, errors
         result: dict[str, Any] = json.loads(output)
         return result
 
-    def chat(self, model: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def chat(
+        self, model: object, *options: str, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
         """One short answer of the model."""
-        command = [sys.executable, "-m", "mlc_edge", "chat", str(model)]
+        command = [sys.executable, "-m", "mlc_edge", "chat", str(model), *options]
         return subprocess.run(
             [*command, "--prompt", "Hello", "--max-tokens", "2"],
             capture_output=True,

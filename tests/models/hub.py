@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -35,6 +36,14 @@ class Repository:
         for name, content in sorted(self.files.items()):
             digest.update(name.encode() + content)
         return digest.hexdigest()
+
+    def relock(self) -> None:
+        """Let the lock of a bundle say what the files are now."""
+        lock = json.loads(self.files["mlc-lock.json"])
+        for entry in lock["files"]:
+            content = self.files[entry["path"]]
+            entry |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        self.files["mlc-lock.json"] = json.dumps(lock).encode()
 
 
 @dataclass

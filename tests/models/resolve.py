@@ -5,10 +5,14 @@ import sys
 
 from mlc_edge.models import resolve_model
 
+TRUST = "--trust-library"
+
 if __name__ == "__main__":
     steps: list[tuple[str, float | None]] = []
+    models = [word for word in sys.argv[1:] if word != TRUST]
     bundle = resolve_model(
-        sys.argv[1] if len(sys.argv) > 1 else None,
+        models[0] if models else None,
         progress=lambda step, share: steps.append((step, share)),
+        trust_library=TRUST in sys.argv,
     )
     print(json.dumps({"bundle": str(bundle), "steps": steps}))

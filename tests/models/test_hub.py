@@ -9,6 +9,7 @@ import pytest
 
 from tests.models.conftest import MODEL, Machine
 from tests.models.hub import Hub
+from tests.models.resolve import TRUST
 
 DEADLINE_S = 60
 # The Hub's client writes 10 MB at a time.
@@ -42,7 +43,7 @@ def error_of(machine: Machine, model: str, **environment: str) -> str:
 
 
 def test_a_bundle_arrives_whole_with_progress(published: Hub, machine: Machine, bundle: Path):
-    result = machine.resolve(NAME)
+    result = machine.resolve(NAME, TRUST)
     assert_whole(Path(result["bundle"]), bundle)
     shares = [share for step, share in result["steps"] if share is not None]
     assert shares == sorted(shares)
@@ -63,7 +64,7 @@ def test_code_and_duplicates_stay_where_they_are(published: Hub, machine: Machin
     harmful = {"pytorch_model.bin": b"pickle", "modeling.py": b"raise SystemExit"}
     duplicates = {"consolidated.safetensors": b"again", "onnx/model.safetensors": b"again"}
     published.repositories[MODEL].files |= harmful | duplicates
-    machine.resolve(NAME)
+    machine.resolve(NAME, TRUST)
     assert not {*harmful, *duplicates} & set(published.fetched())
 
 
@@ -71,7 +72,7 @@ def test_a_broken_connection_is_resumed_where_it_broke(published: Hub, machine: 
     name, content = "large.safetensors", os.urandom(LARGE_BYTES)
     published.repositories[MODEL].files[name] = content
     published.broken[name] = LARGE_BYTES * 2 // 3
-    folder = Path(machine.resolve(NAME)["bundle"])
+    folder = Path(machine.resolve(NAME, TRUST)["bundle"])
     assert (folder / name).read_bytes() == content
     first, second = (
         first for method, file, first in published.requests if (method, file) == ("GET", name)
@@ -86,7 +87,7 @@ def test_a_killed_download_goes_on_with_the_missing_files(
     name = large_file(published)
     others = {Path(file).name for file in published.repositories[MODEL].files if file != name}
     published.held[name] = threading.Event()
-    with machine.start(NAME) as process:
+    with machine.start(NAME, TRUST) as process:
         deadline = time.monotonic() + DEADLINE_S
         while not (others <= machine.downloaded() and name in published.fetched()):
             assert time.monotonic() < deadline
@@ -96,30 +97,31 @@ def test_a_killed_download_goes_on_with_the_missing_files(
         process.kill()
     published.held.pop(name).set()
     published.requests.clear()
-    assert_whole(Path(machine.resolve(NAME)["bundle"]), bundle)
+    assert_whole(Path(machine.resolve(NAME, TRUST)["bundle"]), bundle)
     assert published.fetched() == [name]
 
 
 def test_what_is_cached_is_used_without_a_network(published: Hub, machine: Machine):
-    bundle = machine.resolve(NAME)["bundle"]
+    bundle = machine.resolve(NAME, TRUST)["bundle"]
     published.is_down = True
     published.requests.clear()
-    assert machine.resolve(NAME)["bundle"] == bundle
-    assert machine.chat(NAME, HF_HUB_OFFLINE="1").returncode == 0
-    assert machine.chat(NAME, HF_ENDPOINT="http://127.0.0.1:9").returncode == 0
+    assert machine.resolve(NAME, TRUST)["bundle"] == bundle
+    assert machine.chat(NAME, TRUST, HF_HUB_OFFLINE="1").returncode == 0
+    assert machine.chat(NAME, TRUST, HF_ENDPOINT="http://127.0.0.1:9").returncode == 0
     assert not published.requests
 
 
 def test_a_new_version_is_fetched(published: Hub, machine: Machine, bundle: Path):
-    machine.resolve(NAME)
+    machine.resolve(NAME, TRUST)
     published.repositories[MODEL].files["generation_config.json"] = b'{"temperature": 0.1}'
-    second = Path(machine.resolve(NAME)["bundle"])
+    published.repositories[MODEL].relock()
+    second = Path(machine.resolve(NAME, TRUST)["bundle"])
     assert "0.1" in (second / "generation_config.json").read_text()
 
 
 def test_a_revision_is_fetched_by_name(published: Hub, machine: Machine):
     commit = published.repositories[MODEL].commit
-    assert Path(machine.resolve(f"{NAME}@{commit}")["bundle"]).name == commit
+    assert Path(machine.resolve(f"{NAME}@{commit}", TRUST)["bundle"]).name == commit
 
 
 def test_errors_say_what_to_do(published: Hub, machine: Machine):

@@ -98,6 +98,8 @@ class Chat:
         self.stop_button = page.get_by_role("button", name="Stop", exact=True)
         self.answers = page.get_by_role("article", name="Assistant")
         self.questions = page.get_by_role("article", name="You")
+        self.texts = page.locator("article .body")
+        """What all messages say, oldest first."""
         self.log = page.get_by_role("log")
         self.conversations = page.get_by_role("navigation", name="Conversations")
 

@@ -37,10 +37,11 @@ class Daemon:
     """Answers as the real one does; remembers what it was asked."""
 
     def __init__(self, *pieces: str, key: str | None = None) -> None:
-        self.pieces = pieces
         self.key = key
         self.asked: list[dict[str, Any]] = []
         self.refusal: tuple[int, dict[str, Any]] | None = None
+        self.body = stream(*pieces)
+        self.proxy: tuple[int, str] | None = None
         self.silent = False
         self.away = False
 
@@ -49,6 +50,8 @@ class Daemon:
         given = request.headers.get("authorization")
         if self.away:
             route.abort("connectionrefused")
+        elif self.proxy:
+            route.fulfill(status=self.proxy[0], body=self.proxy[1])
         elif self.key and given != f"Bearer {self.key}":
             route.fulfill(status=401, json=error("Give an API key.", "invalid_api_key"))
         elif request.url.endswith(f"/v1/models/{MODEL}"):
@@ -61,7 +64,7 @@ class Daemon:
         if self.refusal:
             route.fulfill(status=self.refusal[0], json=self.refusal[1])
         else:
-            route.fulfill(content_type="text/event-stream", body=stream(*self.pieces))
+            route.fulfill(content_type="text/event-stream", body=self.body)
 
 
 def use_daemon(chat: Any) -> None:
@@ -152,3 +155,112 @@ def test_a_host_that_went_away_says_so(open_chat: OpenChat):
     chat.box.fill("Hello")
     chat.send_button.click()
     expect(chat.answers.last).to_contain_text("The daemon can't be reached.")
+
+
+def ask_until_problem(chat: Any) -> None:
+    chat.box.fill("Hello")
+    chat.send_button.click()
+    expect(chat.answers.last.locator(".problem")).to_be_visible()
+
+
+def test_answer_that_breaks_off_says_so_and_keeps_its_beginning(open_chat: OpenChat):
+    daemon = Daemon()
+    daemon.body = stream("Half ", "an").replace("data: [DONE]\n\n", "")
+    chat = open_chat(bundles=(), daemon=daemon)
+    ask_until_problem(chat)
+    expect(chat.answers.last).to_contain_text("The daemon's answer broke off.")
+    expect(chat.texts.last).to_have_text("Half an")
+
+
+def test_error_in_the_middle_of_an_answer(open_chat: OpenChat):
+    daemon = Daemon()
+    failure = json.dumps(error("The device is too hot.", "overheated"))
+    daemon.body = f"data: {json.dumps(chunk('Half'))}\n\ndata: {failure}\n\ndata: [DONE]\n\n"
+    chat = open_chat(bundles=(), daemon=daemon)
+    ask_until_problem(chat)
+    expect(chat.answers.last).to_contain_text("The device is too hot.")
+    expect(chat.texts.last).to_have_text("Half")
+
+
+def test_proxy_that_answers_in_the_hosts_place(open_chat: OpenChat):
+    chat = open_chat(bundles=(), daemon=(daemon := Daemon()))
+    daemon.proxy = (503, "<h1>Bad gateway</h1>")
+    ask_until_problem(chat)
+    expect(chat.answers.last).to_contain_text("The daemon answered with status 503.")
+    expect(chat.answers.last).to_contain_text("It is starting or stopping")
+
+
+def test_key_that_is_taken_back_is_asked_for_again(open_chat: OpenChat):
+    daemon = Daemon("Welcome.", key="sk-1")
+    chat = open_chat(
+        bundles=(), daemon=daemon, init="sessionStorage['mlc-edge.daemon-key'] = 'sk-1';"
+    )
+    daemon.key = "sk-2"
+    ask_until_problem(chat)
+    chat.page.get_by_role("button", name="Try again").click()
+    key = chat.page.get_by_label("API key")
+    key.fill("sk-2")
+    key.press("Enter")
+    expect(chat.answers.last).to_contain_text("Welcome.")
+
+
+def test_key_goes_to_the_api_alone_and_is_not_kept(open_chat: OpenChat):
+    chat = open_chat(daemon=Daemon("Welcome.", key="sk-secret"))
+    sent: list[tuple[str, str | None]] = []
+    chat.page.on("request", lambda r: sent.append((r.url, r.headers.get("authorization"))))
+    use_daemon(chat)
+    chat.page.get_by_label("API key").fill("sk-secret")
+    chat.page.get_by_role("button", name="Use this key").click()
+    chat.expect_engine("ready")
+    chat.ask("Hello")
+    chat.page.reload()
+    chat.expect_engine("ready")
+    assert {url for url, key in sent if key} and all("/v1/" in url for url, key in sent if key)
+    assert not [url for url, _ in sent if "sk-secret" in url]
+    kept = chat.page.evaluate(
+        "async () => JSON.stringify([{ ...localStorage }, document.cookie, location.href])"
+    )
+    assert "sk-secret" not in kept
+    # A browser's model gets none of it.
+    chat.open_models()
+    chat.page.get_by_role("button", name=f"Use this model: {MODEL}", exact=True).click()
+    chat.expect_engine("ready")
+    chat.ask("And now?")
+    assert "sk-secret" not in json.dumps(chat.requests())
+
+
+def test_browser_that_keeps_nothing_takes_a_key_all_the_same(open_chat: OpenChat):
+    denied = "{ get() { throw new DOMException('no', 'SecurityError'); } }"
+    blocked = f"Object.defineProperty(window, 'sessionStorage', {denied});"
+    chat = open_chat(bundles=(), daemon=Daemon("Welcome.", key="sk-1"), init=blocked, ready=False)
+    chat.page.get_by_label("API key").fill("sk-1")
+    chat.page.get_by_role("button", name="Use this key").click()
+    chat.expect_engine("ready")
+    chat.ask("Hello")
+    expect(chat.answers.last).to_contain_text("Welcome.")
+
+
+def test_browsers_own_model_is_back_once_it_can_run(open_chat: OpenChat):
+    """Where what people type goes is their choice: the page's own is not remembered."""
+    no_gpu = {"code": "webgpu_unavailable", "message": "No WebGPU.", "remedy": "Wait."}
+    chat = open_chat({"misfits": {"pocket": no_gpu}}, daemon=Daemon("From the host."))
+    expect(chat.page.locator("#model-state")).to_have_text("Ready on the host")
+    chat.page.add_init_script("script.misfits = {};")
+    chat.page.reload()
+    chat.expect_engine("ready")
+    expect(chat.page.locator("#model-state")).to_have_text("Ready")
+
+
+def test_model_of_the_browser_answers_again_when_it_is_chosen(open_chat: OpenChat):
+    daemon = Daemon("From the host.")
+    chat = open_chat({"answers": ["From the browser."]}, daemon=daemon)
+    use_daemon(chat)
+    chat.ask("Hello")
+    expect(chat.answers.last).to_contain_text("From the host.")
+    chat.open_models()
+    chat.page.get_by_role("button", name=f"Use this model: {MODEL}", exact=True).click()
+    expect(chat.page.locator("#model-state")).to_have_text("Ready")
+    expect(chat.page.locator("#privacy")).to_contain_text("Nothing you type leaves it.")
+    chat.ask("And now?")
+    expect(chat.answers.last).to_contain_text("From the browser.")
+    assert len(daemon.asked) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlc_edge import MLCEngine
-from mlc_edge.bundle import read_lock, write_lock
+from mlc_edge.bundle import lock_files, read_lock, write_lock
 from mlc_edge.errors import BundleError, ConfigError, EngineError
 from tests.python_engine.conftest import OpenEngine, text_of, user
 
@@ -118,6 +118,24 @@ def test_completions_log_probabilities_are_openais_old_form(engine: MLCEngine):
 
 
 @pytest.mark.parametrize(
+    "extreme",
+    [
+        {"temperature": 1e-320, "top_p": 0.9},
+        {"temperature": 5e-324, "top_p": 5e-324, "min_p": 1},
+        {"temperature": 2, "top_p": 0, "top_k": 1},
+        {"temperature": 2, "repetition_penalty": 0.01, "frequency_penalty": -2},
+        {"temperature": 0, "logit_bias": {str(id): -100 for id in range(1024)}},
+        {"temperature": 1, "min_p": 5e-324, "logprobs": True, "top_logprobs": 20},
+    ],
+)
+def test_extreme_settings_are_answered(engine: MLCEngine, extreme: dict):
+    answer = engine.chat.completions.create(
+        messages=user(CAPITAL), max_tokens=4, ignore_eos=True, **extreme
+    )
+    assert answer.usage.completion_tokens == 4
+
+
+@pytest.mark.parametrize(
     ("params", "param"),
     [
         ({}, "prompt"),
@@ -187,6 +205,6 @@ def test_another_abi_is_refused_with_both_numbers(pocket_bundle: Path, tmp_path:
     library = other / "lib/native.so"
     # The lock says 2, the library's own metadata says 7.
     library.write_bytes(library.read_bytes().replace(b'{"abi_version":2,', b'{"abi_version":7,'))
-    write_lock(other, replace(read_lock(other), abi_version=2))
+    write_lock(other, replace(read_lock(other), abi_version=2, files=lock_files(other)))
     with pytest.raises(BundleError, match="has ABI 7 and this mlc-edge has 2"):
         MLCEngine(other)

@@ -1,26 +1,28 @@
 """The engine's parts against the golden vectors that the browser's engine is held to."""
 
 import json
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mlc_edge.engine.conversation import ContextLimits, Conversation
 from mlc_edge.engine.detokenizer import Detokenizer
-from mlc_edge.engine.philox import philox
 from mlc_edge.engine.protocol import (
     ChatMessage,
     CompletionRequest,
     ModelFacts,
     SamplingSettings,
     parse_chat,
+    parse_completion,
 )
-from mlc_edge.engine.sampler import Sampler
 from mlc_edge.engine.vocabulary import Vocabulary
 from mlc_edge.errors import EngineError
+from tests.golden import cuts
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -29,11 +31,13 @@ def load(name: str) -> dict[str, Any]:
     return json.loads((GOLDEN / name).read_text())
 
 
-REQUESTS, SAMPLING, TEXT, PROMPTS = (
-    load(f"{name}.json") for name in ("requests", "sampling", "text", "prompts")
+REQUESTS, TEXT, PROMPTS, CONTROL, CUTS = (
+    load(f"{name}.json") for name in ("requests", "text", "prompts", "control_tokens", "cuts")
 )
 SNAKE = {
     "topP": "top_p",
+    "topK": "top_k",
+    "minP": "min_p",
     "presencePenalty": "presence_penalty",
     "frequencyPenalty": "frequency_penalty",
     "repetitionPenalty": "repetition_penalty",
@@ -49,7 +53,7 @@ CAMEL = {snake: camel for camel, snake in SNAKE.items()} | {
 def facts() -> ModelFacts:
     model = REQUESTS["model"]
     defaults = {SNAKE.get(name, name): value for name, value in model["defaults"].items()}
-    return ModelFacts(model["id"], model["vocabSize"], SamplingSettings(**defaults))
+    return ModelFacts((model["id"],), model["vocabSize"], SamplingSettings(**defaults))
 
 
 def as_golden(request: CompletionRequest) -> dict[str, Any]:
@@ -79,30 +83,94 @@ def test_requests(case: dict[str, Any]):
     assert {"code": error.value.code, "param": error.value.param} == case["refused"]
 
 
-def test_philox_gives_its_known_answers():
-    for case in SAMPLING["philox"]:
-        assert list(philox(tuple(case["counter"]), tuple(case["key"]))) == case["words"]
+def deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
 
 
-@pytest.mark.parametrize("index", range(len(SAMPLING["cases"])))
-def test_sampling(index: int):
-    case = SAMPLING["cases"][index]
-    bias = {int(id): value for id, value in case["settings"].get("logit_bias", {}).items()}
-    settings = SamplingSettings(**{**case["settings"], "logit_bias": bias, "logprobs": 0})
-    sampler = Sampler(settings, case["seed"], case["choice"], SAMPLING["prompt"])
-    samples = [sampler.sample(np.array(row, np.float32)) for row in SAMPLING["logits"]]
-    assert [sample.id for sample in samples] == case["tokens"]
-    np.testing.assert_allclose([s.logprob for s in samples], case["logprobs"], atol=1e-8)
+HUGE = 10**5000
 
 
-@pytest.mark.parametrize("index", range(len(SAMPLING["cases"])))
-def test_tokens_without_log_probabilities_are_the_same(index: int):
-    case = SAMPLING["cases"][index]
-    bias = {int(id): value for id, value in case["settings"].get("logit_bias", {}).items()}
-    settings = SamplingSettings(**{**case["settings"], "logit_bias": bias})
-    sampler = Sampler(settings, case["seed"], case["choice"], SAMPLING["prompt"])
-    tokens = [sampler.sample(np.array(row, np.float32)).id for row in SAMPLING["logits"]]
-    assert tokens == case["tokens"]
+@pytest.mark.parametrize(
+    ("param", "fields"),
+    [
+        ("temperature", {"temperature": HUGE}),
+        ("temperature", {"temperature": float("nan")}),
+        ("temperature", {"temperature": deep()}),
+        ("seed", {"seed": -HUGE}),
+        ("n", {"n": float("inf")}),
+        ("top_k", {"top_k": HUGE}),
+        ("logit_bias", {"logit_bias": {HUGE: 1}}),
+        ("logit_bias", {"logit_bias": {"1": HUGE}}),
+        ("logit_bias", {"logit_bias": {"1": float("nan")}}),
+        ("logit_bias", {"logit_bias": {-1: 1}}),
+        ("logit_bias", {"logit_bias": {True: deep()}}),
+        ("tools", {"tools": deep()}),
+        ("stop", {"stop": deep()}),
+        ("x" * 120, {"x" * 1_000_000: 1}),
+        ("?", {"\ud800": 1}),
+        ("user", {"prompt": "a", "user": object()}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_whatever_a_field_is_it_is_refused_by_name(param: str, fields: dict[Any, Any]):
+    with pytest.raises(EngineError) as error:
+        parse_chat({"messages": [{"role": "user", "content": "Hello"}], **fields}, facts())
+    found = (error.value.code, error.value.param)
+    assert found == ("invalid_request", "prompt" if "prompt" in fields else param)
+    str(error.value).encode()
+    assert len(str(error.value)) < 300
+
+
+def test_token_ids_may_be_numbers_in_python():
+    messages = [{"role": "user", "content": "Hello"}]
+    asked = parse_chat({"messages": messages, "logit_bias": {7: 1, "8": 2}}, facts())
+    assert asked.sampling.logit_bias == {7: 1, 8: 2}
+
+
+@pytest.mark.parametrize(
+    ("param", "given"),
+    [
+        ("prompt", {"prompt": "half \ud83d"}),
+        ("prompt[1]", {"prompt": ["a", "\udc00"]}),
+        ("prompt", {"prompt": [HUGE]}),
+        ("prompt[0]", {"prompt": [float("inf")]}),
+        ("prompt", {"prompt": deep() * 17}),
+        ("prompt[0]", {"prompt": deep()}),
+        ("max_tokens", {"prompt": "a", "max_tokens": 0}),
+        ("max_tokens", {"prompt": "a", "max_tokens": 0, "echo": False}),
+        ("best_of", {"prompt": "a", "best_of": 2}),
+        ("best_of", {"prompt": "a", "n": 2, "best_of": 1}),
+        ("suffix", {"prompt": "a", "suffix": "b"}),
+        ("tools", {"prompt": "a", "tools": [{}]}),
+        ("messages", {"prompt": "a", "messages": []}),
+    ],
+)
+def test_wrong_completions_are_refused_by_name(param: str, given: dict[str, Any]):
+    with pytest.raises(EngineError) as error:
+        parse_completion(given, facts())
+    assert (error.value.code, error.value.param) == ("invalid_request", param)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, {"max_tokens": 16}),
+        ({"max_tokens": 0, "echo": True}, {"max_tokens": 0, "echo": True}),
+        ({"n": 2, "best_of": 2}, {"choices": 2}),
+        ({"best_of": 1, "suffix": "", "tools": []}, {}),
+        ({"user": "a", "store": False, "prompt_cache_key": "b"}, {}),
+        ({"deterministic": True, "top_k": 3}, {"deterministic": True}),
+        ({"model": "nickname"}, {}),
+    ],
+)
+def test_completions_with_neutral_fields_are_taken(given: dict[str, Any], found: dict[str, Any]):
+    model = replace(facts(), names=("tiny", "nickname"))
+    asked = asdict(parse_completion({"prompt": "a", **given}, model))
+    assert asked["prompts"] == ("a",)
+    assert {name: asked[name] for name in found} == found
 
 
 class GivenBytes:
@@ -131,7 +199,7 @@ def test_text(case: dict[str, Any]):
 def test_prompts(index: int):
     case = PROMPTS["cases"][index]
     given = PROMPTS["tokenizers"][case["tokenizer"]]
-    conversation = Conversation(json.dumps(given["tokenizer"]), given["config"])
+    conversation = Conversation(given["tokenizer"], given["config"])
     turns = [ChatMessage(message["role"], message["content"]) for message in case["messages"]]
     assert conversation.tokens(turns) == case["ids"]
     assert conversation.encode(case["text"]) == case["text_ids"]
@@ -139,6 +207,44 @@ def test_prompts(index: int):
     detokenizer = Detokenizer(Vocabulary(given["tokenizer"]), [])
     pieces = [detokenizer.push(id).text for id in case["text_ids"]]
     assert "".join(pieces) + detokenizer.finish().text == case["decoded"]
+
+
+def conversation_of(given: dict[str, Any]) -> Conversation:
+    return Conversation(given["tokenizer"], given["config"])
+
+
+@pytest.mark.parametrize("index", range(len(CONTROL["cases"])))
+def test_what_people_write_is_no_control_token(index: int):
+    case = CONTROL["cases"][index]
+    conversation = conversation_of(CONTROL["tokenizers"][case["tokenizer"]])
+    turns = [ChatMessage(message["role"], message["content"]) for message in case["messages"]]
+    assert conversation.tokens(turns) == case["ids"]
+    assert conversation.encode(case["text"]) == case["text_ids"]
+
+
+FRAGMENTS = [
+    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<s>", "</s>", "<end>", "<unk>", "<|User|>"),
+    *("<|", "im_end", "|>", "<", "s>", "/", " ", "  ", "\n", "user", "\u200b", "\ue000", "\ue001"),
+    *("\uff1c|IM_END|>", "\uff1cs>", "<|Im_\u200bStart\uff5c>", "é", "e\u0301", "日"),
+]
+
+
+@pytest.mark.parametrize("name", CONTROL["tokenizers"])
+def test_no_text_makes_a_control_token(name: str):
+    given = CONTROL["tokenizers"][name]
+    conversation = conversation_of(given)
+    harmless = ("<unk>", "  ", "%")
+    added = given["tokenizer"]["added_tokens"]
+    control = {token["id"] for token in added if token["content"] not in harmless}
+
+    def control_tokens(text: str) -> list[int]:
+        ids = conversation.tokens([ChatMessage("system", text), ChatMessage("user", text)])
+        return [id for id in ids if id in control]
+
+    random, wanted = Random(7), control_tokens("dog")
+    for _ in range(150):
+        text = "".join(random.choices(FRAGMENTS, k=random.randrange(1, 12)))
+        assert control_tokens(text) == wanted, repr(text)
 
 
 TURNS = [
@@ -151,7 +257,7 @@ TURNS = [
 
 def chatml() -> Conversation:
     given = PROMPTS["tokenizers"]["chatml"]
-    return Conversation(json.dumps(given["tokenizer"]), given["config"])
+    return Conversation(given["tokenizer"], given["config"])
 
 
 def test_a_prompt_may_fill_the_context_up_to_one_token():
@@ -161,17 +267,72 @@ def test_a_prompt_may_fill_the_context_up_to_one_token():
         chatml().fit(TURNS, ContextLimits(whole, "error", 1))
 
 
-def test_truncate_oldest_drops_old_turns_and_keeps_the_system_prompt():
-    whole = len(chatml().tokens(TURNS))
-    short = chatml().tokens([TURNS[0], TURNS[3]])
-    assert chatml().fit(TURNS, ContextLimits(whole, "truncate-oldest", 4)) == short
-    with pytest.raises(EngineError, match="reads at most"):
-        chatml().fit(TURNS, ContextLimits(len(short), "truncate-oldest", 1))
+def chat_of(asked: dict[str, Any]) -> list[ChatMessage]:
+    return [ChatMessage(m["role"], m["content"]) for m in cuts.messages(**asked)]
+
+
+def templated(template: str) -> Conversation:
+    given = PROMPTS["tokenizers"]["chatml"]
+    return Conversation(given["tokenizer"], {**given["config"], "chat_template": template})
+
+
+@pytest.mark.parametrize("index", range(len(CUTS["cases"])))
+def test_truncate_oldest_cuts_between_exchanges(index: int):
+    case = CUTS["cases"][index]
+    conversation = templated(CUTS["templates"][case["template"]])
+    messages = chat_of(case["asked"])
+    limits = ContextLimits(case["window"], "truncate-oldest", case["reserve"])
+    if case["dropped"] is None:
+        with pytest.raises(EngineError) as error:
+            conversation.fit(messages, limits)
+        assert error.value.code == "context_length_exceeded"
+        return
+    system = case["asked"]["system"]
+    ids = conversation.fit(messages, limits)
+    assert len(ids) == case["tokens"]
+    kept = [*messages[:system], *messages[system + case["dropped"] :]]
+    assert ids == conversation.tokens(kept)
+
+
+def test_a_growing_conversation_keeps_its_beginning_for_a_quarter_of_the_window():
+    limits = ContextLimits(2000, "truncate-oldest", 100)
+    prompts = [
+        chatml().fit(chat_of({"exchanges": n, "system": 1, "seed": 3}), limits)
+        for n in range(40, 90)
+    ]
+    kept = sum(after[: len(before) - 20] == before[:-20] for before, after in pairwise(prompts))
+    # An exchange has some 85 tokens: about six of them make a quarter.
+    assert kept >= 40
+
+
+def test_a_very_long_conversation_is_cut_in_one_pass():
+    messages = [
+        ChatMessage(("user", "assistant")[n % 2], "The quick brown fox. " * 10) for n in range(1601)
+    ]
+    started = time.monotonic()
+    ids = chatml().fit(messages, ContextLimits(4096, "truncate-oldest", 256))
+    # Rendering again for each exchange that is dropped took more than twenty seconds.
+    assert time.monotonic() - started < 5
+    assert 2048 < len(ids) <= 4096 - 256
+
+
+def test_a_conversation_that_nobody_waits_for_is_given_up_between_two_passes():
+    asked = {"exchanges": 30, "system": 1, "seed": 3}
+    calls = []
+
+    def cancelled() -> bool:
+        calls.append(None)
+        return len(calls) > 1
+
+    with pytest.raises(EngineError) as error:
+        chatml().fit(chat_of(asked), ContextLimits(400, "truncate-oldest", 64), cancelled)
+    assert error.value.code == "cancelled"
+    assert len(calls) == 2
 
 
 def test_a_templates_complaint_becomes_an_invalid_request():
     given = PROMPTS["tokenizers"]["brackets"]
-    alternating = Conversation(json.dumps(given["tokenizer"]), given["config"])
+    alternating = Conversation(given["tokenizer"], given["config"])
     with pytest.raises(EngineError) as error:
         alternating.tokens([ChatMessage("assistant", "I speak first.")])
     assert (error.value.code, error.value.param) == ("invalid_request", "messages")

@@ -9,6 +9,21 @@ from typing import Any
 from mlc_edge.bundle import ABI_VERSION
 
 LIBRARY = "lib/webgpu-f32.wasm"
+# Bytes that byte-level BPE writes as themselves; a blank as the last.
+CHARACTERS = [*map(chr, range(33, 127)), "\u0120"]
+TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [],
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
+    "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
+    "model": {
+        "type": "BPE",
+        "vocab": {character: id for id, character in enumerate(CHARACTERS)},
+        "merges": [],
+    },
+}
+CHAT_CONFIG = {"version": "0.1.0", "vocab_size": len(CHARACTERS)}
+TEMPLATE = "{{ messages[0]['content'] }}"
 
 
 def random_bytes(size: int, seed: int) -> bytes:
@@ -34,10 +49,10 @@ def write_bundle(root: Path, files: dict[str, bytes], *, name: str = "fake-q4f32
     """A bundle of these files and the small ones that every bundle has."""
     files = {
         LIBRARY: b"\0asm\1\0\0\0" + b"wasm code " * 2000,
-        "mlc-chat-config.json": b'{"version": "0.1.0"}',
+        "mlc-chat-config.json": json.dumps(CHAT_CONFIG).encode(),
         "tensor-cache.json": b'{"metadata": {}, "records": []}',
-        "tokenizer.json": json.dumps({"vocab": [f"word{i}" for i in range(500)]}).encode(),
-        "tokenizer_config.json": b'{"chat_template": ""}',
+        "tokenizer.json": json.dumps(TOKENIZER).encode(),
+        "tokenizer_config.json": json.dumps({"chat_template": TEMPLATE}).encode(),
         "generation_config.json": b'{"temperature": 1}',
         **files,
     }

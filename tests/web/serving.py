@@ -1,12 +1,14 @@
 """The real host on a real socket, with a network that can be told to misbehave."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import uvicorn
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from web.server import bind
@@ -33,6 +35,13 @@ class Network:
     cuts: dict[str, list[int]] = field(default_factory=dict)
     flips: dict[str, int] = field(default_factory=dict)
     stalls: dict[str, tuple[int, threading.Event]] = field(default_factory=dict)
+    """Bytes of the body after which nothing comes until the event."""
+    hangs: dict[str, threading.Event] = field(default_factory=dict)
+    """Nothing comes, not even headers, until the event."""
+    replies: dict[str, list[Response]] = field(default_factory=dict)
+    """What somebody on the way answers in the host's place."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """In place of the host's own, in every response; an empty one is left out."""
 
     def requests(self, path: str) -> list[Seen]:
         return [seen for seen in self.seen if seen.path == path]
@@ -41,6 +50,11 @@ class Network:
         path, headers = scope["path"], Headers(scope=scope)
         wanted = (headers.get(name) for name in ("range", "if-range", "cache-control"))
         self.seen.append(Seen(path, *wanted))
+        if replies := self.replies.get(path):
+            await replies.pop(0)(scope, receive, send)
+            return
+        if hang := self.hangs.pop(path, None):
+            await wait_for(hang)
         pending_cuts = self.cuts.get(path)
         cut = pending_cuts.pop(0) if pending_cuts else None
         flip = self.flips.get(path, 0) > 0
@@ -51,26 +65,39 @@ class Network:
 
         async def send_badly(message: Message) -> None:
             nonlocal sent
+            if message["type"] == "http.response.start":
+                replace_headers(message, self.headers)
             body = message.get("body", b"")
             if body and flip and sent == 0:
                 body = bytes([body[0] ^ 1]) + body[1:]
             if cut is not None and sent + len(body) > cut:
                 await send({**message, "body": body[: cut - sent], "more_body": True})
                 raise ConnectionCut
+            if stall and sent < stall[0] <= sent + len(body):
+                head, body = body[: stall[0] - sent], body[stall[0] - sent :]
+                await send({**message, "body": head, "more_body": True})
+                sent += len(head)
+                await wait_for(stall[1])
             if message["type"] == "http.response.body":
                 message = {**message, "body": body}
             sent += len(body)
             await send(message)
-            if stall and sent >= stall[0]:
-                await wait_in_thread(stall[1])
 
         await self.app(scope, receive, send_badly)
 
 
-async def wait_in_thread(event: threading.Event) -> None:
-    from starlette.concurrency import run_in_threadpool
+def replace_headers(message: Message, headers: dict[str, str]) -> None:
+    sent = MutableHeaders(scope=message)
+    for name, value in headers.items():
+        if value:
+            sent[name] = value
+        else:
+            del sent[name]
 
-    await run_in_threadpool(event.wait, 20)
+
+async def wait_for(event: threading.Event) -> None:
+    while not event.is_set():
+        await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -104,6 +131,14 @@ class Site:
         self._thread = threading.Thread(target=self._server.run, args=([listener],))
         self._thread.start()
         assert ready.wait(20)
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     def stop(self) -> None:
         self._server.should_exit = True

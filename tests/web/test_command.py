@@ -1,5 +1,6 @@
 """`mlc-edge web` as people start it."""
 
+import os
 import re
 import signal
 import socket
@@ -12,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.web.fakes import LIBRARY, write_bundle
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -19,12 +22,19 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "mlc_edge", "web", *map(str, arguments)]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=ROOT, timeout=60)
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
 
 
 @contextmanager
-def started(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(*arguments: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The running command and the URL that it printed."""
     process = subprocess.Popen(
         command(*arguments),
@@ -32,6 +42,7 @@ def started(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        env={**os.environ, **environment},
     )
     assert process.stdout is not None
     try:
@@ -84,8 +95,18 @@ def test_bundle_that_is_none(tmp_path: Path, app_folder: Path):
     assert str(tmp_path) in result.stderr
 
 
-def test_other_hosts_are_warned_about(app_folder: Path):
-    with started("--static", app_folder, "--port", 0, "--host", "0.0.0.0") as (process, url):
+def test_a_broken_bundle_is_one_clear_error(tmp_path: Path, app_folder: Path):
+    files = {"tokenizer_config.json": b'{"chat_template": "{% if %}"}', LIBRARY: b"#!/bin/sh"}
+    result = run(write_bundle(tmp_path / "b", files), "--static", app_folder, "--port", 0)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "is no template" in line and f"{LIBRARY}: it is no library" in line
+
+
+def test_other_hosts_are_warned_about(bundle: Path, app_folder: Path):
+    options = ("--static", app_folder, "--port", 0, "--host", "0.0.0.0")
+    with started(bundle, *options) as (process, url):
         assert url.startswith("http://0.0.0.0:")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)

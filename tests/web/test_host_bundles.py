@@ -1,5 +1,6 @@
 """The list of bundles, and what happens when one is wrong or changes."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 
 from mlc_edge.errors import BundleError, ConfigError
 from tests.web.conftest import SHARD
-from tests.web.fakes import sha256, write_app, write_bundle
+from tests.web.fakes import LIBRARY, sha256, write_app, write_bundle
 from tests.web.serving import serving
 from web.host import HostConfig, create_app
 
@@ -68,6 +69,31 @@ def test_damaged_bundle_names_all_its_problems(tmp_path: Path):
         create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))
     assert "params_shard_0.bin" in str(caught.value)
     assert "tokenizer.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "words"),
+    [
+        ("tokenizer.json", {"model": {"type": "Unheard"}}, "it is no tokenizer"),
+        ("tokenizer_config.json", {"chat_template": "{% if %}"}, "is no template"),
+        ("tokenizer_config.json", {"chat_template": "{{ 1 / 0 }}"}, "fails for a plain question"),
+        ("mlc-chat-config.json", {"vocab_size": 3}, "vocab_size is 3"),
+        ("mlc-chat-config.json", {}, "vocab_size is missing"),
+        ("tensor-cache.json", {"records": 5}, "no list of records"),
+    ],
+)
+def test_contents_that_make_no_sense_are_told_at_the_start(
+    tmp_path: Path, path: str, content: object, words: str
+):
+    bundle = write_bundle(tmp_path / "b", {path: json.dumps(content).encode()})
+    with pytest.raises(BundleError, match=words):
+        create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))
+
+
+def test_what_is_no_webassembly_is_not_served(tmp_path: Path):
+    bundle = write_bundle(tmp_path / "b", {LIBRARY: b"#!/bin/sh"})
+    with pytest.raises(BundleError, match=f"{LIBRARY}: it is no library"):
+        create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "a b", "é"])

@@ -7,8 +7,12 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.script import tirx as T
 
+from webbuild.kernels.cpu.sorting import argsort_descending as argsort_on_cpu
+from webbuild.kernels.sorting import argsort_descending as argsort_on_gpu
+from webbuild.kernels.top_p import sample_top_p
+from webbuild.numerics import Numerics
+
 SMALLEST_TEMPERATURE = 1e-5
-NO_TOP_K = 2**30
 _BARE = {"param_mode": "none", "effect_mode": "none"}
 
 
@@ -20,7 +24,7 @@ def _ints(*shape: Any) -> nn.spec.Tensor:
     return nn.spec.Tensor(list(shape), "int32")
 
 
-SAMPLING_SPEC = {
+_SPEC = {
     "apply_logit_bias_inplace": {
         "logits": _floats("batch_size", "vocab_size"),
         "pos2seq_id": _ints("num_token"),
@@ -48,7 +52,6 @@ SAMPLING_SPEC = {
         "temperature": _floats("batch_size"),
         "$": _BARE,
     },
-    "argsort_probs": {"probs": _floats("batch_size", "vocab_size"), "$": _BARE},
     "sample_with_top_p": {
         "sorted_probs": _floats("batch_size", "vocab_size"),
         "sorted_indices": _ints("batch_size", "vocab_size"),
@@ -58,6 +61,15 @@ SAMPLING_SPEC = {
         "$": _BARE,
     },
 }
+SAMPLING_FUNCTIONS = (*_SPEC, "argsort_probs")
+
+
+def sampling_spec(vocab_size: int) -> dict[str, Any]:
+    """What `nn.Module.export_tvm` needs to know of each function's arguments.
+
+    Sorting is in as many steps as `vocab_size` takes; the other functions take vocabularies of any size.
+    """
+    return {**_SPEC, "argsort_probs": {"probs": _floats("batch_size", vocab_size), "$": _BARE}}
 
 
 # The blocks below update logits in place, each iteration its own element. They leave logits out of their
@@ -138,31 +150,10 @@ def _apply_bitmask(logits_handle: T.handle, seq_ids_handle: T.handle, bitmask_ha
             )
 
 
-@T.prim_func(s_tir=True, private=True)
-def _sort_by_rank(probs_handle: T.handle, values_handle: T.handle, tokens_handle: T.handle):
-    # A token's place is the number of tokens before it: counting needs no barrier. The places are a
-    # permutation, so that each iteration writes an element of its own, as it declares.
-    T.func_attr({"op_pattern": 8, "tirx.noalias": True})
-    batch, vocabulary = T.int64(), T.int64()
-    probs = T.match_buffer(probs_handle, (batch, vocabulary), "float32")
-    values = T.match_buffer(values_handle, (batch, vocabulary), "float32")
-    tokens = T.match_buffer(tokens_handle, (batch, vocabulary), "int32")
-    for b, i in T.grid(batch, vocabulary):
-        with T.sblock("place"):
-            vb, vi = T.axis.remap("SS", [b, i])
-            T.reads(probs[vb, vi])
-            T.writes(values[vb, vi], tokens[vb, vi])
-            rank = T.sblock_alloc_buffer((1,), "int32", scope="local")
-            rank[0] = 0
-            for j in T.serial(vocabulary):
-                if probs[vb, j] > probs[vb, vi] or (probs[vb, j] == probs[vb, vi] and j < vi):
-                    rank[0] = rank[0] + 1
-            values[vb, rank[0]] = probs[vb, vi]
-            tokens[vb, rank[0]] = T.Cast("int32", vi)
-
-
 class Sampling:
     """Mixed into a library's module; names and arguments are MLC's."""
+
+    numerics: Numerics
 
     def apply_logit_bias_inplace(
         self, logits: Tensor, pos2seq_id: Tensor, token_ids: Tensor, logit_bias: Tensor
@@ -195,11 +186,9 @@ class Sampling:
         return op.softmax(logits / op.reshape(floor, (batch, 1, 1)), axis=-1)
 
     def argsort_probs(self, probs: Tensor) -> tuple[Tensor, Tensor]:
-        """probs [b, V] to the values and token ids, most probable first."""
-        shape = probs.shape
-        out = [Tensor.placeholder(shape, "float32"), Tensor.placeholder(shape, "int32")]
-        values, tokens = op.tensor_ir_op(_sort_by_rank, "sort_by_rank", [probs], out)
-        return values, tokens
+        """probs [b, V] to the values and token ids, most probable first, equals by their ids."""
+        sort = argsort_on_cpu if self.numerics.on_cpu else argsort_on_gpu
+        return sort(probs)
 
     def sample_with_top_p(
         self,
@@ -210,17 +199,7 @@ class Sampling:
         top_p: Tensor,
     ) -> Tensor:
         """Token ids int32 [n], by the inverse of the cumulative probabilities within top_p."""
-        batch, _ = sorted_probs.shape
-        (samples,) = uniform_samples.shape
-        chosen = op.sample_top_p_top_k_from_sorted_prob(
-            sorted_probs,
-            sorted_indices,
-            op.reshape(top_p, (batch, 1)),
-            op.full((batch, 1), NO_TOP_K, "int32"),
-            op.reshape(uniform_samples, (samples, 1)),
-            op.reshape(sample_indices, (samples, 1)),
-        )
-        return op.reshape(chosen, (samples,))
+        return sample_top_p(sorted_probs, sorted_indices, uniform_samples, sample_indices, top_p)
 
 
 def _in_place(function: tirx.PrimFunc, name: str, arguments: list[Tensor]) -> Tensor:

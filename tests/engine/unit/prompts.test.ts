@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Template } from "@huggingface/jinja";
 import { Conversation } from "../../../web/worker/engine/conversation.ts";
 import { Detokenizer } from "../../../web/worker/engine/detokenizer.ts";
 import { Vocabulary } from "../../../web/worker/engine/vocabulary.ts";
+import type { ChatMessage } from "../../../web/worker/engine/protocol.ts";
 import { golden } from "./golden.ts";
+
+const { signal: going } = new AbortController();
 
 const { tokenizers, cases } = golden("prompts");
 
@@ -11,8 +15,8 @@ for (const [number, { tokenizer, messages, ids, text, text_ids, decoded }] of ca
   const { tokenizer: json, config } = tokenizers[tokenizer];
   const conversation = new Conversation(json, config);
 
-  test(`${tokenizer} ${number}: messages become transformers' token ids`, () => {
-    assert.deepEqual(conversation.tokens(messages), ids);
+  test(`${tokenizer} ${number}: messages become transformers' token ids`, async () => {
+    assert.deepEqual(await conversation.tokens(messages, going), ids);
     assert.deepEqual(conversation.encode(text), text_ids);
   });
 
@@ -20,6 +24,21 @@ for (const [number, { tokenizer, messages, ids, text, text_ids, decoded }] of ca
     const detokenizer = new Detokenizer(new Vocabulary(json), []);
     const pieces = text_ids.map((id: number) => detokenizer.push(id).text);
     assert.equal(pieces.join("") + detokenizer.finish().text, decoded);
+  });
+}
+
+const control = golden("control_tokens");
+
+for (const [number, { tokenizer, messages, ids, text, text_ids }] of control.cases.entries()) {
+  const { tokenizer: json, config } = control.tokenizers[tokenizer];
+  const conversation = new Conversation(json, config);
+
+  test(`${tokenizer} ${number}: what people write is no control token`, async () => {
+    assert.deepEqual(await conversation.tokens(messages, going), ids);
+  });
+
+  test(`${tokenizer} ${number}: plain prompts are taken as they are`, () => {
+    assert.deepEqual(conversation.encode(text), text_ids);
   });
 }
 
@@ -31,36 +50,90 @@ const turns = [
   { role: "assistant", content: "First answer" },
   { role: "user", content: "Second question" },
 ] as const;
-const whole = chat.tokens(turns).length;
-const short = chat.tokens([turns[0], turns[3]]);
+const whole = (await chat.tokens(turns, going)).length;
 
-test("a prompt may fill the context up to one token", () => {
+test("a prompt may fill the context up to one token", async () => {
   const limits = { window: whole + 1, policy: "error", reserve: 9 } as const;
-  assert.equal(chat.fit(turns, limits).length, whole);
+  assert.equal((await chat.fit(turns, limits, going)).length, whole);
 });
 
-test("a longer prompt is refused with both numbers", () => {
-  assert.throws(() => chat.fit(turns, { window: whole, policy: "error", reserve: 1 }), {
+test("a longer prompt is refused with both numbers", async () => {
+  const limits = { window: whole, policy: "error", reserve: 1 } as const;
+  await assert.rejects(chat.fit(turns, limits, going), {
     code: "context_length_exceeded",
     message: new RegExp(`${whole} tokens.* at most ${whole - 1}\\.`),
   });
 });
 
-test("truncate-oldest drops old turns and keeps the system prompt", () => {
-  const limits = { window: whole, policy: "truncate-oldest", reserve: 4 } as const;
-  assert.deepEqual(chat.fit(turns, limits), short);
+/** As tests/golden/cuts.py makes them. */
+function chatOf({ exchanges, system, seed, first }: any): ChatMessage[] {
+  const roles: ChatMessage["role"][] = Array(system).fill("system");
+  for (let n = 0; n < exchanges; n++) roles.push("user", "assistant");
+  if (exchanges > 0) roles.pop();
+  if (first === "assistant") roles.splice(system, 0, "assistant");
+  return roles.map((role, n) => ({ role, content: phrase.repeat(1 + ((n * n * seed) % 13)) }));
+}
+
+const { templates, phrase, cases: cutCases } = golden("cuts");
+
+for (const { template, asked, window, reserve, dropped, tokens } of cutCases) {
+  test(`cuts ${template} ${JSON.stringify(asked)} to ${window} less ${reserve}`, async () => {
+    const conversation = new Conversation(json, { ...config, chat_template: templates[template] });
+    const messages = chatOf(asked);
+    const fitting = conversation.fit(messages, { window, policy: "truncate-oldest", reserve }, going);
+    if (dropped === null) {
+      await assert.rejects(fitting, { code: "context_length_exceeded" });
+      return;
+    }
+    const kept = [...messages.slice(0, asked.system), ...messages.slice(asked.system + dropped)];
+    const ids = await fitting;
+    assert.equal(ids.length, tokens);
+    assert.deepEqual(ids, await conversation.tokens(kept, going));
+  });
+}
+
+test("a very long conversation lets an abort in, and is cut in one pass", async () => {
+  const messages = Array.from({ length: 1601 }, (_, n) => ({
+    role: n % 2 ? ("assistant" as const) : ("user" as const),
+    content: "The quick brown fox. ".repeat(10),
+  }));
+  const limits = { window: 4096, policy: "truncate-oldest", reserve: 256 } as const;
+  let ticks = 0;
+  const ticking = setInterval(() => (ticks += 1));
+  const start = performance.now();
+  const ids = await chat.fit(messages, limits, going);
+  const ms = performance.now() - start;
+  clearInterval(ticking);
+  assert.ok(ids.length > 2048 && ids.length <= 4096 - 256);
+  // Rendering again for each exchange that is dropped took minutes.
+  assert.ok(ms < 15_000, `${ms} ms`);
+  assert.ok(ticks >= Math.min(4, ms / 200), `${ticks} ticks in ${ms} ms`);
+
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(), 20);
+  await assert.rejects(chat.fit(messages, limits, controller.signal), { name: "AbortError" });
 });
 
-test("truncate-oldest refuses a last message that doesn't fit", () => {
-  const limits = { window: short.length, policy: "truncate-oldest", reserve: 1 } as const;
-  assert.throws(() => chat.fit(turns, limits), { code: "context_length_exceeded" });
-});
+for (const name of ["chatml", "headers", "brackets"]) {
+  test(`${name}: long texts are encoded in pieces as they are in whole`, async () => {
+    const { tokenizer, config } = tokenizers[name];
+    const conversation = new Conversation(tokenizer, config);
+    const messages = Array.from({ length: 25 }, (_, n) => ({
+      role: n % 2 ? ("assistant" as const) : ("user" as const),
+      content: ` Café, naïve ${n}  dogs.\n`.repeat(100 + 40 * n),
+    }));
+    const bos_token = config.bos_token?.content ?? config.bos_token;
+    const context = { messages, add_generation_prompt: true, bos_token, eos_token: config.eos_token };
+    const text = new Template(config.chat_template).render(context);
+    assert.deepEqual(await conversation.tokens(messages, going), conversation.encode(text));
+  });
+}
 
-test("a template's complaint becomes an invalid request", () => {
+test("a template's complaint becomes an invalid request", async () => {
   const { tokenizer, config: alternating } = tokenizers.brackets;
   const strict = new Conversation(tokenizer, alternating);
   const twice = [turns[1], turns[3]];
-  assert.throws(() => strict.tokens(twice), {
+  await assert.rejects(strict.tokens(twice, going), {
     code: "invalid_request",
     param: "messages",
     message: /roles must alternate/,

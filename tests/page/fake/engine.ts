@@ -23,6 +23,8 @@ export interface Script {
   /** What `check` finds wrong, by a part of the bundle's address. */
   misfits?: Record<string, Problem>;
   isSoftware?: boolean;
+  /** What each answer took. */
+  usage?: Usage;
 }
 
 type Piece = { text: string } | { end: "stop" | "length" } | { problem: Problem };
@@ -144,7 +146,7 @@ export class FakeEngine implements ChatEngine {
       else if ("problem" in piece) throw new FakeError(piece.problem);
       else {
         yield chunk("", piece.end);
-        yield { choices: [], usage: USAGE };
+        yield { choices: [], usage: this.#script.usage ?? USAGE };
         return;
       }
     }

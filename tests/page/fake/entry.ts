@@ -7,8 +7,14 @@ import { FakeEngine, type Script } from "./engine.ts";
 declare global {
   interface Window {
     /** Set before the page starts. */
-    script?: Script & { stored?: string[] };
-    fake: { engine: FakeEngine; deleted: string[]; announceUpdate(): void; updates: number };
+    script?: Script & { stored?: string[]; uncontrolled?: boolean; persisted?: boolean };
+    fake: {
+      engine: FakeEngine;
+      deleted: string[];
+      announceUpdate(): void;
+      updates: number;
+      persistenceRequests: number;
+    };
   }
 }
 
@@ -21,13 +27,14 @@ window.fake = {
   engine,
   deleted: [],
   updates: 0,
+  persistenceRequests: 0,
   announceUpdate: () => {
     for (const listener of onUpdate) listener("2");
   },
 };
 
 const files: OfflineFiles = {
-  register: async () => ({ state: "controlled", reason: null }),
+  register: async () => ({ state: script.uncontrolled ? "uncontrolled" : "controlled", reason: null }),
   listStoredBundles: async () =>
     stored.map((id) => ({
       lockUrl: new URL(`bundles/${id}/mlc-lock.json`, document.baseURI).href,
@@ -43,8 +50,15 @@ const files: OfflineFiles = {
     stored = stored.filter((id) => !lockUrl.includes(`/${id}/`));
     return { freedBytes: 2_400_000, keptFiles: 0 };
   },
-  requestPersistence: async () => true,
-  storageEstimate: async () => ({ usage: 2_400_000, quota: 10_000_000_000, persisted: false }),
+  requestPersistence: async () => {
+    window.fake.persistenceRequests += 1;
+    return true;
+  },
+  storageEstimate: async () => ({
+    usage: 2_400_000,
+    quota: 10_000_000_000,
+    persisted: script.persisted ?? false,
+  }),
   onUpdateAvailable: (listener) => {
     onUpdate.add(listener);
     return () => onUpdate.delete(listener);

@@ -1,6 +1,7 @@
 """A real browser, the real service worker and host, and a page that only fetches."""
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ from playwright.sync_api import Browser, Page
 from starlette.types import ASGIApp
 
 from tests.web.fakes import random_bytes, sha256, write_app, write_bundle
-from tests.web.serving import Site, serving
+from tests.web.serving import Seen, Site, serving
 from web.browser import chromium
 from web.host import HostConfig, create_app
 
@@ -21,13 +22,15 @@ PART_BYTES = 128 << 10
 SMALL = random_bytes(5 * PART_BYTES + 1000, seed=1)
 BIG = random_bytes((9 << 20) + 500, seed=2)
 BUNDLE = "bundles/fake-q4f32_1/"
+OTHER = "bundles/other-q4f32_1/"
 PAGE_SCRIPT = """
 globalThis.storage = storage;
 globalThis.events = [];
 storage.onServiceWorkerEvent((event) => events.push(event));
-globalThis.load = async (url, options) => {
+globalThis.load = async (url, { signal, ...options } = {}) => {
   try {
-    const response = await fetch(url, options);
+    const signals = [AbortSignal.timeout(30_000), signal].filter(Boolean);
+    const response = await fetch(url, { ...options, signal: AbortSignal.any(signals) });
     const bytes = await response.arrayBuffer();
     const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
     return {
@@ -69,7 +72,7 @@ def scripts() -> dict[str, bytes]:
 
 
 def page_files(scripts: dict[str, bytes], title: str = "first") -> dict[str, bytes]:
-    """A version of the app: its title, and a script whose content and name go with it."""
+    """A version of the app: its title, and scripts whose content, or name too, goes with it."""
     html = (
         f"<!doctype html><title>{title}</title><link rel='icon' href='data:,'>"
         "<script src='dist/page-AAAAAAAA.js'></script>"
@@ -79,6 +82,7 @@ def page_files(scripts: dict[str, bytes], title: str = "first") -> dict[str, byt
         "index.html": html.encode(),
         "dist/worker-CCCCCCCC.js": WORKER_SCRIPT.encode(),
         f"dist/{title}-BBBBBBBB.js": f"// {title}".encode(),
+        "dist/mlc-edge.js": f"// {title}".encode(),
     }
 
 
@@ -100,7 +104,8 @@ class World:
 
     def publish(self, title: str) -> None:
         """Puts a new version of the app on the server."""
-        (self.static / "dist/first-BBBBBBBB.js").unlink(missing_ok=True)
+        for script in self.static.glob("dist/*-BBBBBBBB.js"):
+            script.unlink()
         write_app(self.static, page_files(self.scripts, title))
 
 
@@ -127,6 +132,10 @@ class Tab:
         page.goto(url)
         status = page.evaluate("storage.registerServiceWorker()")
         assert status == {"state": "controlled", "reason": None}
+
+    def another(self, url: str) -> "Tab":
+        """A second tab of the same browser."""
+        return Tab(self.page.context.new_page(), url)
 
     def load(self, path: str) -> dict[str, object]:
         """Fetches a file to its end: status, sha256 of what came, verified header, error."""
@@ -171,6 +180,24 @@ class Tab:
         session.send("ServiceWorker.stopAllWorkers")
         session.detach()
 
+    def hasten_service_worker(self) -> None:
+        """Makes its timers a hundred times as fast; `delays` tells what they were set to."""
+        self.page.context.service_workers[0].evaluate(
+            """() => {
+              const { setTimeout } = globalThis;
+              globalThis.delays = [];
+              globalThis.setTimeout = (callback, ms) => {
+                delays.push(ms);
+                return setTimeout(callback, ms / 100);
+              };
+              AbortSignal.timeout = (ms) => {
+                const controller = new AbortController();
+                globalThis.setTimeout(() => controller.abort(), ms);
+                return controller.signal;
+              };
+            }"""
+        )
+
     def stored_parts(self, content: bytes) -> int:
         return self.page.evaluate(
             """async hash => {
@@ -205,8 +232,35 @@ def address(path: str, content: bytes) -> str:
 
 SMALL_URL = address("params_shard_0.bin", SMALL)
 BIG_URL = address("params_shard_1.bin", BIG)
+SMALL_PATH = f"/{SMALL_URL.split('?')[0]}"
+BIG_PATH = f"/{BIG_URL.split('?')[0]}"
+BOTH = pytest.mark.parametrize(
+    ("url", "path", "content"), [(SMALL_URL, SMALL_PATH, SMALL), (BIG_URL, BIG_PATH, BIG)]
+)
 
 
 def verified(content: bytes) -> dict[str, object]:
     """What `Tab.load` gives for a file that came whole and checked."""
     return {"status": 200, "sha256": sha256(content), "verified": "sha256", "error": None}
+
+
+def stall(world: World, tab: Tab, parts: int, *, url: str = SMALL_URL) -> threading.Event:
+    """Starts the small file's download; returns when `parts` whole parts of it are stored."""
+    release = threading.Event()
+    world.site.network.stalls[SMALL_PATH] = (parts * PART_BYTES + 1, release)
+    tab.start_loading(url)
+    tab.wait_for_parts(SMALL, parts)
+    return release
+
+
+def interrupt(world: World, tab: Tab, parts: int, *, url: str = SMALL_URL) -> None:
+    """Ends the small file's download with so many parts stored, as closing the browser does."""
+    release = stall(world, tab, parts, url=url)
+    assert tab.stop_loading()["error"] == "AbortError"
+    tab.stop_service_worker()
+    release.set()
+
+
+def range_start(seen: Seen) -> int:
+    assert seen.range
+    return int(seen.range.removeprefix("bytes=").removesuffix("-"))

@@ -27,8 +27,7 @@ def test_offline_the_page_and_a_loaded_bundle_still_work(world: World, tab: Tab)
     index = tab.load("bundles/index.json")
     tab.load(SMALL_URL)
     tab.load(BIG_URL)
-    world.site.stop()
-    try:
+    with world.site.down():
         tab.page.reload()
         expect(tab.page).to_have_title("first")
         assert tab.page.evaluate("crossOriginIsolated") is True
@@ -39,17 +38,12 @@ def test_offline_the_page_and_a_loaded_bundle_still_work(world: World, tab: Tab)
         assert tab.load(SMALL_URL) == verified(SMALL)
         assert tab.load(BIG_URL) == verified(BIG)
         assert tab.load("health")["status"] == 0
-    finally:
-        world.site.start()
 
 
 def test_offline_an_unknown_address_shows_the_page(world: World, tab: Tab):
-    world.site.stop()
-    try:
+    with world.site.down():
         tab.page.goto(f"{tab.url}some/where")
         expect(tab.page).to_have_title("first")
-    finally:
-        world.site.start()
 
 
 WORKER_LOADS = """url => new Promise((resolve, reject) => {
@@ -66,13 +60,10 @@ def test_worker_of_the_first_visit_gets_verified_files(world: World, tab: Tab):
 
 def test_worker_starts_and_loads_offline(world: World, tab: Tab):
     tab.load(BIG_URL)
-    world.site.stop()
-    try:
+    with world.site.down():
         tab.page.reload()
         assert tab.page.evaluate("crossOriginIsolated") is True
         assert tab.page.evaluate(WORKER_LOADS, BIG_URL) == [len(BIG), "sha256"]
-    finally:
-        world.site.start()
 
 
 def test_update_is_shown_by_the_next_load(world: World, tab: Tab):

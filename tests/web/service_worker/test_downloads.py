@@ -2,26 +2,23 @@
 
 import threading
 
-import pytest
-
 from tests.web.fakes import random_bytes, sha256, write_bundle
 from tests.web.service_worker.conftest import (
     BIG,
+    BIG_PATH,
     BIG_URL,
+    BOTH,
     PART_BYTES,
     SMALL,
+    SMALL_PATH,
     SMALL_URL,
     Tab,
     World,
     address,
+    interrupt,
+    range_start,
+    stall,
     verified,
-)
-from tests.web.serving import Seen
-
-SMALL_PATH = f"/{SMALL_URL.split('?')[0]}"
-BIG_PATH = f"/{BIG_URL.split('?')[0]}"
-BOTH = pytest.mark.parametrize(
-    ("url", "path", "content"), [(SMALL_URL, SMALL_PATH, SMALL), (BIG_URL, BIG_PATH, BIG)]
 )
 
 
@@ -79,28 +76,6 @@ def test_big_file_damaged_on_the_way_fails_at_its_end(world: World, tab: Tab):
     assert [request.range for request in world.site.network.requests(BIG_PATH)] == [None, None]
 
 
-def stall(world: World, tab: Tab, parts: int) -> threading.Event:
-    """Starts the small file's download; returns when `parts` whole parts of it are stored."""
-    release = threading.Event()
-    world.site.network.stalls[SMALL_PATH] = (parts * PART_BYTES + 1, release)
-    tab.start_loading(SMALL_URL)
-    tab.wait_for_parts(SMALL, parts)
-    return release
-
-
-def interrupt(world: World, tab: Tab, parts: int) -> None:
-    """Ends the small file's download with so many parts stored, as closing the browser does."""
-    release = stall(world, tab, parts)
-    assert tab.stop_loading()["error"] == "AbortError"
-    tab.stop_service_worker()
-    release.set()
-
-
-def range_start(seen: Seen) -> int:
-    assert seen.range
-    return int(seen.range.removeprefix("bytes=").removesuffix("-"))
-
-
 def test_broken_connection_is_continued_at_once(world: World, tab: Tab):
     cut = 4 * PART_BYTES + 77
     world.site.network.cuts[SMALL_PATH] = [cut]
@@ -155,9 +130,8 @@ def test_download_is_resumed_after_a_reload(world: World, tab: Tab):
     tab.page.reload()
     assert tab.load(SMALL_URL) == verified(SMALL)
     assert world.site.network.requests(SMALL_PATH)[-1].range == f"bytes={2 * PART_BYTES}-"
-    world.site.stop()
-    assert tab.load(SMALL_URL) == verified(SMALL)
-    world.site.start()
+    with world.site.down():
+        assert tab.load(SMALL_URL) == verified(SMALL)
 
 
 def test_damaged_part_of_an_unfinished_download_starts_over(world: World, tab: Tab):

@@ -90,6 +90,11 @@ class ChatPage {
     const open = () => void this.#open(location.hash.slice(1));
     window.addEventListener("hashchange", open);
     this.#dependencies.store.onForeignChange(() => void this.#chat.refreshList());
+    byId("skip-link", HTMLAnchorElement).addEventListener("click", (event) => {
+      // Its address would be taken for a conversation's.
+      event.preventDefault();
+      this.#composer.focus();
+    });
     byId("settings-button", HTMLButtonElement).addEventListener("click", () =>
       this.#settings.open(this.#chat.conversation.settings),
     );
@@ -161,7 +166,11 @@ class ChatPage {
   async #remove(conversation: Conversation): Promise<void> {
     const current = conversation.id === this.#chat.conversation.id;
     const restore = await this.#chat.remove(conversation);
-    if (current) location.hash = "";
+    if (current) {
+      // Without an event, which would take the focus from "Undo".
+      history.replaceState(null, "", location.pathname + location.search);
+      await this.#chat.open("");
+    }
     const undo = async () => {
       await restore();
       if (current) location.hash = conversation.id;

@@ -110,7 +110,7 @@ export class Chat {
   }
 
   async rename(conversation: Conversation, title: string): Promise<void> {
-    const renamed = conversation.id === this.conversation.id ? this.conversation : conversation;
+    const renamed = this.#live(conversation.id) ?? conversation;
     renamed.title = title;
     renamed.named = true;
     await this.#parts.store.put(renamed);
@@ -125,10 +125,12 @@ export class Chat {
       this.#answering.stop();
     }
     const messages = await this.messagesOf(conversation);
+    // The list's entry may be older than what was kept since.
+    const latest = this.#live(conversation.id) ?? (await store.get(conversation.id)) ?? conversation;
     await store.delete(conversation.id);
     await this.refreshList();
     return async () => {
-      await store.put(conversation);
+      await store.put(latest);
       await store.putMessages(messages);
       await this.refreshList();
     };
@@ -137,6 +139,11 @@ export class Chat {
   async messagesOf(conversation: Conversation): Promise<Message[]> {
     if (this.#answering?.conversation.id === conversation.id) return [...this.#answering.messages];
     return this.#parts.store.messages(conversation.id);
+  }
+
+  /** The object that is shown or answered, and kept whenever that changes it. */
+  #live(id: string): Conversation | undefined {
+    return [this.conversation, this.#answering?.conversation].find((live) => live?.id === id);
   }
 
   async #answer(unsaved: Message[]): Promise<void> {

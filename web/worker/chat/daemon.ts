@@ -25,9 +25,24 @@ export function isDaemonUrl(url: string): boolean {
   return url.startsWith(SCHEME);
 }
 
+let heldKey: string | null = null;
+
 /** Keeps the daemon's API key for this tab's lifetime. */
 export function keepDaemonKey(key: string): void {
-  sessionStorage.setItem(KEY, key);
+  heldKey = key;
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    // Without storage it lasts until the page is left.
+  }
+}
+
+function daemonKey(): string | null {
+  try {
+    return sessionStorage.getItem(KEY) ?? heldKey;
+  } catch {
+    return heldKey;
+  }
 }
 
 /** One model of the daemon, by the interface of the browser's engine. */
@@ -71,7 +86,7 @@ export class DaemonModel {
   }
 
   async #fetch(path: string, init: RequestInit): Promise<Response> {
-    const key = sessionStorage.getItem(KEY);
+    const key = daemonKey();
     const headers = { ...init.headers, ...(key && { authorization: `Bearer ${key}` }) };
     let response: Response;
     try {

@@ -77,7 +77,7 @@ export class Models {
       const problem = fit.problems[0];
       const elsewhere = this.bundles.find(({ place }) => place === "daemon");
       if (problem?.code === "webgpu_unavailable" && elsewhere && automatic) {
-        await this.select(elsewhere, policy);
+        await this.select(elsewhere, policy, true);
       } else if (!fit.fits && problem) this.#become({ kind: "error", bundle, problem });
       else if (this.isStored(bundle) || fit.downloadBytes < AUTOLOAD_BYTES) {
         await this.load(bundle, policy);

@@ -1,4 +1,4 @@
-/** From pieces of answers to OpenAI's objects. */
+/** From token events to OpenAI's objects. */
 import type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -7,7 +7,7 @@ import type {
   Logprobs,
   Usage,
 } from "../shared/openai.ts";
-import type { Piece } from "./generation.ts";
+import type { TokenEvent } from "./generation.ts";
 
 /** Counts tokens and time of one request; time in milliseconds from its creation. */
 export class Meter {
@@ -75,10 +75,10 @@ export class Chunks {
     return this.#chunk(index, { role: "assistant", content: "" }, [], null);
   }
 
-  /** Text and end of a piece; the end comes in a chunk of its own. */
-  *piece(index: number, { text, logprobs, finish }: Piece): Generator<ChatCompletionChunk> {
-    if (text || logprobs.length > 0) yield this.#chunk(index, { content: text }, logprobs, null);
-    if (finish) yield this.#chunk(index, {}, [], finish);
+  /** Text and end of an event; the end comes in a chunk of its own. */
+  *of({ choice, text, logprobs, finish }: TokenEvent): Generator<ChatCompletionChunk> {
+    if (text || logprobs.length > 0) yield this.#chunk(choice, { content: text }, logprobs, null);
+    if (finish) yield this.#chunk(choice, {}, [], finish);
   }
 
   usage(usage: Usage): ChatCompletionChunk {
@@ -97,24 +97,24 @@ export class Chunks {
   }
 }
 
-/** All pieces of all choices as one object. */
+/** The events of all choices as one object. */
 export function wholeCompletion(
   model: string,
-  choices: readonly (readonly Piece[])[],
+  choices: readonly (readonly TokenEvent[])[],
   options: { logprobs: boolean; usage: Usage },
 ): ChatCompletion {
   return {
     ...head(model),
     object: "chat.completion",
-    choices: choices.map((pieces, index) => ({
+    choices: choices.map((events, index) => ({
       index,
       message: {
         role: "assistant",
-        content: pieces.map(({ text }) => text).join(""),
+        content: events.map(({ text }) => text).join(""),
         refusal: null,
       },
-      logprobs: options.logprobs ? listed(pieces.flatMap(({ logprobs }) => logprobs)) : null,
-      finish_reason: pieces.at(-1)?.finish ?? "stop",
+      logprobs: options.logprobs ? listed(events.flatMap(({ logprobs }) => logprobs)) : null,
+      finish_reason: events.at(-1)?.finish ?? "stop",
     })),
     usage: options.usage,
   };

@@ -1,9 +1,12 @@
 /** From messages to the token ids that a model reads. */
 import { Template } from "@huggingface/jinja";
-import { Tokenizer } from "@huggingface/tokenizers";
 import { EngineError } from "../shared/errors.ts";
 import type { ContextPolicy } from "../shared/protocol.ts";
+import { ControlTokens } from "./control-tokens.ts";
+import { Pauses } from "./pauses.ts";
 import type { ChatMessage } from "./protocol.ts";
+import { cuts, firstTurn } from "./turns.ts";
+import type { TokenizerJson } from "./vocabulary.ts";
 
 /** For checkpoints without a template: base models, which weren't trained for chat anyway. */
 const PLAIN_TEMPLATE =
@@ -25,40 +28,49 @@ export interface ContextLimits {
 
 export class Conversation {
   readonly #template: Template;
-  readonly #tokenizer: Tokenizer;
   readonly #names: Record<string, string>;
+  readonly #control: ControlTokens;
 
-  constructor(tokenizerJson: object, config: TokenizerConfig) {
-    this.#tokenizer = new Tokenizer(tokenizerJson, config);
-    this.#template = new Template(templateOf(config) ?? PLAIN_TEMPLATE);
+  constructor(tokenizerJson: TokenizerJson, config: TokenizerConfig) {
+    const source = templateOf(config) ?? PLAIN_TEMPLATE;
+    this.#template = new Template(source);
     this.#names = specialNames(config);
+    const written = [source, ...Object.values(this.#names)].join("\n");
+    this.#control = new ControlTokens(tokenizerJson, config, written);
   }
 
-  /** The text's tokens, without any that mark its begin or end. */
+  /** The text's tokens, without any that mark its begin or end; names of control tokens become these. */
   encode(text: string): number[] {
-    return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+    return this.#control.encode(text);
   }
 
-  /** The prompt of an answer to `messages`; the template alone says which special tokens it has. */
-  tokens(messages: readonly ChatMessage[]): number[] {
-    return this.encode(this.#render(messages));
+  /** The prompt of an answer to `messages`; the template alone says which control tokens it has. */
+  tokens(messages: readonly ChatMessage[], signal: AbortSignal): Promise<number[]> {
+    return this.#tokens(messages, new Pauses(signal));
   }
 
   /**
-   * The prompt, shortened by its oldest turns if the policy allows and it needs to be.
+   * The prompt, shortened by its oldest exchanges if the policy allows and it needs to be.
    *
-   * Throws EngineError "context_length_exceeded" if no way leaves room for an answer.
+   * Throws EngineError "context_length_exceeded" if no way leaves room for an answer, and the signal's
+   * reason.
    */
-  fit(messages: readonly ChatMessage[], { window, policy, reserve }: ContextLimits): number[] {
-    const whole = this.tokens(messages);
-    const wanted = policy === "error" ? 1 : Math.min(reserve, Math.floor(window / 2));
-    let kept = messages;
+  async fit(
+    messages: readonly ChatMessage[],
+    { window, policy, reserve }: ContextLimits,
+    signal: AbortSignal,
+  ): Promise<number[]> {
+    const pauses = new Pauses(signal);
+    const whole = await this.#tokens(messages, pauses);
+    const room = window - Math.min(reserve, Math.floor(window / 2));
     let ids = whole;
-    while (ids.length + wanted > window) {
-      const shorter = policy === "error" ? null : withoutOldest(kept);
-      if (!shorter) break;
-      kept = shorter;
-      ids = this.tokens(kept);
+    if (policy === "truncate-oldest" && whole.length > room) {
+      const lengths = await this.#lengths(messages, pauses);
+      const first = firstTurn(messages);
+      for (const cut of cuts(messages, lengths, { window, prompt: room })) {
+        ids = await this.#tokens([...messages.slice(0, first), ...messages.slice(cut)], pauses);
+        if (ids.length <= room) break;
+      }
     }
     if (ids.length < window) return ids;
     throw new EngineError({
@@ -67,6 +79,27 @@ export class Conversation {
       remedy: "Start a new conversation or shorten the message.",
       param: "messages",
     });
+  }
+
+  async #tokens(messages: readonly ChatMessage[], pauses: Pauses): Promise<number[]> {
+    await pauses.take();
+    const { messages: contents, strings } = this.#control.setApart(messages);
+    const ids: number[] = [];
+    for (const part of this.#control.encodeParts(this.#render(contents), strings)) {
+      for (const id of part) ids.push(id);
+      await pauses.take();
+    }
+    return ids;
+  }
+
+  /** How many tokens each message's content has by itself. */
+  async #lengths(messages: readonly ChatMessage[], pauses: Pauses): Promise<number[]> {
+    const lengths: number[] = [];
+    for (const { content } of messages) {
+      lengths.push(this.encode(content).length);
+      await pauses.take();
+    }
+    return lengths;
   }
 
   #render(messages: readonly ChatMessage[]): string {
@@ -88,15 +121,6 @@ export class Conversation {
       );
     }
   }
-}
-
-/** Drops the oldest question with what followed it; null if only the last one is left. */
-function withoutOldest(messages: readonly ChatMessage[]): ChatMessage[] | null {
-  const start = messages.findIndex(({ role }) => role !== "system");
-  const rest = messages.slice(start + 1);
-  const next = rest.findIndex(({ role }) => role === "user");
-  if (start < 0 || next < 0) return null;
-  return [...messages.slice(0, start), ...rest.slice(next)];
 }
 
 function templateOf({ chat_template: template }: TokenizerConfig): string | undefined {

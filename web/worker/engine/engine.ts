@@ -9,7 +9,7 @@ import type {
   LoadedModel,
   LoadOptions,
 } from "../shared/protocol.ts";
-import { Generation, type GenerationContext, type Piece } from "./generation.ts";
+import { Generation, type GenerationContext, type TokenEvent } from "./generation.ts";
 import { Bundle } from "./bundle.ts";
 import { Chunks, Meter, wholeCompletion } from "./completion.ts";
 import { checkFit } from "./fit.ts";
@@ -28,9 +28,11 @@ interface Session {
   model: Model;
   sequence: Sequence;
   readonly policy: ContextPolicy;
+  /** For requests that don't say. */
+  readonly deterministic: boolean;
 }
 
-type OnPiece = (choice: number, piece: Piece) => void;
+type OnEvent = (event: TokenEvent) => void;
 
 export class Engine {
   readonly #emit: (event: EngineEvent) => void;
@@ -51,8 +53,8 @@ export class Engine {
       this.#drop();
       const bundle = await Bundle.open(bundleUrl, signal);
       const model = await loadModel(bundle, options.target, this.#loadContext(signal));
-      const policy = options.contextPolicy ?? "error";
-      this.#session = { model, sequence: new Sequence(model.runner), policy };
+      const { contextPolicy: policy = "error", deterministic = false } = options;
+      this.#session = { model, sequence: new Sequence(model.runner), policy, deterministic };
       return model.loaded;
     };
     return this.#scheduler.run(job, signal);
@@ -97,7 +99,8 @@ export class Engine {
     const job = async (): Promise<Float32Array> => {
       const { sequence } = this.#loaded();
       sequence.clear();
-      return (await sequence.logitsAfter(tokenIds, signal)).logits;
+      const text = { tokens: tokenIds, promptLength: tokenIds.length, deterministic: false };
+      return (await sequence.logitsAfter(text, signal)).logits;
     };
     return this.#scheduler.run(job, signal);
   }
@@ -112,10 +115,10 @@ export class Engine {
     const options = { logprobs, usage: request.includeUsage };
     const chunks = new Chunks(this.#loaded().model.loaded.id, options);
     let last = -1;
-    await this.#answer(request, meter, signal, (choice, piece) => {
-      if (choice !== last) onChunk(chunks.role(choice));
-      last = choice;
-      for (const chunk of chunks.piece(choice, piece)) onChunk(chunk);
+    await this.#answer(request, meter, signal, (event) => {
+      if (event.choice !== last) onChunk(chunks.role(event.choice));
+      last = event.choice;
+      for (const chunk of chunks.of(event)) onChunk(chunk);
     });
     if (request.includeUsage) onChunk(chunks.usage(meter.usage()));
     return null;
@@ -126,8 +129,8 @@ export class Engine {
     meter: Meter,
     signal: AbortSignal,
   ): Promise<ChatCompletion> {
-    const choices = Array.from({ length: request.choices }, (): Piece[] => []);
-    await this.#answer(request, meter, signal, (choice, piece) => choices[choice]?.push(piece));
+    const choices = Array.from({ length: request.choices }, (): TokenEvent[] => []);
+    await this.#answer(request, meter, signal, (event) => choices[event.choice]?.push(event));
     const logprobs = request.sampling.logprobs !== null;
     const options = { logprobs, usage: meter.usage() };
     return wholeCompletion(this.#loaded().model.loaded.id, choices, options);
@@ -138,10 +141,10 @@ export class Engine {
     request: CompletionRequest,
     meter: Meter,
     signal: AbortSignal,
-    onPiece: OnPiece,
+    onEvent: OnEvent,
   ): Promise<void> {
     const session = this.#loaded();
-    const context = this.#answerContext(session, request);
+    const context = await this.#answerContext(session, request, signal);
     const losses = { left: MAX_LOSSES };
     const { activeVocabSize } = session.model.text;
     for (let choice = 0; choice < request.choices; choice++) {
@@ -149,32 +152,38 @@ export class Engine {
       while (!answer.finished) {
         const start = performance.now();
         const { logits, cached } = await this.#step(answer, losses, signal).catch((error) => {
-          if (isAbort(error)) onPiece(choice, answer.end("abort"));
+          if (isAbort(error)) onEvent(answer.end("abort"));
           throw error;
         });
         const ms = performance.now() - start;
         if (choice === 0 && answer.length === 0) meter.prefilled(context.prompt.length, cached, ms);
         else meter.decoded(ms);
         meter.drew();
-        onPiece(choice, answer.accept(logits.subarray(0, activeVocabSize)));
+        onEvent(answer.accept(logits.subarray(0, activeVocabSize)));
       }
     }
   }
 
-  #answerContext({ model, policy }: Session, request: CompletionRequest): GenerationContext {
+  async #answerContext(
+    { model, policy, ...settings }: Session,
+    request: CompletionRequest,
+    signal: AbortSignal,
+  ): Promise<GenerationContext> {
     const { conversation, vocabulary, stopTokens } = model.text;
     const { contextWindowSize } = model.loaded;
     const reserve = request.maxTokens ?? RESERVE;
-    const prompt = conversation.fit(request.messages, { window: contextWindowSize, policy, reserve });
+    const limits = { window: contextWindowSize, policy, reserve };
+    const prompt = await conversation.fit(request.messages, limits, signal);
     const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-    return { request, vocabulary, stopTokens, contextWindowSize, prompt, seed };
+    const deterministic = request.deterministic ?? settings.deterministic;
+    return { request, vocabulary, stopTokens, contextWindowSize, prompt, seed, deterministic };
   }
 
   /** Logits for the answer's next token; gets a new device when the old one is lost. */
   async #step(answer: Generation, losses: { left: number }, signal: AbortSignal): Promise<Step> {
     for (;;) {
       try {
-        return await this.#loaded().sequence.logitsAfter(answer.tokens, signal);
+        return await this.#loaded().sequence.logitsAfter(answer, signal);
       } catch (error) {
         if (isAbort(error) && signal.aborted) throw error;
         const survivable = error instanceof EngineError && error.code === "device_lost";

@@ -3,12 +3,14 @@ import type { ContentLogprob, FinishReason, TokenLogprob } from "../shared/opena
 import { Detokenizer } from "./detokenizer.ts";
 import type { CompletionRequest } from "./protocol.ts";
 import { Sampler, type Sample, type ScoredToken } from "./sampler.ts";
+import type { Text } from "./sequence.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
-/** What a token added; often nothing that can be shown yet. */
-export interface Piece {
+/** What a token added to a choice; often nothing that can be shown yet. */
+export interface TokenEvent {
+  readonly choice: number;
   readonly text: string;
-  /** Of all tokens since the last piece that had text. */
+  /** Of all tokens since the last event that had text. */
   readonly logprobs: readonly ContentLogprob[];
   readonly finish: FinishReason | null;
 }
@@ -21,11 +23,13 @@ export interface GenerationContext {
   readonly contextWindowSize: number;
   readonly prompt: readonly number[];
   readonly seed: number;
+  readonly deterministic: boolean;
 }
 
-export class Generation {
+export class Generation implements Text {
   /** Prompt and answer so far. */
   readonly tokens: number[];
+  readonly #choice: number;
   readonly #context: GenerationContext;
   readonly #sampler: Sampler;
   readonly #detokenizer: Detokenizer;
@@ -35,6 +39,7 @@ export class Generation {
   constructor(context: GenerationContext, choice: number) {
     const { request, vocabulary, prompt, seed } = context;
     this.#context = context;
+    this.#choice = choice;
     this.tokens = [...prompt];
     this.#sampler = new Sampler(request.sampling, seed, choice, prompt);
     this.#detokenizer = new Detokenizer(vocabulary, request.stop);
@@ -44,29 +49,37 @@ export class Generation {
     return this.#finish !== null;
   }
 
+  get promptLength(): number {
+    return this.#context.prompt.length;
+  }
+
+  get deterministic(): boolean {
+    return this.#context.deterministic;
+  }
+
   /** How many tokens were drawn, the one that ended the answer included. */
   get length(): number {
-    return this.tokens.length - this.#context.prompt.length;
+    return this.tokens.length - this.promptLength;
   }
 
   /** Draws the next token from float32[vocabulary]. */
-  accept(logits: Float32Array): Piece {
+  accept(logits: Float32Array): TokenEvent {
     const sample = this.#sampler.sample(logits);
     this.tokens.push(sample.id);
     const { request, stopTokens } = this.#context;
     if (!request.ignoreEos && stopTokens.has(sample.id)) return this.end("stop");
     if (request.sampling.logprobs !== null) this.#logprobs.push(this.#scored(sample));
     const { text, stopped } = this.#detokenizer.push(sample.id);
-    if (stopped) return this.#piece(text, "stop");
-    if (!this.#isFull()) return this.#piece(text, null);
+    if (stopped) return this.#event(text, "stop");
+    if (!this.#isFull()) return this.#event(text, null);
     const end = this.end("length");
     return { ...end, text: text + end.text };
   }
 
   /** Ends the answer; gives what was held back. */
-  end(reason: FinishReason): Piece {
+  end(reason: FinishReason): TokenEvent {
     const { text, stopped } = this.#detokenizer.finish();
-    return this.#piece(text, stopped ? "stop" : reason);
+    return this.#event(text, stopped ? "stop" : reason);
   }
 
   #isFull(): boolean {
@@ -75,12 +88,13 @@ export class Generation {
     return request.maxTokens !== null && this.length >= request.maxTokens;
   }
 
-  #piece(text: string, finish: FinishReason | null): Piece {
+  #event(text: string, finish: FinishReason | null): TokenEvent {
     this.#finish = finish;
-    if (text === "" && finish === null) return { text, logprobs: [], finish };
+    const choice = this.#choice;
+    if (text === "" && finish === null) return { choice, text, logprobs: [], finish };
     const logprobs = this.#logprobs;
     this.#logprobs = [];
-    return { text, logprobs, finish };
+    return { choice, text, logprobs, finish };
   }
 
   #scored(sample: Sample): ContentLogprob {

@@ -76,7 +76,8 @@ export interface Metadata {
   readonly params: readonly ParameterShape[];
   /** Names of the device kernels that each stage launches. */
   readonly kernels: Readonly<Record<string, readonly string[]>>;
-  readonly attention: {
+  /** Its shape, under the names that MLC's runtimes read too. */
+  readonly kv_cache: {
     readonly num_key_value_heads: number;
     readonly num_attention_heads: number;
     readonly head_dim: number;
@@ -93,7 +94,7 @@ const FIELDS = [
   "prefill_chunk_size",
   "params",
   "kernels",
-  "attention",
+  "kv_cache",
   "self_test",
   "quantization",
   "model_config",

@@ -160,8 +160,8 @@ export class ModelRunner implements KvStore, TestSubject {
   }
 
   async attend(steps: readonly Float64Array[]): Promise<Float32Array> {
-    const { num_attention_heads: heads, num_key_value_heads: kvHeads } = this.metadata.attention;
-    const width = (heads + 2 * kvHeads) * this.metadata.attention.head_dim;
+    const { num_attention_heads: heads, num_key_value_heads: kvHeads } = this.metadata.kv_cache;
+    const width = (heads + 2 * kvHeads) * this.metadata.kv_cache.head_dim;
     const { kv } = this.#ready;
     let tokens = 0;
     const last = this.#tvm.withNewScope(() => {

@@ -1,6 +1,15 @@
 /** From an OpenAI request, which is untrusted, to the one form that the engine works with. */
-import { EngineError } from "../shared/errors.ts";
 import type { ChatCompletionParams } from "../shared/openai.ts";
+import {
+  flag,
+  invalid,
+  number,
+  object,
+  refuseUnknown,
+  show,
+  text,
+  type Params,
+} from "./fields.ts";
 
 export interface ChatMessage {
   readonly role: "system" | "user" | "assistant";
@@ -10,6 +19,9 @@ export interface ChatMessage {
 export interface SamplingSettings {
   readonly temperature: number;
   readonly topP: number;
+  /** Null for no such limit. */
+  readonly topK: number | null;
+  readonly minP: number;
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
   readonly repetitionPenalty: number;
@@ -31,6 +43,8 @@ export interface CompletionRequest {
   readonly includeUsage: boolean;
   /** End-of-text tokens don't end the answer. */
   readonly ignoreEos: boolean;
+  /** The same bits whatever was computed before; null: as the engine is set. */
+  readonly deterministic: boolean | null;
 }
 
 /** What the model's author recommends, for what a request leaves open. */
@@ -59,25 +73,39 @@ const ROLES: Readonly<Record<string, ChatMessage["role"]>> = {
 };
 const KNOWN = new Set([
   "messages", "model", "max_tokens", "max_completion_tokens", "n", "stop", "temperature", "top_p",
-  "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
-  "top_logprobs", "stream", "stream_options", "user", "metadata", "store", "service_tier",
-  "ignore_eos",
+  "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
+  "logit_bias", "logprobs", "top_logprobs", "stream", "stream_options", "ignore_eos",
+  "deterministic",
+  // What OpenAI's clients say of themselves, their users, bills and caches: no answer depends on it.
+  "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+  "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls",
 ]);
-
-type Params = Record<string, unknown>;
+/** Fields that aren't supported, with values that ask for nothing. */
+const NEUTRAL = {
+  tools: [[]],
+  tool_choice: ["none", "auto"],
+  functions: [[]],
+  function_call: ["none", "auto"],
+  response_format: [{ type: "text" }],
+  modalities: [["text"]],
+  verbosity: ["medium"],
+  suffix: [""],
+  best_of: [1],
+};
+const MESSAGE = new Set(["role", "content", "name"]);
+/** What OpenAI's client writes into an answer's message, which comes back with the next question. */
+const NEUTRAL_IN_MESSAGE = { annotations: [[]], tool_calls: [[]] };
+const TEXT_PART = new Set(["type", "text", "prompt_cache_breakpoint"]);
+const STREAM_OPTIONS = new Set(["include_usage", "include_obfuscation"]);
 
 /** Throws EngineError "invalid_request" with the name of the parameter in `param`. */
 export function parseRequest(params: ChatCompletionParams, model: ModelFacts): CompletionRequest {
   const given: Params = object(params, "body");
-  for (const [name, value] of Object.entries(given)) {
-    if (!KNOWN.has(name) && value !== undefined && value !== null) {
-      throw invalid(name, `${name} is not supported`, "Leave it out.");
-    }
-  }
+  refuseUnknown(given, KNOWN, NEUTRAL);
   if (given["model"] != null && given["model"] !== model.id) {
     throw invalid("model", `${show(given["model"])} is not loaded, ${model.id} is`, "Load it first.");
   }
-  const stream = flag(given, "stream");
+  const stream = flag(given, "stream") ?? false;
   return {
     messages: readMessages(given["messages"]),
     maxTokens: readMaxTokens(given),
@@ -87,7 +115,8 @@ export function parseRequest(params: ChatCompletionParams, model: ModelFacts): C
     sampling: readSampling(given, model),
     stream,
     includeUsage: readIncludeUsage(given, stream),
-    ignoreEos: flag(given, "ignore_eos"),
+    ignoreEos: flag(given, "ignore_eos") ?? false,
+    deterministic: flag(given, "deterministic"),
   };
 }
 
@@ -96,6 +125,8 @@ function readSampling(given: Params, { defaults, vocabSize }: ModelFacts): Sampl
   return {
     temperature: number(given, "temperature", { low: 0, high: 2 }) ?? defaults.temperature,
     topP: number(given, "top_p", { low: 0, high: 1 }) ?? defaults.topP,
+    topK: readTopK(given),
+    minP: number(given, "min_p", { low: 0, high: 1 }) ?? 0,
     presencePenalty: number(given, "presence_penalty", penalty) ?? defaults.presencePenalty,
     frequencyPenalty: number(given, "frequency_penalty", penalty) ?? defaults.frequencyPenalty,
     repetitionPenalty:
@@ -105,31 +136,45 @@ function readSampling(given: Params, { defaults, vocabSize }: ModelFacts): Sampl
   };
 }
 
+/** 0 and -1 are common ways to say that there is no limit. */
+function readTopK(given: Params): number | null {
+  const count = number(given, "top_k", { low: -1, high: Number.MAX_SAFE_INTEGER, whole: true });
+  return count === null || count < 1 ? null : count;
+}
+
 function readMessages(value: unknown): ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw invalid("messages", "messages must be a list with at least one message", "Add a message.");
   }
-  return value.map((entry, index) => {
-    const at = `messages[${index}]`;
-    const message = object(entry, at);
-    const role = ROLES[String(message["role"])];
-    if (!role || typeof message["role"] !== "string") {
-      const roles = Object.keys(ROLES).join(", ");
-      throw invalid(`${at}.role`, `${at}.role is ${show(message["role"])}`, `Use one of ${roles}.`);
-    }
-    return { role, content: readContent(message["content"], `${at}.content`) };
-  });
+  return value.map((entry, index) => readMessage(entry, `messages[${index}]`));
+}
+
+function readMessage(entry: unknown, at: string): ChatMessage {
+  const message = object(entry, at);
+  const { role: name } = message;
+  const role = typeof name === "string" && Object.hasOwn(ROLES, name) ? ROLES[name] : undefined;
+  if (!role) {
+    const roles = Object.keys(ROLES).join(", ");
+    throw invalid(`${at}.role`, `${at}.role is ${show(name)}`, `Use one of ${roles}.`);
+  }
+  refuseUnknown(message, MESSAGE, NEUTRAL_IN_MESSAGE, `${at}.`);
+  if (message["name"] != null) text(message["name"], `${at}.name`);
+  return { role, content: readContent(message["content"], `${at}.content`) };
 }
 
 function readContent(value: unknown, at: string): string {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) throw invalid(at, `${at} must be text`, "Give a string.");
+  if (value === undefined || value === null) {
+    throw invalid(at, `${at} is missing`, "Give a string: tool calls aren't supported.");
+  }
+  if (!Array.isArray(value)) return text(value, at);
   const texts = value.map((entry, index) => {
-    const part = object(entry, `${at}[${index}]`);
+    const partAt = `${at}[${index}]`;
+    const part = object(entry, partAt);
     if (part["type"] !== "text" || typeof part["text"] !== "string") {
-      throw invalid(`${at}[${index}]`, `${at}[${index}] is not a text part`, "Give text parts only.");
+      throw invalid(partAt, `${partAt} is not a text part`, "Give text parts only.");
     }
-    return part["text"];
+    refuseUnknown(part, TEXT_PART, {}, `${partAt}.`);
+    return text(part["text"], `${partAt}.text`);
   });
   return texts.join("");
 }
@@ -153,7 +198,7 @@ function readStop(value: unknown): string[] {
     const wanted = `stop must be a non-empty string or up to ${MAX_STOPS} of them`;
     throw invalid("stop", wanted, "Give fewer or other strings.");
   }
-  return stops as string[];
+  return stops.map((stop) => text(stop, "stop"));
 }
 
 function readBias(value: unknown, vocabSize: number): Map<number, number> {
@@ -176,51 +221,16 @@ function readBias(value: unknown, vocabSize: number): Map<number, number> {
 function readLogprobs(given: Params): number | null {
   const count = number(given, "top_logprobs", { low: 0, high: MAX_TOP_LOGPROBS, whole: true });
   if (flag(given, "logprobs")) return count ?? 0;
-  if (count === null) return null;
+  if (!count) return null;
   throw invalid("top_logprobs", "top_logprobs needs logprobs", "Set logprobs to true.");
 }
 
 function readIncludeUsage(given: Params, stream: boolean): boolean {
   if (given["stream_options"] === undefined || given["stream_options"] === null) return false;
   const options = object(given["stream_options"], "stream_options");
+  refuseUnknown(options, STREAM_OPTIONS, {}, "stream_options.");
   if (!stream) {
     throw invalid("stream_options", "stream_options needs stream", "Set stream to true.");
   }
-  return flag(options, "include_usage");
-}
-
-interface Bounds {
-  low: number;
-  high: number;
-  whole?: boolean;
-}
-
-function number(given: Params, name: string, { low, high, whole = false }: Bounds): number | null {
-  const value = given[name];
-  if (value === undefined || value === null) return null;
-  const fits = typeof value === "number" && value >= low && value <= high;
-  if (fits && (!whole || Number.isInteger(value))) return value;
-  const kind = whole ? "a whole number" : "a number";
-  throw invalid(name, `${name} is ${show(value)}`, `Use ${kind} from ${low} to ${high}.`);
-}
-
-function flag(given: Params, name: string): boolean {
-  const value = given[name];
-  if (value === undefined || value === null) return false;
-  if (typeof value === "boolean") return value;
-  throw invalid(name, `${name} is ${show(value)}`, "Use true or false.");
-}
-
-function object(value: unknown, name: string): Params {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Params;
-  throw invalid(name, `${name} must be an object`, "See OpenAI's chat completions API.");
-}
-
-function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
-
-function invalid(param: string, message: string, remedy: string): EngineError {
-  return new EngineError({ code: "invalid_request", message: `${message}.`, remedy, param });
+  return flag(options, "include_usage") ?? false;
 }

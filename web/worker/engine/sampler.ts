@@ -1,6 +1,11 @@
 /** From logits to a token. */
-import type { SamplingSettings } from "./protocol.ts";
+import { EngineError } from "../shared/errors.ts";
+import { Penalties } from "./penalties.ts";
 import { uniform } from "./philox.ts";
+import type { SamplingSettings } from "./protocol.ts";
+import { draw, exponentialSum, largest } from "./truncation.ts";
+
+const LOWEST_LOGPROB = -9999;
 
 /** A token and its natural log probability. */
 export interface ScoredToken {
@@ -14,143 +19,92 @@ export interface Sample extends ScoredToken {
 }
 
 /**
- * Draws the tokens of one choice. All arithmetic is in double precision, in this order:
+ * Draws the tokens of one choice.
+ *
+ * Scores are the logits l after
  *
  * 1. repetition penalty r, for each token of prompt or answer: l / r if l > 0, else l * r
  * 2. for each token that the answer has c times: l - presence - c * frequency
- * 3. logit bias is added; log probabilities that are reported are the log softmax of this
- * 4. temperature 0 takes the largest, the lowest id among equals; else p = softmax(l / temperature)
- * 5. top_p keeps the most probable (lower id first among equals) until their sum, in that order,
- *    reaches top_p
- * 6. of the kept, in order of id, the first whose running sum exceeds u * (their sum); u is
- *    `uniform(seed, choice, position)`
+ * 3. logit bias, which is added
+ *
+ * in double precision, rounded to float32 (what is finite stays so). Log probabilities that are
+ * reported are the log softmax of the scores, at least -9999. Tokens are ordered by score, the lower
+ * id first among equals. Then, as transformers' logits warpers do,
+ *
+ * 4. temperature 0 takes the first token; else p = softmax(score / temperature), where scores of
+ *    Infinity share all of the probability
+ * 5. top_k keeps the first k tokens
+ * 6. top_p keeps the first of these until their sum reaches top_p times the sum of these
+ * 7. min_p keeps of these the ones with at least min_p times the first one's probability
+ *
+ * and of what is kept, in order of id, the token is the first whose running sum exceeds u times the
+ * sum; u is `uniform(seed, choice, position)`.
  */
 export class Sampler {
   readonly #settings: SamplingSettings;
   readonly #seed: number;
   readonly #choice: number;
-  readonly #seen: Set<number>;
-  readonly #counts = new Map<number, number>();
+  readonly #penalties: Penalties;
   #position = 0;
 
   constructor(settings: SamplingSettings, seed: number, choice: number, prompt: readonly number[]) {
     this.#settings = settings;
     this.#seed = seed;
     this.#choice = choice;
-    this.#seen = new Set(settings.repetitionPenalty === 1 ? [] : prompt);
+    this.#penalties = new Penalties(settings, prompt);
   }
 
-  /** Draws the next token from float32[vocabulary], which isn't changed. */
+  /**
+   * Draws the next token from float32[vocabulary], which isn't changed.
+   *
+   * Throws EngineError "internal" for logits with NaN, or of -Infinity only; the sampler is then as
+   * it was.
+   */
   sample(logits: Float32Array): Sample {
-    const scores = this.#scores(logits);
+    const scores = this.#penalties.applies ? this.#penalties.scores(logits) : logits;
+    const first = likeliest(scores);
+    const highest = scores[first] as number;
     const { temperature } = this.#settings;
-    const id = temperature === 0 ? largest(scores) : this.#draw(scores, temperature);
-    this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
-    this.#seen.add(id);
-    this.#position += 1;
-    return this.#report(scores, id);
-  }
-
-  #scores(logits: Float32Array): Float64Array {
-    const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = this.#settings;
-    const scores = new Float64Array(logits);
-    if (repetitionPenalty !== 1) {
-      for (const id of this.#seen) {
-        const score = scores[id] ?? 0;
-        scores[id] = score > 0 ? score / repetitionPenalty : score * repetitionPenalty;
-      }
-    }
-    for (const [id, count] of this.#counts) {
-      scores[id] = (scores[id] ?? 0) - presencePenalty - count * frequencyPenalty;
-    }
-    for (const [id, bias] of logitBias) scores[id] = (scores[id] ?? 0) + bias;
-    return scores;
-  }
-
-  #draw(scores: Float64Array, temperature: number): number {
-    const probabilities = softmax(scores.map((score) => score / temperature));
-    const { topP } = this.#settings;
-    const kept = topP < 1 ? nucleus(probabilities, topP) : null;
     const u = uniform(this.#seed, this.#choice, this.#position);
-    let mass = 0;
-    forEach(kept ?? probabilities.length, (id) => {
-      mass += probabilities[id] ?? 0;
-    });
-    let sum = 0;
-    let chosen = -1;
-    let last = 0;
-    forEach(kept ?? probabilities.length, (id) => {
-      sum += probabilities[id] ?? 0;
-      if (chosen < 0 && sum > u * mass) chosen = id;
-      last = id;
-    });
-    return chosen < 0 ? last : chosen;
+    const id = temperature === 0 ? first : draw(scores, highest, this.#settings, u);
+    const sample = this.#report(scores, highest, id);
+    this.#penalties.drew(id);
+    this.#position += 1;
+    return sample;
   }
 
-  #report(scores: Float64Array, id: number): Sample {
+  #report(scores: Float32Array, highest: number, id: number): Sample {
     const { logprobs } = this.#settings;
     if (logprobs === null) return { id, logprob: 0, top: [] };
-    const offset = logSumExp(scores);
-    const scored = (token: number): ScoredToken => ({
-      id: token,
-      logprob: Math.max((scores[token] ?? 0) - offset, -9999),
-    });
-    return { ...scored(id), top: largestFew(scores, logprobs).map(scored) };
+    const offset = Math.log(exponentialSum(scores, highest));
+    const scored = (token: number): ScoredToken => {
+      const score = scores[token] as number;
+      const relative = score === highest ? 0 : score - highest;
+      return { id: token, logprob: Math.max(relative - offset, LOWEST_LOGPROB) };
+    };
+    return { ...scored(id), top: largest(scores, logprobs).map(scored) };
   }
 }
 
-/** Runs over the ids of a list, or over 0 to a number, without making a list of them. */
-function forEach(ids: Uint32Array | number, visit: (id: number) => void): void {
-  if (typeof ids === "number") for (let id = 0; id < ids; id++) visit(id);
-  else for (const id of ids) visit(id);
-}
-
-function largest(scores: Float64Array): number {
-  let best = 0;
-  for (let id = 1; id < scores.length; id++) {
-    if ((scores[id] ?? 0) > (scores[best] ?? 0)) best = id;
+/** The id of the largest score, the lowest among equals. */
+function likeliest(scores: Float32Array): number {
+  let first = 0;
+  let highest = Number.NEGATIVE_INFINITY;
+  for (let id = 0; id < scores.length; id++) {
+    const score = scores[id] as number;
+    if (score <= highest) continue;
+    if (Number.isNaN(score)) throw unusable("not numbers");
+    first = id;
+    highest = score;
   }
-  return best;
+  if (highest === Number.NEGATIVE_INFINITY) throw unusable("all -Infinity");
+  return first;
 }
 
-function softmax(scores: Float64Array): Float64Array {
-  const highest = scores[largest(scores)] ?? 0;
-  let sum = 0;
-  const powers = scores.map((score) => {
-    const power = Math.exp(score - highest);
-    sum += power;
-    return power;
+function unusable(what: string): EngineError {
+  return new EngineError({
+    code: "internal",
+    message: `The model's logits are ${what}.`,
+    remedy: "Load the model again; if that fails, its weights may be damaged.",
   });
-  return powers.map((power) => power / sum);
-}
-
-function logSumExp(scores: Float64Array): number {
-  const highest = scores[largest(scores)] ?? 0;
-  return highest + Math.log(scores.reduce((sum, score) => sum + Math.exp(score - highest), 0));
-}
-
-/** Ids of the smallest set of most probable tokens that together reach `topP`, in order of id. */
-function nucleus(probabilities: Float64Array, topP: number): Uint32Array {
-  // What is less likely than this can't be among them, and needn't be sorted.
-  const cutoff = (1 - topP) / Math.max(probabilities.length - 1, 1);
-  const candidates: number[] = [];
-  for (let id = 0; id < probabilities.length; id++) {
-    if ((probabilities[id] ?? 0) >= cutoff) candidates.push(id);
-  }
-  candidates.sort((a, b) => (probabilities[b] ?? 0) - (probabilities[a] ?? 0) || a - b);
-  let sum = 0;
-  const end = candidates.findIndex((id) => (sum += probabilities[id] ?? 0) >= topP);
-  return Uint32Array.from(end < 0 ? candidates : candidates.slice(0, end + 1)).sort();
-}
-
-function largestFew(scores: Float64Array, count: number): number[] {
-  const best: number[] = [];
-  for (let id = 0; id < scores.length && count > 0; id++) {
-    const score = scores[id] ?? 0;
-    if (best.length === count && score <= (scores[best.at(-1) ?? 0] ?? 0)) continue;
-    const place = best.findIndex((other) => score > (scores[other] ?? 0));
-    best.splice(place < 0 ? best.length : place, 0, id);
-    if (best.length > count) best.pop();
-  }
-  return best;
 }

@@ -167,7 +167,7 @@ function* expectEmbeddings(test: SelfTest, rows: StoredRows): Generator<Expectat
 
 /** Element i of all tokens is sin(0.37 i) / 2; the last token comes in a step of its own. */
 async function compareAttention(subject: TestSubject): Promise<void> {
-  const { attention: shape, self_test: test } = subject.metadata;
+  const { kv_cache: shape, self_test: test } = subject.metadata;
   const heads = shape.num_attention_heads + 2 * shape.num_key_value_heads;
   const row = heads * shape.head_dim;
   const prefill = test.attention.prefill_length * row;

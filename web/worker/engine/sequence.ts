@@ -7,6 +7,14 @@ const CHUNK_MS = 100;
 const FIRST_CHUNK = 32;
 const SMALLEST_CHUNK = 8;
 
+/** A prompt and what was drawn after it so far. */
+export interface Text {
+  readonly tokens: readonly number[];
+  readonly promptLength: number;
+  /** The same bits whatever was computed before. */
+  readonly deterministic: boolean;
+}
+
 export interface Step {
   /** float32[vocabulary] after the last token. */
   readonly logits: Float32Array;
@@ -19,20 +27,25 @@ export class Sequence {
   readonly #cache: KvCache;
   readonly #largestChunk: number;
   #chunk: number;
+  /** What the KV cache was last fed. */
+  #text: Text | null = null;
 
   constructor(runner: ModelRunner) {
     this.#runner = runner;
-    this.#cache = new KvCache(runner);
     this.#largestChunk = runner.metadata.prefill_chunk_size;
+    this.#cache = new KvCache(runner, this.#largestChunk);
     this.#chunk = Math.min(FIRST_CHUNK, this.#largestChunk);
   }
 
-  /** Brings the KV cache to hold `tokens`, which may share a prefix with what it holds now. */
-  async logitsAfter(tokens: readonly number[], signal: AbortSignal): Promise<Step> {
-    const cached = this.#cache.keepPrefix(tokens);
+  /** Brings the KV cache to hold the text, which may share a prefix with what it holds now. */
+  async logitsAfter(text: Text, signal: AbortSignal): Promise<Step> {
+    const { tokens, deterministic } = text;
+    const goesOn = text === this.#text;
+    this.#text = text;
+    const cached = this.#cache.keepPrefix(tokens, { onGrid: deterministic && !goesOn });
     for (;;) {
       signal.throwIfAborted();
-      const chunk = tokens.slice(this.#cache.length, this.#cache.length + this.#chunk);
+      const chunk = tokens.slice(this.#cache.length, this.#chunkEnd(text));
       const start = performance.now();
       const logits = await this.#runner.forward(chunk);
       this.#cache.append(chunk);
@@ -43,7 +56,14 @@ export class Sequence {
 
   /** Forgets all tokens. */
   clear(): void {
-    this.#cache.keepPrefix([]);
+    this.#cache.keepPrefix([], { onGrid: false });
+  }
+
+  #chunkEnd({ promptLength, deterministic }: Text): number {
+    const { length: start, grid } = this.#cache;
+    if (!deterministic) return start + this.#chunk;
+    if (start >= promptLength) return start + 1;
+    return Math.min(start - (start % grid) + grid, promptLength);
   }
 
   /** Sizes are powers of two, so that the device's allocator meets few of them. */

@@ -2,10 +2,12 @@
 import { EngineError } from "../shared/errors.ts";
 import type { TokenBytes } from "./detokenizer.ts";
 
-interface AddedToken {
+export interface AddedToken {
   id: number;
   content: string;
   special: boolean;
+  /** It takes the space before it. */
+  lstrip?: boolean;
 }
 
 interface Decoder {
@@ -23,7 +25,14 @@ interface Decoder {
 export interface TokenizerJson {
   added_tokens?: AddedToken[];
   decoder?: Decoder | null;
-  model: { type: string; vocab: Record<string, number> | [string, number][] };
+  normalizer?: object | null;
+  pre_tokenizer?: object | null;
+  model: {
+    type: string;
+    vocab: Record<string, number> | [string, number][];
+    unk_id?: number | null;
+    unk_token?: string | null;
+  };
 }
 
 /** Looks up tokens of byte-level BPE, and of sentencepiece with byte fallback. */

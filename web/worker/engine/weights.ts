@@ -7,7 +7,7 @@ export interface TensorRecord {
   name: string;
   shape: number[];
   dtype: string;
-  /** "raw", or "f32-to-bf16": upper halves of float32. */
+  /** "raw", or "f32-to-bf16": float32 as its upper halves, and other types as they are. */
   format: string;
   nbytes: number;
   byteOffset: number;
@@ -29,17 +29,29 @@ export function checkTensors(cache: TensorCache, parameters: readonly ParameterS
   if (problems.length > 0) throw invalid(problems.join("; "));
 }
 
+/** Bytes of an element in a shard. */
+const ITEM_BYTES: Readonly<Record<string, number>> = {
+  uint8: 1,
+  float16: 2,
+  bfloat16: 2,
+  uint32: 4,
+  float32: 4,
+};
+
 /** A tensor's bytes in the type `wanted`; a view of `shard` if nothing must be converted. */
 export function tensorBytes(
   shard: Uint8Array<ArrayBuffer>,
-  { name, dtype, format, byteOffset, nbytes }: TensorRecord,
+  { name, shape, dtype, format, byteOffset, nbytes }: TensorRecord,
   wanted: ParameterShape["dtype"],
 ): Uint8Array<ArrayBuffer> {
   if (byteOffset < 0 || nbytes < 0 || byteOffset + nbytes > shard.length) {
     throw invalid(`${name} lies outside of its shard`);
   }
   const bytes = shard.subarray(byteOffset, byteOffset + nbytes);
-  const stored = format === "f32-to-bf16" ? "bfloat16" : dtype;
+  // TVM's writer notes the format on tensors of every type, and encodes those of float32 alone.
+  const stored = format === "f32-to-bf16" && dtype === "float32" ? "bfloat16" : dtype;
+  const needed = shape.reduce((product, extent) => product * extent, ITEM_BYTES[stored] ?? NaN);
+  if (nbytes !== needed) throw invalid(`${name} takes ${nbytes} bytes, not ${needed}`);
   if (stored === wanted) return bytes;
   if (wanted === "float32" && stored === "bfloat16") return widen(bytes, bfloat16);
   if (wanted === "float32" && stored === "float16") return widen(bytes, float16Bits);

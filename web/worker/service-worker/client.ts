@@ -104,7 +104,11 @@ export function onUpdateAvailable(listener: (version: string) => void): () => vo
 /** Every event of the service worker; returns the function that unsubscribes. */
 export function onServiceWorkerEvent(listener: (event: ServiceWorkerEvent) => void): () => void {
   if (!("serviceWorker" in navigator)) return () => {};
-  const onMessage = (message: MessageEvent<ServiceWorkerEvent>) => listener(message.data);
+  const onMessage = async (message: MessageEvent<ServiceWorkerEvent>) => {
+    // An app at the root of this origin takes the pages of one in a folder for its own.
+    const own = (await activeWorker())?.scriptURL;
+    if ((message.source as ServiceWorker).scriptURL === own) listener(message.data);
+  };
   navigator.serviceWorker.addEventListener("message", onMessage);
   navigator.serviceWorker.startMessages();
   return () => navigator.serviceWorker.removeEventListener("message", onMessage);

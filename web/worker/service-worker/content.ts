@@ -21,8 +21,6 @@ export class ContentFiles {
   readonly #store: PartStore;
   readonly #limits: Limits;
   readonly #notify: (event: ServiceWorkerEvent) => void;
-  /** Streamed downloads that turned out wrong: caches on the way are asked to look again. */
-  readonly #suspects = new Set<string>();
 
   constructor(store: PartStore, limits: Limits, notify: (event: ServiceWorkerEvent) => void) {
     this.#store = store;
@@ -76,8 +74,7 @@ export class ContentFiles {
 
   async #fromNetwork(address: Address): Promise<Delivery> {
     try {
-      const suspect = this.#suspects.delete(address.sha256);
-      return await this.#download(address, suspect ? "reload" : "no-store");
+      return await this.#download(address);
     } catch (error) {
       if (error instanceof RefusedError) return refused(error);
       if (!(error instanceof IntegrityError)) throw error;
@@ -87,19 +84,19 @@ export class ContentFiles {
 
   async #downloadAgain(address: Address): Promise<Delivery> {
     try {
-      return await this.#download(address, "reload");
+      return await this.#download(address);
     } catch (error) {
       if (error instanceof IntegrityError) return damaged(error);
       throw error;
     }
   }
 
-  async #download(address: Address, cache: RequestCache): Promise<Delivery> {
+  async #download(address: Address): Promise<Delivery> {
     const { request, sha256 } = address;
     const partial = await this.#store.manifest(sha256);
     const parts = partial ? await this.#store.countParts(sha256) : 0;
     const offset = parts * (partial?.partBytes ?? 0);
-    const start = { offset, etag: partial?.etag ?? null, cache };
+    const start = { offset, etag: partial?.etag ?? null };
     const transfer = await Transfer.open(request, start, this.#limits);
     const resumed = transfer.offset > 0;
     if (partial && !resumed) await this.#store.delete(sha256);
@@ -107,7 +104,7 @@ export class ContentFiles {
     const bytes = this.#downloadedBytes(address, transfer, manifest, resumed ? parts : 0);
     const held = transfer.encoded || (transfer.bytes ?? Infinity) <= this.#limits.heldDownloadBytes;
     if (held) return whole(await collect(bytes), manifest);
-    return stream(bytes, { ...manifest, bytes: transfer.bytes });
+    return stream(bytes, { ...manifest, bytes: transfer.bytes }, () => transfer.abort());
   }
 
   async *#downloadedBytes(
@@ -162,7 +159,6 @@ export class ContentFiles {
   async #verify(address: Address, hash: StreamDigest, source: "network" | "cache"): Promise<void> {
     const actual = hash.finish();
     if (actual === address.sha256) return;
-    this.#suspects.add(address.sha256);
     await this.#discard(address, source);
     throw new IntegrityError(address.request.url, address.sha256, actual);
   }
@@ -204,8 +200,15 @@ function whole(bytes: Bytes, { contentType }: Manifest): Delivery {
   return { response, finished: Promise.resolve() };
 }
 
-/** Delivers bytes while they arrive; they are verified when, and only if, the body ends well. */
-function stream(bytes: AsyncGenerator<Bytes, void>, manifest: Manifest): Delivery {
+/**
+ * Delivers bytes while they arrive; they are verified when, and only if, the body ends well.
+ * `abort` makes `bytes` stop waiting.
+ */
+function stream(
+  bytes: AsyncGenerator<Bytes, void>,
+  manifest: Manifest,
+  abort: () => void = () => {},
+): Delivery {
   const { promise: finished, resolve } = deferred<void>();
   const body = new ReadableStream<Bytes>({
     async pull(controller) {
@@ -219,6 +222,7 @@ function stream(bytes: AsyncGenerator<Bytes, void>, manifest: Manifest): Deliver
       resolve();
     },
     async cancel() {
+      abort();
       await bytes.return();
       resolve();
     },

@@ -22,7 +22,10 @@ export class Documents {
     this.#limits = limits;
   }
 
-  /** Fails only when there is neither a network nor a stored copy. */
+  /**
+   * The network's answer while it is the document, else (an error, a portal's page, a connection
+   * that hangs) the stored copy, if there is one. Fails only when there is neither.
+   */
   async respond(request: Request): Promise<Response> {
     const key = documentKey(request.url);
     const cache = await caches.open(CACHE);
@@ -30,8 +33,11 @@ export class Documents {
     const signal = stored ? AbortSignal.timeout(this.#limits.documentTimeoutMs) : null;
     try {
       const response = await fetch(request, { cache: "no-cache", signal });
-      if (response.ok) await this.#keep(cache, key, response.clone()).catch(() => {});
-      return response.status >= 500 && stored ? stored : response;
+      const content = response.ok ? parseJson(await response.clone().text()) : null;
+      const genuine = key.endsWith(LOCK_NAME) ? isBundleLock(content) : isIndex(content);
+      if (!genuine) return stored ?? response;
+      await this.#keep(cache, key, response.clone(), content).catch(() => {});
+      return response;
     } catch (error) {
       if (stored) return stored;
       throw error;
@@ -66,12 +72,10 @@ export class Documents {
     return { freedBytes, keptFiles: hashes.length - doomed.length };
   }
 
-  async #keep(cache: Cache, key: string, response: Response): Promise<void> {
-    const text = await response.clone().text();
-    JSON.parse(text);
-    const before = key.endsWith(LOCK_NAME) ? (await this.#locks()).get(key) : undefined;
+  async #keep(cache: Cache, key: string, response: Response, content: unknown): Promise<void> {
+    const before = (await this.#locks()).get(key);
     await cache.put(key, response);
-    if (before && JSON.stringify(before) !== JSON.stringify(JSON.parse(text))) {
+    if (before && JSON.stringify(before) !== JSON.stringify(content)) {
       await this.#deleteUnnamed(before);
     }
   }
@@ -93,6 +97,18 @@ function documentKey(url: string): string {
   key.search = "";
   key.hash = "";
   return key.href;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function isIndex(value: unknown): boolean {
+  return Array.isArray((value as { bundles?: unknown } | null)?.bundles);
 }
 
 function isBundleLock(value: unknown): value is BundleLock {

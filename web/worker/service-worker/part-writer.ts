@@ -66,7 +66,14 @@ export class PartWriter {
     this.#filled = 0;
     // One write at a time goes on while the next part arrives and is hashed.
     await this.#writing;
-    this.#writing = this.#try(() => this.#store.putPart(this.#sha256, index, bytes));
+    this.#writing = this.#try(async () => {
+      if (await this.#isDeleted()) throw new Error("The file was deleted while it was stored.");
+      await this.#store.putPart(this.#sha256, index, bytes);
+    });
+  }
+
+  async #isDeleted(): Promise<boolean> {
+    return (await this.#store.manifest(this.#sha256)) === null;
   }
 
   async #try(put: () => Promise<void>): Promise<void> {
@@ -74,7 +81,7 @@ export class PartWriter {
     try {
       await put();
     } catch {
-      // Full, or storage is broken: either way the file still reaches its reader.
+      // Full, broken, or deleted by another tab: in any case the file still reaches its reader.
       this.#stopped = true;
       this.#onFull();
       await this.#store.delete(this.#sha256).catch(() => {});

@@ -13,6 +13,8 @@ export const LIMITS = {
   /** A broken transfer is continued so often without one new byte before it is given up. */
   resumeAttempts: 5,
   resumeDelayMs: (attempt: number): number => Math.min(200 * 2 ** attempt, 5_000),
+  /** A connection that brings nothing for so long is given up for a new one. */
+  silenceMs: 30_000,
   /** A network that doesn't answer for so long counts as absent, where a copy is stored. */
   documentTimeoutMs: 5_000,
   /** Storage that is left to the browser and to the page's own data. */

@@ -7,15 +7,17 @@ export interface TransferStart {
   offset: number;
   /** Validator of those bytes. */
   etag: string | null;
-  cache: RequestCache;
 }
 
 /** The server answered, and the answer isn't the file. */
 export class RefusedError extends Error {
   override readonly name = "RefusedError";
 
-  constructor(readonly response: Response) {
-    super(`${response.url} answered ${response.status}`);
+  constructor(
+    readonly response: Response,
+    url: string,
+  ) {
+    super(`${url} answered ${response.status}`);
   }
 }
 
@@ -52,19 +54,25 @@ export class Transfer {
     this.contentType = response.headers.get("content-type") ?? "application/octet-stream";
   }
 
-  /** Raises RefusedError for an error status, TypeError when there is no network. */
+  /** Raises RefusedError for an error status, TypeError when the network gives no file. */
   static async open(request: Request, start: TransferStart, limits: Limits): Promise<Transfer> {
     const abort = new AbortController();
     request.signal.addEventListener("abort", () => abort.abort(), { once: true });
-    let response = await ask(request, start, abort.signal);
-    if (response.status === 416) {
+    let { offset } = start;
+    let response = await ask(request, start, limits, abort.signal);
+    if (response.status === 416 || rangeStart(response, offset) !== offset) {
       await response.body?.cancel();
-      response = await ask(request, { ...start, offset: 0 }, abort.signal);
+      offset = 0;
+      response = await ask(request, { ...start, offset }, limits, abort.signal);
     }
-    if (response.status !== 200 && response.status !== 206) throw new RefusedError(response);
-    const offset = response.status === 206 ? rangeStart(response, start.offset) : 0;
-    if (offset !== 0 && offset !== start.offset) throw new RefusedError(response);
+    if (response.status === 200) offset = 0;
+    else if (response.status !== 206 || offset === 0) throw await refusal(response);
     return new Transfer(request, response, offset, limits, abort);
+  }
+
+  /** Ends the transfer, also while the network keeps it waiting: `body` throws. */
+  abort(): void {
+    this.#abort.abort();
   }
 
   /** The file's bytes from `offset` to its end. */
@@ -74,7 +82,7 @@ export class Transfer {
     try {
       for (;;) {
         try {
-          for await (const chunk of read(this.#response)) {
+          for await (const chunk of read(this.#response, this.#limits.silenceMs)) {
             failures = 0;
             position += chunk.length;
             yield chunk;
@@ -101,22 +109,36 @@ export class Transfer {
         this.#response = await this.#continue(position);
         return;
       } catch (error) {
-        if (error instanceof RefusedError || this.#abort.signal.aborted) throw error;
+        // A proxy says 5xx while its server starts again.
+        const refused = error instanceof RefusedError && error.response.status < 500;
+        if (refused || this.#abort.signal.aborted) throw error;
       }
     }
   }
 
   async #continue(position: number): Promise<Response> {
-    const start: TransferStart = { offset: position, etag: this.etag, cache: "no-store" };
-    const response = await ask(this.#request, start, this.#abort.signal);
+    const start: TransferStart = { offset: position, etag: this.etag };
+    const response = await ask(this.#request, start, this.#limits, this.#abort.signal);
     if (response.status === 206 && rangeStart(response, position) === position) return response;
     // The bytes before `position` went out already; the hash tells if these are of another file.
     if (response.status === 200) return new Response(skip(response, position));
-    throw new RefusedError(response);
+    throw await refusal(response);
   }
 }
 
-function ask(request: Request, start: TransferStart, signal: AbortSignal): Promise<Response> {
+/** Its response can be read after the transfer has ended. */
+async function refusal(response: Response): Promise<Error> {
+  const { url, status } = response;
+  if (response.ok) return new TypeError(`${url} answered ${status}, not what was asked for.`);
+  return new RefusedError(new Response(await response.arrayBuffer(), response), url);
+}
+
+function ask(
+  request: Request,
+  start: TransferStart,
+  { silenceMs }: Limits,
+  signal: AbortSignal,
+): Promise<Response> {
   const headers = new Headers();
   if (start.offset > 0) {
     headers.set("range", `bytes=${start.offset}-`);
@@ -124,16 +146,35 @@ function ask(request: Request, start: TransferStart, signal: AbortSignal): Promi
     if (start.etag !== null && isSameOrigin(request.url)) headers.set("if-range", start.etag);
   }
   const { credentials, url } = request;
-  return fetch(url, { headers, signal, credentials, cache: start.cache });
+  // Past the browser's own cache; it makes those on the way look again, too.
+  const answer = fetch(url, { headers, signal, credentials, cache: "no-store" });
+  return within(silenceMs, answer);
 }
 
-async function* read(response: Response): AsyncGenerator<Bytes, void> {
+async function* read(response: Response, silenceMs: number): AsyncGenerator<Bytes, void> {
   const reader = response.body?.getReader();
   if (!reader) return;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    yield value;
+  try {
+    for (;;) {
+      const { done, value } = await within(silenceMs, reader.read());
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** What the network says within so long; TypeError, as for any network that fails, if nothing. */
+async function within<T>(silenceMs: number, said: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new TypeError("The network says nothing.")), silenceMs);
+  });
+  try {
+    return await Promise.race([said, silence]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -11,6 +11,12 @@ export interface ChatMessage {
   role: "system" | "developer" | "user" | "assistant";
   content: string | TextPart[];
   name?: string;
+  /** As OpenAI's client writes them into an answer, which comes back with the next question. */
+  refusal?: null;
+  annotations?: [];
+  audio?: null;
+  tool_calls?: [] | null;
+  function_call?: null;
 }
 
 export interface ChatCompletionParams {
@@ -26,6 +32,10 @@ export interface ChatCompletionParams {
   /** 0 (greedy) to 2. */
   temperature?: number | null;
   top_p?: number | null;
+  /** Draws from so many of the most probable tokens; 0, -1 and null for all. Not part of OpenAI's API. */
+  top_k?: number | null;
+  /** 0 to 1: draws from tokens with so large a part of the likeliest one's probability. Not part of OpenAI's API. */
+  min_p?: number | null;
   /** Integer; the same seed gives the same text on every device. */
   seed?: number | null;
   /** -2 to 2. */
@@ -39,10 +49,21 @@ export interface ChatCompletionParams {
   /** 0 to 20; needs `logprobs`. */
   top_logprobs?: number | null;
   stream?: boolean | null;
-  stream_options?: { include_usage?: boolean } | null;
+  stream_options?: { include_usage?: boolean; include_obfuscation?: boolean } | null;
+  /** What OpenAI's clients say of themselves, their users, bills and caches; no answer depends on it. */
   user?: string;
+  metadata?: Record<string, string> | null;
+  store?: boolean | null;
+  service_tier?: string | null;
+  safety_identifier?: string;
+  prompt_cache_key?: string;
+  prompt_cache_options?: object;
+  prompt_cache_retention?: string | null;
+  parallel_tool_calls?: boolean;
   /** Goes on after the model's end of text, for measurements. Not part of OpenAI's API. */
   ignore_eos?: boolean | null;
+  /** The same bits whatever was computed before. Not part of OpenAI's API. */
+  deterministic?: boolean | null;
 }
 
 export type StreamingParams = ChatCompletionParams & { stream: true };

@@ -60,6 +60,8 @@ export type EngineEvent = LoadProgress | DeviceEvent;
 
 export interface LoadOptions {
   contextPolicy?: ContextPolicy;
+  /** For requests that don't say: the same bits whatever was computed before. */
+  deterministic?: boolean;
   /** Name of a target of the bundle; without it the best one that the adapter can run. */
   target?: string;
 }

@@ -1,0 +1,15 @@
+"""`python -m tests.daemon.impatient -m mlc_edge ...`: the command, with a tenth of its patience."""
+
+import sys
+
+import edge.daemon.body
+from edge.daemon.connection import Limits
+from mlc_edge.cli import main
+
+HEAD_S, IDLE_S, WRITE_S, SILENCE_S, BODY_S = 1, 3, 3, 1, 4
+
+if __name__ == "__main__":
+    Limits.__init__.__kwdefaults__.update(head_s=HEAD_S, idle_s=IDLE_S, write_s=WRITE_S)
+    edge.daemon.body.SILENCE_S, edge.daemon.body.BODY_TIMEOUT_S = SILENCE_S, BODY_S
+    del sys.argv[1:3]
+    main()

@@ -1,0 +1,73 @@
+/** From a model's logits to the scores that its tokens are drawn by. */
+import type { SamplingSettings } from "./protocol.ts";
+
+const LARGEST_FINITE = 3.4028234663852886e38;
+
+/** What one choice does to a token's score. */
+interface Touch {
+  bias: number;
+  /** How often the answer has it. */
+  count: number;
+  /** It is in prompt or answer. */
+  repeated: boolean;
+}
+
+/**
+ * Penalties and bias of one choice, as `Sampler` defines them.
+ *
+ * A step's work grows with the tokens that they touch, not with the vocabulary.
+ */
+export class Penalties {
+  readonly applies: boolean;
+  readonly #settings: SamplingSettings;
+  readonly #countsTokens: boolean;
+  readonly #touches = new Map<number, Touch>();
+  #scores = new Float32Array(0);
+
+  constructor(settings: SamplingSettings, prompt: readonly number[]) {
+    const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = settings;
+    this.#settings = settings;
+    this.#countsTokens = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
+    this.applies = this.#countsTokens || logitBias.size > 0;
+    for (const [id, bias] of logitBias) this.#touch(id).bias = bias;
+    if (repetitionPenalty !== 1) for (const id of prompt) this.#touch(id).repeated = true;
+  }
+
+  /** The answer has one more token. */
+  drew(id: number): void {
+    if (!this.#countsTokens) return;
+    const touch = this.#touch(id);
+    touch.count += 1;
+    touch.repeated = true;
+  }
+
+  /** Scores float32[vocabulary] of such logits, which aren't changed; overwritten by the next call. */
+  scores(logits: Float32Array): Float32Array {
+    if (this.#scores.length !== logits.length) this.#scores = new Float32Array(logits.length);
+    const scores = this.#scores;
+    scores.set(logits);
+    for (const [id, touch] of this.#touches) {
+      // Tokens that a prompt may have but an answer may not lie beyond the logits.
+      if (id < logits.length) scores[id] = this.#score(logits[id] as number, touch);
+    }
+    return scores;
+  }
+
+  #score(logit: number, { bias, count, repeated }: Touch): number {
+    const { repetitionPenalty, presencePenalty, frequencyPenalty } = this.#settings;
+    let score = logit;
+    if (repeated) score = score > 0 ? score / repetitionPenalty : score * repetitionPenalty;
+    if (count > 0) score = score - presencePenalty - count * frequencyPenalty;
+    score += bias;
+    if (!Number.isFinite(score)) return score;
+    return Math.min(Math.max(score, -LARGEST_FINITE), LARGEST_FINITE);
+  }
+
+  #touch(id: number): Touch {
+    const found = this.#touches.get(id);
+    if (found) return found;
+    const touch = { bias: 0, count: 0, repeated: false };
+    this.#touches.set(id, touch);
+    return touch;
+  }
+}
