@@ -25,6 +25,7 @@ ROUTES = (
     "/v1/models",
     "/tokenize",
     "/detokenize",
+    "/tokenizer_info",
 )
 CLIENT_GONE = 499
 # What clients choose, in a line of the log.

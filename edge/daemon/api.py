@@ -19,6 +19,9 @@ from mlc_edge.engine import AsyncMLCEngine
 from mlc_edge.engine.endpoints import Endpoint
 from mlc_edge.errors import EngineError
 
+# vLLM's fields of /tokenize, with what prompts get here.
+ONLY_TOKENIZES = (("add_special_tokens", False), ("add_generation_prompt", True))
+
 Work = Callable[[AsyncMLCEngine, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -46,6 +49,7 @@ class Api:
         return [
             Route("/tokenize", self._tokenize, methods=["POST"]),
             Route("/detokenize", self._detokenize, methods=["POST"]),
+            Route("/tokenizer_info", self._tokenizer_info),
         ]
 
     async def _chat(self, request: Request) -> Response:
@@ -86,6 +90,9 @@ class Api:
 
     async def _detokenize(self, request: Request) -> Response:
         return await self._with_engine(request, _detokenize)
+
+    async def _tokenizer_info(self, request: Request) -> Response:
+        return JSONResponse(self._model.engine().tokenizer_info)
 
     async def _with_engine(self, request: Request, work: Work) -> Response:
         try:
@@ -132,6 +139,10 @@ class Api:
 
 async def _tokenize(engine: AsyncMLCEngine, params: dict[str, Any]) -> dict[str, Any]:
     """The tokens of `prompt`, or of the prompt that `messages` make."""
+    for name, only in ONLY_TOKENIZES:
+        if params.pop(name, None) not in (None, only):
+            text = f"{name} can only be {str(only).lower()} here, as in completions."
+            raise ApiError(400, "unsupported", text, param=name)
     if "messages" in params:
         tokens = await engine.tokenize_chat(params)
     else:

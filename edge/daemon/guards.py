@@ -10,7 +10,7 @@ from edge.daemon.settings import Settings
 
 API = "/v1/"
 METRICS = "/metrics"
-ALSO_GUARDED = (METRICS, "/tokenize", "/detokenize")
+ALSO_GUARDED = (METRICS, "/tokenize", "/detokenize", "/tokenizer_info")
 # What tells of the daemon's health answers when nothing else does.
 PROBES = ("/health", "/ready", METRICS)
 # As many as other servers take; browsers send a tenth.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jinja2
 from tokenizers import Tokenizer
 
-from mlc_edge.chat_template import ChatTemplate
+from mlc_edge.chat_template import SPECIAL_NAMES, ChatTemplate
 from mlc_edge.engine.control_tokens import ControlTokens
 from mlc_edge.engine.protocol import ChatMessage
 from mlc_edge.engine.turns import cuts, first_turn
@@ -35,6 +35,12 @@ class Conversation:
         self._template = ChatTemplate(config)
         written = "\n".join((self._template.source, *self._template.special_tokens.values()))
         self._control = ControlTokens(tokenizer, written, self._tokenizer)
+
+    @property
+    def tokenizer_info(self) -> dict[str, str | None]:
+        """The template's source, and the texts of special tokens that templates may use."""
+        given = {name: self._template.special_tokens.get(name) for name in SPECIAL_NAMES}
+        return {**given, "chat_template": self._template.source}
 
     def encode(self, text: str) -> list[int]:
         """The text's tokens, without any that mark its begin or end; names of control tokens become these."""

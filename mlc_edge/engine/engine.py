@@ -91,6 +91,11 @@ class AsyncMLCEngine:
         return self._text.active_vocab_size
 
     @property
+    def tokenizer_info(self) -> dict[str, str | None]:
+        """Jinja source of the chat template, and texts of bos_token and the like, null if there is none."""
+        return self._text.conversation.tokenizer_info
+
+    @property
     def batch_size(self) -> int:
         """Sequences that one step takes."""
         return self._loop.batch_size

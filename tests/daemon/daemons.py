@@ -105,9 +105,12 @@ class Daemon:
     def get(self, path: str, **options: object) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", timeout=TIMEOUT_S, **options)
 
+    def post(self, path: str, **options: object) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", timeout=TIMEOUT_S, **options)
+
     def ask(self, path: str = "chat/completions", **options: object) -> httpx.Response:
         """POST to the API; `json` or `content` is the body."""
-        return httpx.post(f"{self.api}/{path}", timeout=TIMEOUT_S, **options)
+        return self.post(f"v1/{path}", **options)
 
     def metric(self, name: str, headers: Mapping[str, str] | None = None) -> float:
         text = self.get("metrics", headers=headers).text

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import openai
 import pytest
 from tokenizers import Tokenizer
@@ -37,18 +36,14 @@ def test_a_model_has_the_names_that_it_is_given(named: Daemon):
     assert "gpt-4o" in refused.json()["error"]["message"]
 
 
-def post(daemon: Daemon, path: str, body: object) -> httpx.Response:
-    return httpx.post(f"{daemon.url}{path}", json=body, timeout=60)
-
-
 def test_texts_and_chats_become_tokens_and_texts_again(daemon: Daemon, bundle: Path):
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     text = "What is 17 + 25? 🙂"
-    answer = post(daemon, "tokenize", {"model": MODEL, "prompt": text}).json()
+    answer = daemon.post("tokenize", json={"model": MODEL, "prompt": text}).json()
     assert answer["tokens"] == tokenizer.encode(text, add_special_tokens=False).ids
     assert (answer["count"], answer["max_model_len"]) == (len(answer["tokens"]), 1024)
-    assert post(daemon, "detokenize", {"tokens": answer["tokens"]}).json() == {"prompt": text}
-    chat = post(daemon, "tokenize", {"messages": QUESTION}).json()
+    assert daemon.post("detokenize", json={"tokens": answer["tokens"]}).json() == {"prompt": text}
+    chat = daemon.post("tokenize", json={"messages": QUESTION}).json()
     usage = daemon.ask(json=SHORT).json()["usage"]
     assert chat["count"] == usage["prompt_tokens"]
 
@@ -68,17 +63,15 @@ def test_texts_and_chats_become_tokens_and_texts_again(daemon: Daemon, bundle: P
     ],
 )
 def test_what_is_no_text_is_refused(daemon: Daemon, path: str, body: object, param: str | None):
-    answer = httpx.post(
-        f"{daemon.url}{path}",
-        content=json.dumps(body),
-        headers={"content-type": "application/json"},
-        timeout=60,
+    answer = daemon.post(
+        path, content=json.dumps(body), headers={"content-type": "application/json"}
     )
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 def test_tokenizing_needs_a_key_where_there_are_keys(guarded: Guarded):
-    assert post(guarded.daemon, "tokenize", {"prompt": "a"}).status_code == 401
+    assert guarded.daemon.post("tokenize", json={"prompt": "a"}).status_code == 401
+    assert guarded.daemon.get("tokenizer_info").status_code == 401
 
 
 def test_a_request_is_cancelled_by_the_id_of_its_answer(daemon: Daemon):
@@ -88,11 +81,11 @@ def test_a_request_is_cancelled_by_the_id_of_its_answer(daemon: Daemon):
     with client.chat.completions.create(model=MODEL, **more) as stream:
         chunks = iter(stream)
         name = next(chunks).id
-        cancelled = post(daemon, f"v1/requests/{name}/cancel", None)
+        cancelled = daemon.post(f"v1/requests/{name}/cancel")
         assert cancelled.json() == {"id": name, "object": "request", "cancelled": True}
         reasons = [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason]
     assert reasons == ["abort"] * LONG["n"]
-    again = post(daemon, f"v1/requests/{name}/cancel", None)
+    again = daemon.post(f"v1/requests/{name}/cancel")
     assert (again.status_code, again.json()["error"]["code"]) == (404, "request_not_found")
 
 
@@ -110,6 +103,6 @@ def test_a_cancelled_request_frees_its_place(bundle: Path):
         reader.start()
         wait_until(lambda: bool(names))
         assert daemon.ask(json=SHORT).status_code == 429
-        assert post(daemon, f"v1/requests/{names[0]}/cancel", None).status_code == 200
+        assert daemon.post(f"v1/requests/{names[0]}/cancel").status_code == 200
         reader.join()
         assert daemon.ask(json=SHORT).status_code == 200

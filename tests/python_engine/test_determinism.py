@@ -112,3 +112,30 @@ def test_the_nth_choice_does_not_depend_on_how_many_there_are(pocket_bundle: Pat
         many = engine.completions.create(**asked, n=5)
         assert [c.logprobs for c in many.choices[:2]] == [c.logprobs for c in few.choices]
         assert many.usage.prompt_tokens == few.usage.prompt_tokens == len(PROMPTS[5])
+
+
+def test_what_was_decoded_is_read_anew(pocket_bundle: Path):
+    """Decoding computes one token at a time: its keys and values are not those of a chunk."""
+    begin = "<|im_start|>user\nTell me a story about a {}.<|im_end|>\n<|im_start|>assistant\n"
+    asked: dict[str, Any] = {"temperature": 0, "ignore_eos": True, "logprobs": 1}
+
+    def next_turns(engine: MLCEngine, *, first: bool) -> list[Answer]:
+        answers = []
+        for animal in ("fox", "bear", "cat", "robot", "whale"):
+            prompt = begin.format(animal)
+            if first:
+                told = engine.completions.create(prompt=prompt, max_tokens=150, **asked)
+                stories.append(f"{prompt}{told.choices[0].text}<|im_end|>\n")
+            answers.append(
+                bits(
+                    engine.completions.create(prompt=stories[len(answers)], max_tokens=20, **asked)
+                )
+            )
+        return answers
+
+    stories: list[str] = []
+    config = EngineConfig(mode="interactive", deterministic=True, **ONE_THREAD)
+    with MLCEngine(pocket_bundle, config) as engine:
+        warm = next_turns(engine, first=True)
+    with MLCEngine(pocket_bundle, config) as engine:
+        assert next_turns(engine, first=False) == warm
