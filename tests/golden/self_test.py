@@ -9,6 +9,8 @@ from tests.build.mlc_reader import dequantize
 # None of them a multiple of a group; more outputs than are compared.
 HIDDEN, HEADS, INNER, VOCABULARY = 36, 24, 20, 21
 ROWS = 3
+# Of two heads of four features.
+ATTENDED = [0.25, 0.5, 0.75, -0.125, 1.5, -1.25, 0.375, 2.0]
 EPSILON = 1e-5
 TOLERANCE = {
     "float32": {"sum": 5e-6, "value": 1e-5, "activation": 1e-5, "attention": 1e-4, "logits": 0.02},
@@ -105,12 +107,17 @@ def _case(layout: str, dtype: str) -> dict[str, Any]:
                 "results": results,
                 "runs": [{"function": "all", "lead": [ROWS, 1], "results": [0, 1, 2, 3, 4]}],
                 "embedding": {**table, "rows": len(ids)},
-                "attention": {"prefill_length": 3, "expected_decode": [0.25, -0.125]},
+                "attention": {
+                    "prefill_length": 3,
+                    "places": [0, 3, 7],
+                    "expected_decode": [ATTENDED[0], ATTENDED[3], ATTENDED[7]],
+                },
                 "prompt_length": 4,
                 "tolerance": TOLERANCE[dtype],
             },
         },
         "parameters": model.parameters,
+        "attended": ATTENDED,
         "ids": ids,
         "results": [_rounded(values) for values in given],
         "embeddings": _rounded(model.weights["embed_tokens"][ids]),

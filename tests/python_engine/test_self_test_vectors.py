@@ -38,7 +38,7 @@ class Device:
         self.parameters = Parameters(case)
         self.results = [np.array(values) for values in case["results"]]
         self.embeddings = np.array(case["embeddings"]).reshape(len(case["ids"]), -1)
-        self.attended = np.array(self.metadata["self_test"]["attention"]["expected_decode"])
+        self.attended = np.array(case["attended"])
         self.steps = [np.ones(8), np.ones(8), np.ones(8)]
         self.sequences: list[int] = []
         self._ids = case["ids"]
@@ -100,7 +100,7 @@ def test_every_wrong_result_is_noticed(case: dict[str, Any], wrong: Any):
     device.embeddings[1, 7] = wrong(device.embeddings[1, 7])
     assert "embeddings" in refused(device)
     device = Device(case)
-    device.attended[1] = wrong(-device.attended[1])
+    device.attended[7] = wrong(-device.attended[7])
     assert "attention" in refused(device)
     for step in (0, 2):
         device = Device(case)

@@ -55,7 +55,8 @@ export interface SelfTest {
   readonly embedding: StoredWeight & { readonly rows: number };
   readonly attention: {
     readonly prefill_length: number;
-    /** First values of the output for the token after the prefill. */
+    /** Where in the output for the token after the prefill its `expected_decode` are. */
+    readonly places: readonly number[];
     readonly expected_decode: readonly number[];
   };
   /** Tokens of a prompt that is computed twice. */
