@@ -192,14 +192,15 @@ class SelfTest:
 def _tolerance(numerics: Numerics) -> dict[str, float]:
     """What results may differ by.
 
-    `sum` is relative to the sum of a product's magnitudes, for float32 sums of any order; `value` to the
-    value, for its own type; `activation` to a gated value; `attention` is absolute. `logits` is relative to
-    their root mean square, between one step and two: a rounding that falls to the other side moves all
-    after it, by much where it is to float16, or to int8 as in products of 4-bit weights on CPUs.
+    `least` is absolute: below the smallest normal number, devices may take a value for zero. `sum` is
+    relative to the sum of a product's magnitudes, for float32 sums of any order; `value` to the value, for
+    its own type; `activation` to a gated value; `attention` is absolute. `logits` is relative to their root
+    mean square, between one step and two: a rounding that falls to the other side moves all after it, by
+    much where it is to float16, or to int8 as in products of 4-bit weights on CPUs.
     """
     coarse = numerics.dtype == "float16" or numerics.dot_product
     if numerics.dtype == "float16":
-        own = {"value": 2e-3, "activation": 2e-2, "attention": 2e-2}
+        own = {"value": 2e-3, "least": 2.0**-14, "activation": 2e-2, "attention": 2e-2}
     else:
-        own = {"value": 1e-5, "activation": 1e-5, "attention": 1e-4}
+        own = {"value": 1e-5, "least": 2.0**-126, "activation": 1e-5, "attention": 1e-4}
     return {"sum": 5e-6, **own, "logits": 0.25 if coarse else 0.02}

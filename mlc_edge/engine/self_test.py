@@ -85,7 +85,7 @@ class _Run:
         tolerance = self._test["tolerance"]
         # Logits are float32 whatever the other results are.
         value = 0 if described["logits"] else tolerance["value"]
-        bounds = tolerance["sum"] * magnitude + value * np.abs(expected)
+        bounds = tolerance["least"] + tolerance["sum"] * magnitude + value * np.abs(expected)
         self._check(described["parameters"][0], found[:, columns], expected, bounds)
 
     def _norm(self, described: Mapping[str, Any], found: Floats, _: Floats) -> None:
@@ -94,14 +94,15 @@ class _Run:
         weight = self._runner.parameters.rows(name, range(x.shape[1])).astype(np.float64)
         mean = (x**2).mean(axis=1, keepdims=True)
         expected = x / np.sqrt(mean + described["epsilon"]) * weight
-        self._check(name, found, expected, self._test["tolerance"]["value"] * np.abs(expected))
+        self._check(name, found, expected, _rounding(self._test["tolerance"], expected))
 
     def _gated(self, _: Mapping[str, Any], found: Floats, before: Floats) -> None:
         """The activation of the result before it, gate and up."""
         gate, up = np.split(before, 2, axis=1)
         expected = gate / (1 + np.exp(-gate)) * up
         magnitude = np.abs(expected) + SMALLEST_SIGMOID * np.abs(gate * up)
-        bounds = self._test["tolerance"]["activation"] * magnitude
+        tolerance = self._test["tolerance"]
+        bounds = tolerance["least"] + tolerance["activation"] * magnitude
         self._check("a gated activation", found, expected, bounds)
 
     def _check(self, what: str, found: Floats, expected: Floats, bounds: Floats) -> None:
@@ -113,7 +114,7 @@ def _compare_embedding(runner: ModelRunner) -> None:
     table = test["embedding"]
     ids = spread(table["out_features"], table["rows"])
     expected = stored_rows(runner.parameters, table, ids)
-    bounds = test["tolerance"]["value"] * np.abs(expected)
+    bounds = _rounding(test["tolerance"], expected)
     _compare("embeddings", runner.embed(ids), expected, bounds)
 
 
@@ -157,6 +158,12 @@ def _compare_steps(runner: ModelRunner) -> None:
             f"logits of a prompt at once and in two steps differ by {difference:.3g}, "
             f"and are {size:.3g} large"
         )
+
+
+def _rounding(tolerance: Mapping[str, float], expected: Floats) -> Floats:
+    """What rounding to the library's float type may change."""
+    bounds: Floats = tolerance["least"] + tolerance["value"] * np.abs(expected)
+    return bounds
 
 
 def _in_a_sequence(runner: ModelRunner, compute: Callable[[], Array]) -> Array:

@@ -62,10 +62,10 @@ export interface SelfTest {
   /** Tokens of a prompt that is computed twice. */
   readonly prompt_length: number;
   /**
-   * Relative to the sum of a product's magnitudes; to a value; to a gated value; absolute; and to the root
-   * mean square of all logits.
+   * Relative to the sum of a product's magnitudes; to a value; what may be taken for zero; relative to a gated
+   * value; absolute; and relative to the root mean square of all logits.
    */
-  readonly tolerance: Readonly<Record<"sum" | "value" | "activation" | "attention" | "logits", number>>;
+  readonly tolerance: Readonly<Record<"sum" | "value" | "least" | "activation" | "attention" | "logits", number>>;
 }
 
 /** Fields of `_metadata` that the engine uses. */

@@ -96,7 +96,7 @@ export class Probes {
   }
 
   *#linear(result: LinearResult): Generator<Expectation> {
-    const { sum, value: rounding } = this.#test.tolerance;
+    const { sum, value: relative, least } = this.#test.tolerance;
     const { in_features: depth, out_features: width } = result;
     const x = this.#input(result.input);
     for (const column of spread(width)) {
@@ -111,7 +111,7 @@ export class Probes {
           magnitude += Math.abs(product);
         }
         // Logits are float32 whatever the other results are.
-        const bound = sum * magnitude + (result.logits ? 0 : rounding * Math.abs(value));
+        const bound = least + sum * magnitude + (result.logits ? 0 : relative * Math.abs(value));
         yield { index: row * width + column, value, bound };
       }
     }
@@ -125,13 +125,14 @@ export class Probes {
       const mean = x.reduce((sum, value) => sum + value * value, 0) / width;
       for (const [column, factor] of weight.entries()) {
         const value = ((x[column] ?? 0) / Math.sqrt(mean + epsilon)) * factor;
-        yield { index: row * width + column, value, bound: this.#test.tolerance.value * Math.abs(value) };
+        yield { index: row * width + column, value, bound: rounding(this.#test, value) };
       }
     }
   }
 
   /** The activation of `both`, gate and up. */
   *#gated(both: Float32Array): Generator<Expectation> {
+    const { activation, least } = this.#test.tolerance;
     const width = both.length / this.rows / 2;
     for (let index = 0; index < this.rows * width; index++) {
       const place = Math.floor(index / width) * 2 * width + (index % width);
@@ -139,7 +140,7 @@ export class Probes {
       const up = both[place + width] ?? Number.NaN;
       const value = (gate / (1 + Math.exp(-gate))) * up;
       const magnitude = Math.abs(value) + SMALLEST_SIGMOID * Math.abs(gate * up);
-      yield { index, value, bound: this.#test.tolerance.activation * magnitude };
+      yield { index, value, bound: least + activation * magnitude };
     }
   }
 
@@ -152,6 +153,11 @@ export class Probes {
   }
 }
 
+/** What rounding to the library's float type may change. */
+function rounding({ tolerance }: SelfTest, value: number): number {
+  return tolerance.least + tolerance.value * Math.abs(value);
+}
+
 function embeddedIds({ embedding }: SelfTest): number[] {
   return spread(embedding.out_features, embedding.rows);
 }
@@ -160,7 +166,7 @@ function* expectEmbeddings(test: SelfTest, rows: StoredRows): Generator<Expectat
   let index = 0;
   for (const id of embeddedIds(test)) {
     for (const value of rows.row(test.embedding, id)) {
-      yield { index: index++, value, bound: test.tolerance.value * Math.abs(value) };
+      yield { index: index++, value, bound: rounding(test, value) };
     }
   }
 }
