@@ -50,16 +50,3 @@ def test_a_cache_takes_the_buffers_that_are_counted(
         device.usage = Usage()
         runner.create_cache(CacheSizes(sequences, tokens, chunk))
         assert device.usage.largest_buffer == max(*counted.bound, *counted.others)
-
-
-def planted(device: GpuDevice, kernel: str, old: str, new: str) -> Callable[[str, str], Callable]:
-    """`create_shader` of a device whose compiler gets kernels of this name wrong."""
-    create = device.create_shader
-
-    def create_wrong(info: str, source: str) -> Callable:
-        if f"fn {kernel}" in source:
-            assert old in source
-            source = source.replace(old, new)
-        return create(info, source)
-
-    return create_wrong
