@@ -115,8 +115,9 @@ class _Reader:
         return value
 
     def path(self, source: Any, name: str, where: str) -> str:
+        known = len(self.problems)
         value: str = self.get(source, name, str, where)
-        if value and not is_safe_path(value):
+        if len(self.problems) == known and not is_safe_path(value):
             self.problems.append(f"{where}.{name} {value!r:.80} is not a path inside the bundle")
         return value
 

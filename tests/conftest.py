@@ -29,3 +29,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run_build(write_checkpoint(folder / "tiny"), *options, "-o", output)
     assert result.returncode == 0, result.stderr
     return output
+
+
+@pytest.fixture(scope="session")
+def web_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model as browsers run it: q4f32_1 with a `webgpu` library."""
+    output = tmp_path_factory.mktemp("web") / "pocket-q4f32_1"
+    result = run_build(POCKET, "--target", "webgpu", "--quant", "q4f32_1", "-o", output)
+    assert result.returncode == 0, result.stderr
+    return output

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.engine.test_unit import UNIT
+from tests.engine_parts.test_parts import PARTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,5 +25,5 @@ def test_every_python_test_file_is_collected():
 
 def test_every_typescript_test_file_is_run():
     assert on_disk("*.test.ts") == {
-        path.relative_to(ROOT).as_posix() for path in UNIT.glob("*.test.ts")
+        path.relative_to(ROOT).as_posix() for path in PARTS.glob("*.test.ts")
     }

@@ -40,12 +40,13 @@ Group = dict[Member, float]
 
 
 class Admission:
-    """Counts connections; those that have no request yet make way for others, the oldest first."""
+    """Counts connections; those without a request make way for others, the oldest first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         # In the order of entering; until when each is too new to make way.
         self._waiting: Group = {}
+        self._resting: Group = {}
         self._uploading: Group = {}
         self._answered: Group = {}
         self._spare: Group = {}
@@ -77,8 +78,9 @@ class Admission:
                 del self._counts[member.neighbourhood]
 
     def waits(self, member: Member) -> None:
-        """It has no request."""
-        self._move(member, self._waiting)
+        """It has no request: not yet, or not any more."""
+        if self._groups.get(member) is not self._waiting:
+            self._move(member, self._resting)
 
     def uploads(self, member: Member) -> None:
         """It sends a request's body."""
@@ -108,8 +110,9 @@ class Admission:
 
     def _victims(self, neighbourhood: str) -> Iterator[Member]:
         mine = self._counts[neighbourhood]
-        yield from (m for m in self._waiting if m.neighbourhood == neighbourhood)
-        yield from (m for m in self._waiting if self._counts[m.neighbourhood] > mine)
+        idle = (self._resting, self._waiting)
+        yield from (m for group in idle for m in group if m.neighbourhood == neighbourhood)
+        yield from (m for group in idle for m in group if self._counts[m.neighbourhood] > mine)
         yield from (m for m in self._uploading if m.neighbourhood == neighbourhood)
 
     def _dismiss(self, member: Member) -> None:

@@ -156,7 +156,7 @@ class DaemonConfig:
         default=None,
         metadata=option(
             whole(1, 4096),
-            "Requests computed at the same time.",
+            "Sequences computed at the same time; a request has `n` of them.",
             panel=LIMITS,
             default_text="by the mode",
         ),

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from edge.daemon.model import ServedModel
 from edge.hardware.device import temperature_c, throttling
+from mlc_edge.engine import EngineStats
 
 PREFIX = "mlc_edge_"
 FIRST_TOKEN_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -32,19 +33,19 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             f"{PREFIX}requests",
-            "Requests answered, by route and HTTP status (499: the client left).",
+            "HTTP requests that ended, by route and status (499: the client left).",
             ["route", "status"],
             registry=self._registry,
         )
         self._first_token = Histogram(
             f"{PREFIX}time_to_first_token_seconds",
-            "From a request's arrival at the engine to its first token.",
+            "From a request's arrival at the engine to the first token of any of its choices.",
             buckets=FIRST_TOKEN_BUCKETS_S,
             registry=self._registry,
         )
         self._token = Histogram(
             f"{PREFIX}time_per_output_token_seconds",
-            "(Last token - first token) / (tokens - 1) of a request.",
+            "(End - first token) / (tokens - 1) of a request; tokens of all its choices.",
             buckets=TOKEN_BUCKETS_S,
             registry=self._registry,
         )
@@ -81,31 +82,54 @@ class _ModelCollector(Collector):
         stats = self._model.stats()
         if stats is None:
             return
-        yield _gauge("running_requests", "Requests in the running batch.", stats.running)
-        yield _gauge("queue_length", "Requests that wait for a place.", stats.waiting)
+        yield _gauge(
+            "active_requests", "Requests that the engine has not finished.", stats.requests
+        )
+        yield _gauge(
+            "running_sequences", "Sequences (choices of requests) in the batch.", stats.running
+        )
+        yield _gauge(
+            "waiting_sequences",
+            "Sequences (choices of requests) that wait for a place in the batch.",
+            stats.waiting,
+        )
         yield _gauge(
             "kv_cache_usage_ratio",
             "Used share of the KV cache, 0 to 1; prefixes kept for later, which give way, included.",
             stats.kv_tokens_used / max(1, stats.kv_tokens_total),
         )
         yield _gauge("kv_cache_tokens", "Tokens that fit in the KV cache.", stats.kv_tokens_total)
-        yield _gauge("prefix_cached_tokens", "Tokens kept for later.", stats.prefix_cached_tokens)
-        yield _counter("prompt_tokens", "Tokens of prompts.", stats.prompt_tokens)
-        cached = stats.cached_prompt_tokens
-        yield _counter("cached_prompt_tokens", "Those that were not computed again.", cached)
-        yield _counter("generated_tokens", "Tokens of answers.", stats.generated_tokens)
-        yield _counter("preemptions", "Requests set back for lack of cache.", stats.preemptions)
-        yield _counter("engine_steps", "Steps of the engine.", stats.steps)
-        yield _counter("engine_step_seconds", "Time in these steps.", stats.step_seconds)
-        overhead = stats.overhead_seconds
-        yield _counter("engine_overhead_seconds", "Their time outside of the model.", overhead)
+        yield _gauge(
+            "prefix_cached_tokens",
+            "Tokens in the KV cache of sequences that don't run, kept for later ones.",
+            stats.prefix_cached_tokens,
+        )
+        yield from _counters(stats)
+
+
+def _counters(stats: EngineStats) -> Iterator[Metric]:
+    yield _counter("prompt_tokens", "Tokens of prompts.", stats.prompt_tokens)
+    cached = stats.cached_prompt_tokens
+    yield _counter("cached_prompt_tokens", "Tokens of prompts found in the KV cache.", cached)
+    yield _counter("generated_tokens", "Tokens of answers.", stats.generated_tokens)
+    yield _counter(
+        "preemptions",
+        "Times that a sequence was set back, for lack of cache or for others' turn in the batch.",
+        stats.preemptions,
+    )
+    yield _counter("engine_steps", "Steps of the engine.", stats.steps)
+    yield _counter("engine_step_seconds", "Time in the engine's steps.", stats.step_seconds)
+    overhead = stats.overhead_seconds
+    yield _counter(
+        "engine_overhead_seconds", "Time in the engine's steps outside of the model.", overhead
+    )
 
 
 class _DeviceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         temperature = temperature_c()
         if temperature is not None:
-            yield _gauge("temperature_celsius", "Of the hottest sensor.", temperature)
+            yield _gauge("temperature_celsius", "Temperature of the hottest sensor.", temperature)
         reasons = throttling()
         yield _gauge("throttled", "Whether the board slows itself down.", float(bool(reasons)))
         causes = GaugeMetricFamily(

@@ -95,6 +95,4 @@ def is_stuck(before: EngineStats | None, now: EngineStats | None) -> bool:
     """Whether there was work at both times, and nothing was done between them."""
     if before is None or now is None or before is now:
         return False
-    had_work = before.running + before.waiting > 0
-    has_work = now.running + now.waiting > 0
-    return had_work and has_work and before.steps == now.steps
+    return before.requests > 0 and now.requests > 0 and before.steps == now.steps

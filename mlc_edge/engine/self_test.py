@@ -79,13 +79,16 @@ class _Run:
         x = self._inputs[described["input"]]
         weight = stored_rows(self._runner.parameters, described, columns)
         expected, magnitude = x @ weight.T, np.abs(x) @ np.abs(weight).T
+        rounded = np.abs(expected)
         if described["residual"]:
             residual = self._inputs[0][:, columns]
             expected, magnitude = expected + residual, magnitude + np.abs(residual)
+            # The product is rounded before the residual is added to it, which may leave much less.
+            rounded += np.abs(expected)
         tolerance = self._test["tolerance"]
         # Logits are float32 whatever the other results are.
         value = 0 if described["logits"] else tolerance["value"]
-        bounds = tolerance["least"] + tolerance["sum"] * magnitude + value * np.abs(expected)
+        bounds = tolerance["least"] + tolerance["sum"] * magnitude + value * rounded
         self._check(described["parameters"][0], found[:, columns], expected, bounds)
 
     def _norm(self, described: Mapping[str, Any], found: Floats, _: Floats) -> None:

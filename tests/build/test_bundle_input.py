@@ -160,7 +160,7 @@ def test_a_damaged_lock_is_named(downloaded: Path):
     change_json(downloaded / LOCK_NAME, files=5)
     assert "mlc-lock.json is damaged: files is 5, expected list" in error_of(downloaded)
     (downloaded / LOCK_NAME).write_text("[" * 100_000)
-    assert "mlc-lock.json can't be read" in error_of(downloaded)
+    assert "mlc-lock.json is not JSON" in error_of(downloaded)
 
 
 def test_a_link_out_of_the_bundle_is_refused(downloaded: Path, tmp_path: Path):

@@ -68,6 +68,15 @@ def test_who_has_just_come_is_given_time_while_there_are_spare_places():
     assert (old.gone, new.gone, newcomer.gone) == (True, False, False)
 
 
+def test_who_rests_makes_way_before_who_has_just_come():
+    admission = Admission(3)
+    (resting,) = enter(admission, "a", 1, busy=True)
+    (new,) = enter(admission, "a", 1)
+    admission.waits(resting)
+    assert len(enter(admission, "a", 1)) == 1
+    assert (resting.gone, new.gone) == (True, False)
+
+
 def test_who_waits_at_an_address_that_has_more_makes_way():
     admission = Admission(6)
     hoard = enter(admission, "a", 4)

@@ -26,8 +26,8 @@ def test_request_ends_with_its_connection(daemon: Daemon, stream: bool):
     before = daemon.metric("generated_tokens_total")
     body = {**LONG, "stream": stream}
     with closing(send(daemon, body)):
-        wait_until(lambda: daemon.metric("running_requests") > 0)
-    wait_until(lambda: daemon.metric("running_requests") == 0)
+        wait_until(lambda: daemon.metric("active_requests") > 0)
+    wait_until(lambda: daemon.metric("active_requests") == 0)
     assert daemon.metric("generated_tokens_total") - before < LONG["max_tokens"] * LONG["n"]
     gone = 'requests_total{route="/v1/chat/completions",status="499"}'
     wait_until(lambda: daemon.metric(gone) > 0)

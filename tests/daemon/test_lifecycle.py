@@ -209,13 +209,12 @@ def stats(**known: int) -> EngineStats:
 
 
 def test_engine_without_progress_gets_no_keep_alive():
-    idle, working = stats(steps=7), stats(steps=7, running=1)
-    assert is_stuck(working, stats(steps=7, running=1))
-    assert is_stuck(stats(steps=7, waiting=1), working)
+    idle, working = stats(steps=7), stats(steps=7, requests=1)
+    assert is_stuck(working, stats(steps=7, requests=2))
     assert not is_stuck(idle, working)
     assert not is_stuck(working, idle)
     assert not is_stuck(idle, stats(steps=7))
-    assert not is_stuck(working, stats(steps=8, running=1))
+    assert not is_stuck(working, stats(steps=8, requests=1))
     assert not is_stuck(None, working)
 
 

@@ -51,7 +51,7 @@ def test_an_answer_is_counted(daemon: Daemon):
 def test_an_idle_engine_is_empty(daemon: Daemon):
     found = samples(daemon)
     assert value(found, "ready") == 1
-    for name in ("running_requests", "queue_length"):
+    for name in ("active_requests", "running_sequences", "waiting_sequences"):
         assert (name, ()) in found
         assert value(found, name) == 0
     assert 0 <= found["kv_cache_usage_ratio", ()] < 1
@@ -108,19 +108,20 @@ def test_the_engines_time_and_tokens(daemon: Daemon):
 
 def test_gauges_tell_what_runs_and_waits(bundle: Path):
     with started(bundle, "--max-batch", 2, "--max-queue", 5) as daemon:
-        bodies = [{**LONG, "n": 1, "temperature": 1, "seed": seed} for seed in range(5)]
+        choices = (1, 1, 1, 1, 3)
+        bodies = [{**LONG, "n": n, "temperature": 1, "seed": i} for i, n in enumerate(choices)]
         with ExitStack() as stack:
             for body in bodies:
                 stack.enter_context(connection(daemon, post(body)))
-            wait_until(lambda: daemon.metric("queue_length") == 3)
+            wait_until(lambda: daemon.metric("waiting_sequences") == 5)
             found = samples(daemon)
-            assert value(found, "running_requests") == 2
+            assert (value(found, "active_requests"), value(found, "running_sequences")) == (5, 2)
             total = value(found, "kv_cache_tokens")
             longest = daemon.get("bundles/index.json").json()["daemon"]["models"][0]
             # Pages of the two that run, and the prefixes of nobody.
             used = value(found, "kv_cache_usage_ratio") * total
             assert 20 < used < 2 * longest["context_window_size"] <= total
-        wait_until(lambda: daemon.metric("running_requests") + daemon.metric("queue_length") == 0)
+        wait_until(lambda: daemon.metric("active_requests") == 0)
         daemon.ask(json={**SHORT, "max_tokens": 200, "ignore_eos": True})
         kept = daemon.metric("prefix_cached_tokens")
         assert kept > 64

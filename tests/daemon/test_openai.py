@@ -67,7 +67,13 @@ def test_async_requests_join_one_batch(daemon: Daemon):
     async def ask(seed: int) -> str:
         async with openai.AsyncOpenAI(base_url=daemon.api, api_key="none") as client:
             stream = await client.chat.completions.create(
-                model=MODEL, messages=QUESTION, seed=seed, temperature=1, max_tokens=20, stream=True
+                model=MODEL,
+                messages=QUESTION,
+                seed=seed,
+                temperature=1,
+                max_tokens=20,
+                stream=True,
+                extra_body={"deterministic": True},
             )
             chunks = [chunk async for chunk in stream]
             return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
@@ -149,7 +155,7 @@ def test_full_queue(guarded: Guarded):
             client.chat.completions.create(model=MODEL, **SHORT)
     assert caught.value.code == "queue_full"
     assert int(caught.value.response.headers["retry-after"]) > 0
-    wait_until(lambda: guarded.daemon.metric("running_requests", guarded.authorized) == 0)
+    wait_until(lambda: guarded.daemon.metric("active_requests", guarded.authorized) == 0)
 
 
 def test_curl(daemon: Daemon):

@@ -16,14 +16,6 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "mlc_edge"]
 
 
-@pytest.fixture(scope="session")
-def pocket_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("bundles") / "pocket-q4f32_1"
-    options = ["--target", "webgpu", "--quant", "q4f32_1", "--output", str(output)]
-    subprocess.run([*COMMAND, "build", str(ROOT / "models/pocket"), *options], check=True, cwd=ROOT)
-    return output
-
-
 class Host:
     """A running `mlc-edge web`; `url` ends with a slash."""
 
@@ -54,11 +46,11 @@ class Host:
 
 
 @pytest.fixture
-def start_host(pocket_bundle: Path) -> Iterator[Callable[[], Host]]:
+def start_host(web_bundle: Path) -> Iterator[Callable[[], Host]]:
     hosts: list[Host] = []
 
     def start() -> Host:
-        hosts.append(Host(pocket_bundle))
+        hosts.append(Host(web_bundle))
         return hosts[-1]
 
     yield start

@@ -12,7 +12,6 @@ from tests.engine.checkpoints import write_checkpoint
 
 __all__ = ["browser", "site", "site_url"]
 
-QUANTIZATIONS = ("q0f32", "q4f32_1")
 SIZES = ("--context-window-size", "128", "--prefill-chunk-size", "32")
 
 
@@ -23,10 +22,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def bundles(checkpoint: Path, site: Path) -> Path:
-    """Folder with tiny-q0f32 and tiny-q4f32_1, served under `bundles/`; context 128, chunks of 32."""
-    for quant in QUANTIZATIONS:
-        output = site / "bundles" / f"tiny-{quant}"
-        build_bundle(checkpoint, output, "--target", "webgpu", "--quant", quant, *SIZES)
+    """Folder with tiny-q0f32, served under `bundles/`; context 128, chunks of 32."""
+    options = ("--target", "webgpu", "--quant", "q0f32")
+    build_bundle(checkpoint, site / "bundles/tiny-q0f32", *options, *SIZES)
     return site / "bundles"
 
 

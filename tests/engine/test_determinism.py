@@ -1,6 +1,7 @@
 """The same bits whatever was computed before, in a browser, with the embedded model."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser import EnginePage, build_bundle, engine_page
+from tests.browser import EnginePage, engine_page
 
-POCKET = Path(__file__).parents[2] / "models/pocket"
 STORY = "Tell me a story about a fox who wants to learn how to swim. "
 # One shorter than a chunk of 64 tokens, one of about two, one of several; they begin alike.
 QUESTIONS = ("Hello!", STORY * 6, STORY * 6 + "Then he met a bear. " * 9)
@@ -25,8 +25,8 @@ ASKED: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def pocket(browser: Browser, site: Path, site_url: str) -> Iterator[EnginePage]:
-    build_bundle(POCKET, site / "bundles/pocket", "--target", "webgpu-f32", "--quant", "q4f16_1")
+def pocket(browser: Browser, site: Path, site_url: str, web_bundle: Path) -> Iterator[EnginePage]:
+    shutil.copytree(web_bundle, site / "bundles/pocket")
     with engine_page(browser, site_url) as page:
         page.load("pocket", deterministic=True)
         yield page

@@ -24,11 +24,11 @@ def edit_lock(bundle: Path, path: str | None = None, **changes: object) -> None:
 
 
 def test_a_bundle_is_checked_then_loaded_with_progress(fresh: EnginePage) -> None:
-    fit = fresh.run("() => engine.check('bundles/tiny-q4f32_1/')")
+    fit = fresh.run("() => engine.check('bundles/tiny-q0f32/')")
     assert fit["fits"] and fit["target"] == "webgpu-f32" and fit["problems"] == []
     assert fit["memoryBytes"] > 0 and fit["storage"]["quota"] > 0
-    model = fresh.load("tiny-q4f32_1")
-    assert model["id"] == "tiny-q4f32_1" and model["target"] == "webgpu-f32"
+    model = fresh.load("tiny-q0f32")
+    assert model["id"] == "tiny-q0f32" and model["target"] == "webgpu-f32"
     assert model["contextWindowSize"] == 128 and model["vocabSize"] == 1024
     assert model["adapter"]["isSoftware"]
     events = fresh.events()

@@ -24,8 +24,12 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 64,
 }
 SHAPES: dict[str, dict[str, Any]] = {
-    "all heads, tied": {"num_key_value_heads": 4, "tie_word_embeddings": True},
-    "odd vocabulary, llama3 rope": {"vocab_size": 1031, "rope_parameters": LLAMA3_ROPE},
+    "all heads, tied, odd vocabulary, llama3 rope": {
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": True,
+        "vocab_size": 1031,
+        "rope_parameters": LLAMA3_ROPE,
+    },
     # Beyond what one thread reduces alone: TVM's kernels with barriers.
     "many wide heads": {
         "hidden_size": 160,

@@ -95,6 +95,8 @@ def _cases() -> Any:
             yield "chatml", asked, 256, 32
     yield "chatml", {"exchanges": 1, "system": 1, "seed": 11}, 40, 8
     yield "chatml", {"exchanges": 2, "system": 1, "seed": 11}, 30, 8
+    # What can be dropped is less than a quarter of the window, and has to be.
+    yield "chatml", {"exchanges": 2, "system": 0, "seed": 3}, 240, 120
     yield "chatml", {"exchanges": 0, "system": 1, "seed": 12}, 100, 8
 
 

@@ -2,7 +2,7 @@
 
 What must come out is found by independent means: transformers for prompts, a plain transcription of
 the definitions in double precision for sampling, codecs and a search letter by letter for text,
-NumPy for stored numbers.
+NumPy for stored numbers; what files mean is said by hand.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 from tests.golden import (
     control_tokens,
     cuts,
+    model_text,
     prompts,
     requests,
     sampling,
@@ -25,6 +26,7 @@ FOLDER = Path(__file__).parent
 MAKERS: dict[str, Callable[[], Any]] = {
     "control_tokens.json": control_tokens.make,
     "cuts.json": cuts.make,
+    "model_text.json": model_text.make,
     "prompts.json": prompts.make,
     "requests.json": requests.make,
     "sampling.json": sampling.make,

@@ -84,6 +84,7 @@ def make() -> dict[str, Any]:
         _accepted({"stop": "\n"}, stop=["\n"]),
         _accepted({"stop": ["a", "b", "c", "d"]}, stop=["a", "b", "c", "d"]),
         _accepted({"temperature": 0, "top_p": 1}, {"temperature": 0, "topP": 1}),
+        _accepted({"temperature": 2}, {"temperature": 2}),
         _accepted(
             {"presence_penalty": -2, "frequency_penalty": 2, "repetition_penalty": 1.1},
             {"presencePenalty": -2, "frequencyPenalty": 2, "repetitionPenalty": 1.1},

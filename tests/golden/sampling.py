@@ -38,6 +38,11 @@ PEAKED: Rows = {
     "lift": 9.0,
 }
 EQUAL: Rows = {"vocabulary": 31463, "steps": 2, "seed": 6, "scale": 0.0}
+# Every 40th token alone says nothing of the others.
+COMBS: list[Rows] = [
+    {"vocabulary": 40000, "steps": 2, "seed": 8, "scale": 0.5, "comb": 40, "lift": lift}
+    for lift in (2.0, -2.0)
+]
 MASKED: Rows = {"values": [[-INF, 0.5, -INF, 0.25, -INF], [-INF, -INF, -INF, -INF, -3.0]]}
 FORCED: Rows = {"values": [[1.0, INF, 2.0, INF, -INF], [0.0, 0.0, INF, 0.0, 0.0]]}
 HUGE: Rows = {"values": [[3e38, -3e38, 3.4028234663852886e38, 1.0], [-3e38, -3e38, 1e-45, 0.0]]}
@@ -119,7 +124,8 @@ def logits(rows: Rows, step: int) -> np.ndarray:
 
     The formula: with h_j = mix(4 id + j + 2^20 (8 seed + step)) / 2^32, a logit is
     scale (h_0 + h_1 + h_2 - 1.5); with `levels`, rounded down to multiples of 1 / levels; the tokens
-    mix(i + 2^20 (8 seed + step)) mod vocabulary for i below `peaks` are `lift` higher.
+    mix(i + 2^20 (8 seed + step)) mod vocabulary for i below `peaks` are `lift` higher; with `comb`,
+    every so many tokens have the logit `lift`.
     """
     if "values" in rows:
         return np.array([np.nan if v is None else v for v in rows["values"][step]], np.float32)
@@ -131,6 +137,8 @@ def logits(rows: Rows, step: int) -> np.ndarray:
         values = np.floor(values * rows["levels"]) / rows["levels"]
     for token in mix(np.arange(rows.get("peaks", 0)) + first):
         values[token % rows["vocabulary"]] += rows["lift"]
+    if "comb" in rows:
+        values[:: rows["comb"]] = rows["lift"]
     return values.astype(np.float32)
 
 
@@ -276,6 +284,9 @@ def _cases() -> list[dict[str, Any]]:
     cases += [_case(SMALL, {}, seed=1, choice=choice) for choice in (1, 2)]
     for rows, top in ((TIES, 5), (MIDDLE, 20), (FLAT, 3), (PEAKED, 3)):
         cases += [_case(rows, settings, seed=7, top=top) for settings in TRUNCATIONS]
+    for rows in COMBS:
+        some = [{"top_k": 20000}, {"top_p": 0.6}, {"temperature": 1.4, "top_p": 0.95}]
+        cases += [_case(rows, settings, seed=7) for settings in some]
     # Shares of so many equals aren't multiples of these limits alone.
     alone = [settings for settings in TRUNCATIONS if len(settings) < 2 or "top_k" not in settings]
     alone += [{"logit_bias": {"0": 4, "62": -4}, **some} for some in ({"top_k": 7}, {"top_p": 0.6})]

@@ -338,9 +338,12 @@ def test_keys_of_another_kind_are_refused(copy: Path, tmp_path: Path, kind: str)
     assert str(path) in refusal("key", "sign", copy, "--key", path)
 
 
-def test_a_private_key_that_others_can_read_is_refused(copy: Path, ours: Key, tmp_path: Path):
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_private_key_that_is_open_to_others_is_refused(
+    copy: Path, ours: Key, tmp_path: Path, mode: int
+):
     key = shutil.copy(ours.file, tmp_path / "key.pem")
-    key.chmod(0o644)
+    key.chmod(mode)
     assert "chmod 600" in refusal("key", "sign", copy, "--key", key)
 
 

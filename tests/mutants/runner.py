@@ -102,6 +102,6 @@ def _try_mutant(copy: Checkout, area: Area, mutant: Mutant, limit_s: float) -> R
         tested = copy.run([*PYTEST, *mutant.tests], limit_s)
     if tested.returncode == 0:
         return Result(mutant, False, tested.seconds, "")
-    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", tested.output, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S.*?)(?: - |$)", tested.output, re.MULTILINE)
     by = failed.group(1) if failed else f"pytest's exit code {tested.returncode}"
     return Result(mutant, True, tested.seconds, by if tested.returncode else "the time limit")

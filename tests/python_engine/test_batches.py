@@ -18,11 +18,12 @@ QUESTIONS = [
     *("Tell me a story about a fox. " * count for count in (1, 3, 6, 9)),
 ]
 CANCELLED = {2, 7, 13}
+SAMPLED = set(range(0, len(QUESTIONS), 3))
 
 
 def request(index: int) -> dict:
     """Lengths and settings differ from one request to the next."""
-    sampled = {"temperature": 1.0, "top_p": 0.9, "seed": index} if index % 3 == 0 else {}
+    sampled = {"temperature": 1.0, "top_p": 0.9, "seed": index} if index in SAMPLED else {}
     length = {"max_tokens": 8 + 5 * index, "ignore_eos": True}
     return {"messages": user(QUESTIONS[index]), **length, **sampled}
 
@@ -61,7 +62,8 @@ def alone(pocket_bundle: Path) -> dict[int, str]:
     texts = {}
     for index in range(len(QUESTIONS)):
         if index not in CANCELLED:
-            with MLCEngine(pocket_bundle, EngineConfig(mode="interactive")) as engine:
+            config = EngineConfig(mode="interactive", deterministic=True)
+            with MLCEngine(pocket_bundle, config) as engine:
                 answer = engine.chat.completions.create(**request(index))
                 texts[index] = answer.choices[0].message.content
     return texts
@@ -86,14 +88,23 @@ def run_staggered(bundle: Path, **config: object) -> tuple[dict[int, str], int]:
 def test_sixteen_staggered_requests_get_their_own_answers(
     pocket_bundle: Path, alone: dict[int, str]
 ):
-    texts, preemptions = run_staggered(pocket_bundle, mode="server")
+    texts, preemptions = run_staggered(pocket_bundle, mode="server", deterministic=True)
     assert texts == alone
     assert preemptions == 0
 
 
 def test_a_cache_too_small_for_all_loses_nothing(pocket_bundle: Path, alone: dict[int, str]):
-    texts, preemptions = run_staggered(pocket_bundle, mode="server", max_total_tokens=512)
+    texts, preemptions = run_staggered(
+        pocket_bundle, mode="server", max_total_tokens=512, deterministic=True
+    )
     assert texts == alone
+    assert preemptions > 0
+
+
+def test_shared_prefixes_change_no_greedy_answer(pocket_bundle: Path, alone: dict[int, str]):
+    texts, preemptions = run_staggered(pocket_bundle, mode="server", max_total_tokens=512)
+    greedy = alone.keys() - SAMPLED
+    assert {i: texts[i] for i in greedy} == {i: alone[i] for i in greedy}
     assert preemptions > 0
 
 
@@ -121,7 +132,7 @@ def test_a_long_prompt_does_not_stall_others(open_engine: OpenEngine):
 
 def test_an_answer_depends_on_its_seed_alone(open_engine: OpenEngine):
     engine = open_engine()
-    params = {"temperature": 1.5, "max_tokens": 30}
+    params = {"temperature": 1.5, "max_tokens": 30, "deterministic": True}
     first = text_of(engine, "Tell me a story.", seed=7, **params)
     busy = engine.chat.completions.create(
         messages=user("Count."), ignore_eos=True, max_tokens=300, stream=True

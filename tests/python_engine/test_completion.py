@@ -116,6 +116,7 @@ def test_no_token_is_drawn_where_none_is_wanted():
     generation = generation_of([id_of("A")], prompts=("A",), max_tokens=0, echo=True)
     (event,) = events_of(generation, id_of("e"))
     assert (event.text, event.finish, generation.length) == ("", "length", 0)
+    assert generation.finished
     assert listed([event], echo="A").tokens == ("A",)
 
 

@@ -89,6 +89,37 @@ def test_a_client_that_fills_the_queue_leaves_places_for_others(pocket_bundle: P
     run(ask)
 
 
+def test_what_took_over_the_cache_of_a_request_that_was_set_back_does_not_show(pocket_bundle: Path):
+    """A parrot asks for the whole answer of a request while that is being written, and gets its place."""
+
+    async def ask() -> None:
+        engine = AsyncMLCEngine(pocket_bundle, EngineConfig(max_batch_size=2))
+        # Text alone, which becomes the same tokens again.
+        greedy: dict[str, Any] = {"temperature": 0, "logit_bias": dict.fromkeys("012", -100)}
+        told = {"prompt": "Tell me a story. " * 2, "max_tokens": 200, **greedy}
+        expected = (await engine.completions.create(**told)).choices[0].text
+        prompt = await engine.tokenize(f"{told['prompt']}{expected}")
+        await engine.close()
+
+        engine = AsyncMLCEngine(pocket_bundle, EngineConfig(max_batch_size=2))
+        other = {"prompt": "Count. " * 3, "max_tokens": 400, **greedy}
+        busy = asyncio.create_task(engine.completions.answer(other, client="author"))
+        while not engine.stats().running:
+            await asyncio.sleep(0)
+        stream = await engine.completions.answer({**told, "stream": True}, client="author")
+        texts = [(await anext(stream)).choices[0].text for _ in range(10)]
+        parrot = {"prompt": prompt, "max_tokens": 8, **greedy}
+        answer = await engine.completions.answer(parrot, client="parrot")
+        assert answer.usage.prompt_tokens_details.cached_tokens > 16
+        assert engine.stats().preemptions == 1
+        texts += [chunk.choices[0].text async for chunk in stream]
+        assert "".join(texts) == expected
+        await busy
+        await engine.close()
+
+    run(ask)
+
+
 def test_the_youngest_request_makes_way_with_all_its_choices(pocket_bundle: Path):
     """An older request's choices go on together, however late they began."""
 

@@ -195,6 +195,19 @@ def test_text(case: dict[str, Any]):
     assert [asdict(piece) for piece in pieces] == case["pieces"]
 
 
+def test_special_tokens_have_no_text():
+    added = [
+        {"id": 1, "content": "<|end|>", "special": True},
+        {"id": 2, "content": "<think>", "special": False},
+    ]
+    model = {"type": "BPE", "vocab": {"\u0120hi": 0}}
+    decoder = {"type": "ByteLevel"}
+    vocabulary = Vocabulary({"added_tokens": added, "decoder": decoder, "model": model})
+    assert [vocabulary.bytes(id) for id in (0, 1, 2, 99)] == [b" hi", b"", b"<think>", b""]
+    assert vocabulary.text(1) == "<|end|>" and vocabulary.written(1) == b"<|end|>"
+    assert vocabulary.size == 3
+
+
 @pytest.mark.parametrize("index", range(len(PROMPTS["cases"])))
 def test_prompts(index: int):
     case = PROMPTS["cases"][index]
@@ -233,7 +246,7 @@ FRAGMENTS = [
 def test_no_text_makes_a_control_token(name: str):
     given = CONTROL["tokenizers"][name]
     conversation = conversation_of(given)
-    harmless = ("<unk>", "  ", "%")
+    harmless = ("<unk>", "  ", "%", "<and>")
     added = given["tokenizer"]["added_tokens"]
     control = {token["id"] for token in added if token["content"] not in harmless}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlc_edge import AsyncMLCEngine, EngineConfig
+from mlc_edge import AsyncMLCEngine, EngineConfig, MLCEngine
 from mlc_edge.errors import EngineError
 
 CACHE_TOKENS = 1536
@@ -98,3 +98,15 @@ def test_nothing_is_left_behind(pocket_bundle: Path, seed: int):
         await engine.close()
 
     asyncio.run(run())
+
+
+def test_many_short_prompts_are_forgotten_with_their_pages(pocket_bundle: Path):
+    threads: dict[str, Any] = {"prefill_threads": 1, "decode_threads": 1}
+    config = EngineConfig(mode="server", max_total_tokens=CACHE_TOKENS, **threads)
+    with MLCEngine(pocket_bundle, config) as engine:
+        for first in range(20, 20 + 2 * CACHE_TOKENS // 16):
+            engine.completions.create(prompt=[[first, first + 1]], max_tokens=1)
+        used = engine.stats().kv_tokens_used
+        assert used < CACHE_TOKENS
+        prompt = [[20 + i % 800 for i in range(1000)]]
+        assert engine.completions.create(prompt=prompt, max_tokens=1).usage.prompt_tokens == 1000

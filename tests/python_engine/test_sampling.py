@@ -112,7 +112,7 @@ def fastest_ms(settings: dict[str, Any], row: np.ndarray) -> float:
         {"top_p": 0.999},
         {**NUCLEUS, "repetition_penalty": 1.1, "logit_bias": {i: 1.0 for i in range(1000)}},
     ],
-    ids=str,
+    ids=("nucleus", "top_k", "wide nucleus", "penalty and bias"),
 )
 @pytest.mark.parametrize("scale", [2, 20])
 def test_a_large_vocabulary_takes_no_full_sort(settings: dict[str, Any], scale: float):

@@ -63,10 +63,16 @@ def test_answers_as_soon_as_it_says_so_and_ends_on_ctrl_c(bundle: Path, app_fold
         assert (process.returncode, output, errors) == (0, "", "")
 
 
-def test_ctrl_c_ends_open_downloads(bundle: Path, app_folder: Path):
+@pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["half a request", "an answer nobody reads"])
+def test_ctrl_c_ends_open_downloads(tmp_path: Path, app_folder: Path, end: bytes):
+    # More than the kernel keeps for a client that doesn't read.
+    bundle = write_bundle(tmp_path, {"params_shard_0.bin": bytes(32 << 20)})
+    request = b"GET /bundles/fake-q4f32_1/params_shard_0.bin HTTP/1.1\r\nHost: localhost\r\n"
     with started(bundle, "--static", app_folder, "--port", 0) as (process, url):
         with socket.create_connection(("127.0.0.1", int(url.split(":")[2][:-1]))) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+            connection.sendall(request + end)
+            if end:
+                assert connection.recv(15) == b"HTTP/1.1 200 OK"
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=30)
         assert process.returncode == 0

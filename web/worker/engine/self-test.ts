@@ -111,7 +111,9 @@ export class Probes {
           magnitude += Math.abs(product);
         }
         // Logits are float32 whatever the other results are.
-        const bound = least + sum * magnitude + (result.logits ? 0 : relative * Math.abs(value));
+        // The product is rounded before the residual is added to it, which may leave much less.
+        const rounded = Math.abs(value - residual) + (result.residual ? Math.abs(value) : 0);
+        const bound = least + sum * magnitude + (result.logits ? 0 : relative * rounded);
         yield { index: row * width + column, value, bound };
       }
     }

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decodeFloats, encodeFloats } from "../../../web/worker/engine/float-types.ts";
-import type { Metadata, ParameterShape } from "../../../web/worker/engine/metadata.ts";
-import { checkModel } from "../../../web/worker/engine/metadata.ts";
-import { probeInput, selfTest, type TestSubject } from "../../../web/worker/engine/self-test.ts";
-import { StoredRows } from "../../../web/worker/engine/stored-rows.ts";
+import { decodeFloats, encodeFloats } from "../../web/worker/engine/float-types.ts";
+import type { Metadata, ParameterShape } from "../../web/worker/engine/metadata.ts";
+import { checkModel } from "../../web/worker/engine/metadata.ts";
+import { probeInput, selfTest, type TestSubject } from "../../web/worker/engine/self-test.ts";
+import { StoredRows } from "../../web/worker/engine/stored-rows.ts";
 import { golden } from "./golden.ts";
 
 interface Case {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KvCache } from "../../../web/worker/engine/kv-cache.ts";
-import { Scheduler } from "../../../web/worker/engine/scheduler.ts";
-import { EngineClient } from "../../../web/worker/page/client.ts";
-import { parseLock } from "../../../web/worker/shared/lock.ts";
+import { KvCache } from "../../web/worker/engine/kv-cache.ts";
+import { Scheduler } from "../../web/worker/engine/scheduler.ts";
+import { EngineClient } from "../../web/worker/page/client.ts";
+import { parseLock } from "../../web/worker/shared/lock.ts";
 
 function cacheOf(...chunks: number[][]): { cache: KvCache; popped: number[] } {
   const popped: number[] = [];
@@ -125,6 +125,22 @@ test("a lock becomes typed", () => {
   assert.equal(model.contextWindowSize, 64);
   assert.equal(files.get("tensor-cache.json")?.bytes, 1);
   assert.deepEqual(targets.get("webgpu-f32")?.needs.limits, { maxBufferSize: 8 });
+});
+
+test("a file may be empty, and its path must stay in the bundle", () => {
+  const withFile = (file: object) => ({
+    ...lock,
+    files: [...lock.files, { path: "empty", bytes: 0, sha256: "c".repeat(64), ...file }],
+  });
+  assert.equal(parseLock(withFile({})).files.get("empty")?.bytes, 0);
+  for (const path of ["/etc/x", "..", "a/../b", "./a", "a//b", "a\\b", "https:x", "a?b", "a#b", "%2e"]) {
+    assert.throws(() => parseLock(withFile({ path })), /must be a relative path/, path);
+  }
+  for (const bytes of [-1, 0.5, "1", null, 2 ** 60]) {
+    assert.throws(() => parseLock(withFile({ bytes })), /bytes must be a whole number/);
+  }
+  assert.throws(() => parseLock(withFile({ sha256: "C".repeat(64) })), /lower-case hex/);
+  assert.throws(() => parseLock(withFile({ path: "tensor-cache.json" })), /listed twice/);
 });
 
 test("all problems of a lock are told at once", () => {

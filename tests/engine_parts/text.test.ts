@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Detokenizer } from "../../../web/worker/engine/detokenizer.ts";
-import { Vocabulary } from "../../../web/worker/engine/vocabulary.ts";
+import { Detokenizer } from "../../web/worker/engine/detokenizer.ts";
+import { Vocabulary } from "../../web/worker/engine/vocabulary.ts";
 import { golden } from "./golden.ts";
 
 for (const [number, { tokens, stops, strips_first_space, pieces }] of golden("text").cases.entries()) {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Template } from "@huggingface/jinja";
-import { Conversation } from "../../../web/worker/engine/conversation.ts";
-import { Detokenizer } from "../../../web/worker/engine/detokenizer.ts";
-import { Vocabulary } from "../../../web/worker/engine/vocabulary.ts";
-import type { ChatMessage } from "../../../web/worker/engine/protocol.ts";
+import { Conversation } from "../../web/worker/engine/conversation.ts";
+import { Detokenizer } from "../../web/worker/engine/detokenizer.ts";
+import { Vocabulary } from "../../web/worker/engine/vocabulary.ts";
+import type { ChatMessage } from "../../web/worker/engine/protocol.ts";
 import { golden } from "./golden.ts";
 
 const { signal: going } = new AbortController();
@@ -106,7 +106,7 @@ test("a very long conversation lets an abort in, and is cut in one pass", async 
   clearInterval(ticking);
   assert.ok(ids.length > 2048 && ids.length <= 4096 - 256);
   // Rendering again for each exchange that is dropped took minutes.
-  assert.ok(ms < 15_000, `${ms} ms`);
+  assert.ok(ms < 45_000, `${ms} ms`);
   assert.ok(ticks >= Math.min(4, ms / 200), `${ticks} ticks in ${ms} ms`);
 
   const controller = new AbortController();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkTensors, tensorBytes, type TensorRecord } from "../../../web/worker/engine/weights.ts";
+import { checkTensors, tensorBytes, type TensorRecord } from "../../web/worker/engine/weights.ts";
 import { golden } from "./golden.ts";
 
 interface Weights {

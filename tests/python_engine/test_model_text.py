@@ -1,0 +1,41 @@
+"""What the engine takes from a bundle's files about text: the golden vectors of both engines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_edge.engine.model_text import read_model_text
+from mlc_edge.engine.protocol import ChatMessage
+from tests.golden import make
+from tests.web.fakes import TEMPLATE, write_bundle
+
+CASES = json.loads((make.FOLDER / "model_text.json").read_text())["cases"]
+FIELDS = {
+    "temperature": "temperature",
+    "topP": "top_p",
+    "presencePenalty": "presence_penalty",
+    "frequencyPenalty": "frequency_penalty",
+    "repetitionPenalty": "repetition_penalty",
+}
+
+
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_a_bundles_files_say_what_its_text_is(index: int, tmp_path: Path):
+    case: dict[str, Any] = CASES[index]
+    files = {
+        "mlc-chat-config.json": json.dumps(case["chat"]).encode(),
+        "generation_config.json": json.dumps(case["generation"] or {}).encode(),
+    }
+    if case["template_file"]:
+        files["chat_template.jinja"] = f"!{TEMPLATE}".encode()
+    text = read_model_text(write_bundle(tmp_path, files))
+    sampling = text.facts.defaults
+    assert {name: getattr(sampling, FIELDS[name]) for name in FIELDS} == case["defaults"]
+    assert sorted(text.stop_tokens) == case["stop_tokens"]
+    assert text.active_vocab_size == case["active_vocab_size"]
+    assert text.facts.vocab_size == case["chat"]["vocab_size"]
+    ids = text.conversation.tokens([ChatMessage("user", "Hi")])
+    written = b"".join(map(text.vocabulary.bytes, ids)).decode()
+    assert written == ("!Hi" if case["template_file"] else "Hi")
