@@ -75,13 +75,9 @@ class ServedModel:
         except Exception as error:
             raise EngineError("internal", f"The engine has ended: {error}.") from error
 
-    def refuse_requests(self) -> None:
-        """From now on new requests get 503."""
-        self.state = "draining"
-
     async def close(self, drain_s: float) -> None:
-        """End the engine; running requests may go on for `drain_s`, then they are cancelled."""
-        self.refuse_requests()
+        """End the engine; running requests may go on for `drain_s`, new ones get 503."""
+        self.state = "draining"
         if self._loaded:
             await self._loaded.engine.close(drain_s)
 

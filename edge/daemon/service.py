@@ -169,7 +169,6 @@ class Service:
     async def _drain(self) -> None:
         seconds = self._settings.config.drain_timeout
         self._notifier.stopping("draining")
-        self._model.refuse_requests()
         draining = asyncio.ensure_future(self._model.close(seconds))
         hurry = asyncio.ensure_future(self._hurry.wait())
         await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)

@@ -158,7 +158,7 @@ def test_a_type_that_cannot_be_read_is_named(folder: Path):
     assert f"tensor {name} has type I8, expected F32, F16, BF16" in error_of(folder)
 
 
-@pytest.mark.parametrize("kept", [0, 7, 100, 0.5, 0.999])
+@pytest.mark.parametrize("kept", [0, 7, 100, 0.5, 0.999, -1])
 def test_a_truncated_file_is_named(folder: Path, kept: float):
     content = (folder / WEIGHTS).read_bytes()
     end = kept if isinstance(kept, int) else int(len(content) * kept)
@@ -173,6 +173,7 @@ def test_a_truncated_file_is_named(folder: Path, kept: float):
     [
         {"dtype": "F32", "shape": [4], "data_offsets": [0, 12]},
         {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]},
+        {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]},
         {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]},
         {"dtype": "F32", "shape": [4], "data_offsets": [0]},
         {"dtype": "F32", "shape": "4", "data_offsets": [0, 16]},

@@ -47,6 +47,31 @@ def test_a_build_killed_between_its_renames_is_undone(output: Path):
     assert not former.exists()
 
 
+def test_the_former_bundle_is_back_while_the_next_build_runs(output: Path):
+    output.rename(output.with_name(".out.former"))
+    with replacing(output) as folder:
+        (folder / "new").touch()
+        assert names(output) == ["old"]
+    assert names(output) == ["new"]
+
+
+def test_what_a_build_killed_at_its_very_end_left_hinders_no_other(output: Path):
+    former = output.with_name(".out.former")
+    former.mkdir()
+    (former / "older").touch()
+    with replacing(output) as folder:
+        (folder / "new").touch()
+    assert names(output) == ["new"]
+    assert names(output.parent) == ["out"]
+
+
+def test_a_bundle_that_cannot_be_put_in_place_leaves_the_former_one(output: Path):
+    with pytest.raises(FileNotFoundError), replacing(output) as folder:
+        folder.rmdir()
+    assert names(output) == ["old"]
+    assert names(output.parent) == ["out"]
+
+
 def test_leftovers_of_a_killed_build_are_not_taken_over(output: Path):
     leftover = output.with_name(".out.partial")
     (leftover / "lib").mkdir(parents=True)

@@ -105,6 +105,7 @@ def test_a_quantization_that_is_not_ours_lists_ours(published: Path):
         ({"byteOffset": True}, "byteOffset is True"),
         ({"byteOffset": 10**400}, "byteOffset is 1000"),
         ({"nbytes": 7}, "takes 7 bytes, expected 32768 for [1024, 8]"),
+        ({"nbytes": 32772}, "takes 32772 bytes, expected 32768 for [1024, 8]"),
         ({"shape": [1 << 47] * 8}, "takes 32768 bytes, expected"),
         ({"shape": [1] * 100_000}, "shape is a list, expected a list of positive integers"),
         ({"shape": [-1024, -8]}, "shape is [-1024, -8], expected"),
@@ -118,6 +119,11 @@ def test_a_quantization_that_is_not_ours_lists_ours(published: Path):
 def test_a_tensor_that_cannot_be_is_named(published: Path, changes: dict[str, Any], part: str):
     change_record(published, **changes)
     assert part in error_of(published)
+
+
+def test_a_tensor_that_begins_in_its_shard_must_end_there(published: Path):
+    change_record(published, byteOffset=(published / SHARD).stat().st_size - 4)
+    assert "doesn't lie in the" in error_of(published)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +180,13 @@ def test_an_index_that_names_a_file_twice_is_refused(published: Path):
 def test_a_shard_without_a_checksum_is_taken(published: Path):
     change_index(published, lambda index: index["records"][0].pop("md5sum"))
     assert open_published(published, None).shards[0].md5 is None
+
+
+def test_a_shard_that_was_cut_off_is_named_without_a_checksum(published: Path):
+    change_index(published, lambda index: index["records"][0].pop("md5sum"))
+    shard = published / SHARD
+    shard.write_bytes(shard.read_bytes()[:-4])
+    assert f"{SHARD} has " in error_of(published)
 
 
 def test_all_problems_are_in_one_error(published: Path):

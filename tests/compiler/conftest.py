@@ -21,11 +21,15 @@ CHUNK = 16
 
 @dataclass
 class Compiled:
-    """A checkpoint, its bundle with a native library, and that library loaded."""
+    """A checkpoint, its bundle with a native library, and that library loaded.
+
+    `phases` has the modules after each phase, in a folder for each target, if there are several.
+    """
 
     checkpoint: Path
     bundle: Path
     runner: OneSequence
+    phases: Path
 
     def reference(self) -> LlamaForCausalLM:
         return LlamaForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32).eval()
@@ -58,9 +62,12 @@ def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Co
             output = folder / "bundle"
             targets = [word for name in (*first, "native") for word in ("--target", name)]
             options = (*targets, "--quant", quant, "--prefill-chunk-size", CHUNK)
+            phases = folder / "phases"
+            if first:
+                options = (*options, "--dump-ir", phases)
             result = run_build(checkpoint, *options, "-o", output)
             assert result.returncode == 0, result.stderr
-            cache[key] = Compiled(checkpoint, output, OneSequence(output))
+            cache[key] = Compiled(checkpoint, output, OneSequence(output), phases)
         cache[key].runner.reset()
         return cache[key]
 

@@ -1,28 +1,22 @@
 """What the compiler's phases do to the module."""
 
 import re
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tvm
 from tvm.script import tirx as T
 
-from tests.build.conftest import run_build
+from tests.compiler.conftest import Compiled
 from webbuild.passes import order_shape_computations
 
 PHASES = ["export", "legalize", "fuse", "schedule", "narrow", "lower", "plan-memory"]
 
 
-@pytest.fixture(scope="module")
-def dumped(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ir")
-    options = ("--target", "webgpu-f32", "--quant", "q4f32_1", "--dump-ir", folder)
-    result: subprocess.CompletedProcess[str] = run_build(
-        checkpoint, *options, "-o", folder.with_name("bundle")
-    )
-    assert result.returncode == 0, result.stderr
-    return folder
+@pytest.fixture
+def dumped(compile_native: Callable[..., Compiled]) -> Path:
+    return compile_native("q4f32_1", first=("webgpu-f32",)).phases / "webgpu-f32"
 
 
 def phase(folder: Path, name: str) -> str:

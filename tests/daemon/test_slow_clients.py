@@ -63,6 +63,16 @@ def test_half_sent_requests_block_nobody(small: Daemon, half: bytes):
     small.log.wait_for("WARNING.* connections are in use")
 
 
+def test_many_addresses_leave_files_for_what_is_served(small: Daemon):
+    """No address has more than its share; together they want more than there is."""
+    with ExitStack() as stack:
+        for index in range(ATTACKERS):
+            source = f"127.0.1.{1 + index % 30}"
+            stack.enter_context(connection(small, HALF_HEAD, source=source))
+        wait_until(lambda: small.get("").status_code == 200)
+        assert files(small) < FILES
+
+
 def test_who_has_waited_longest_makes_way(small: Daemon):
     with connection(small, HALF_HEAD) as oldest, connections(small, HALF_HEAD, ATTACKERS) as later:
         assert read_to_end(oldest).status is None

@@ -139,7 +139,8 @@ def test_without_systemd_a_new_model_runs_as_the_daemons_user(
     hostile = hostile_bundle(variant("first"), tmp_path / "hostile", TELL)
     device.do("cp", "-r", device.path(hostile), "/var/tmp/hostile")
     command = "mount -t tmpfs tmpfs /run && exec /usr/local/bin/mlc-edge update /var/tmp/hostile"
-    done = device.run("unshare", "--mount", "bash", "-c", command, SAID="by-root")
+    with_groups = ("setpriv", "--groups=4,24", "unshare", "--mount")
+    done = device.run(*with_groups, "bash", "-c", command, SAID="by-root")
     assert done.returncode == 2
     assert "runs as mlc-edge without the sandbox" in done.stderr
     user = device.do("id", "--user", "mlc-edge").strip()
@@ -176,7 +177,11 @@ def test_people_without_roots_rights_update_folders_of_their_own(device: Machine
     refused = device.run(*user, "bash", "-c", f"{command} {MODELS}")
     assert refused.returncode == 2
     assert "Try sudo" in refused.stderr
-    device.do("rm", "-r", "/var/tmp/first", "/var/tmp/own")
+    device.do("install", "-d", "-m", "777", "/var/tmp/common")
+    refused = device.run(*user, "bash", "-c", f"{command} /var/tmp/common")
+    assert refused.returncode == 2
+    assert "other users can write to /var/tmp/common" in refused.stderr
+    device.do("rm", "-r", "/var/tmp/first", "/var/tmp/own", "/var/tmp/common")
 
 
 def test_what_an_older_installation_left_to_the_daemon_is_taken_back(

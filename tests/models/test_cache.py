@@ -1,5 +1,6 @@
 """`mlc-edge cache`: what was compiled here is listed, and removed once it is of no use to anybody."""
 
+import fcntl
 import json
 import os
 import re
@@ -147,6 +148,16 @@ def test_what_a_process_uses_stays(cache: Cache):
         user.stdin.close()
     assert "removed My-model" in cache.command("clean", "--all")
     assert not cache.entry.exists()
+
+
+def test_what_is_about_to_be_compiled_stays(cache: Cache):
+    """Who compiles holds the entry alone before there is anything in it."""
+    shutil.rmtree(cache.bundle)
+    entry = os.open(cache.entry, os.O_RDONLY)
+    fcntl.flock(entry, fcntl.LOCK_EX)
+    assert "kept My-model" in cache.command("clean", "--all")
+    os.close(entry)
+    assert "removed My-model" in cache.command("clean", "--all")
 
 
 def test_what_is_being_compiled_stays(cache: Cache):
