@@ -75,11 +75,9 @@ def test_kernels_of_short_reductions_have_no_barrier(dumped: Path):
         assert 'scope="shared"' not in source
 
 
-def test_products_on_a_cpu_keep_their_sums_on_the_stack(checkpoint: Path, tmp_path: Path):
+def test_products_on_a_cpu_keep_their_sums_on_the_stack(compile_native: Callable[..., Compiled]):
     """Scope "local" takes memory from a pool at each use there; so does what is larger than 1 KiB."""
-    options = ("--target", "native", "--quant", "q0f32", "--dump-ir", tmp_path)
-    assert run_build(checkpoint, *options, "-o", tmp_path / "bundle").returncode == 0
-    scheduled = phase(tmp_path, "schedule")
+    scheduled = phase(compile_native("q0f32").phases / "native", "schedule")
     linear = re.findall(r"def (?:fused_)?linear\w*\(.*?(?=\n    @T\.prim_func|\Z)", scheduled, re.S)
     assert len(linear) >= 5
     buffers = [re.findall(r"sblock_alloc_buffer\((\(.*?\))(.*)\)\n", source) for source in linear]
