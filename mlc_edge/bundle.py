@@ -27,7 +27,7 @@ LOCK_NAME = "mlc-lock.json"
 SIGNATURE_NAME = "mlc-lock.json.sig"
 LOCK_VERSION = 1
 # What model libraries offer to engines; engines refuse a lock of another number.
-ABI_VERSION = 1
+ABI_VERSION = 2
 REBUILD = "Build the bundle again with `mlc-edge build`, or download it again."
 
 

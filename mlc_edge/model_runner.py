@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from mlc_edge.bundle import ABI_VERSION, REBUILD, BundleTarget, read_lock
 from mlc_edge.cpu import choose_target, host_cpu, missing_features, physical_cores
 from mlc_edge.errors import BundleError
 from mlc_edge.files import read_plain
-from mlc_edge.parameters import load_parameters
+from mlc_edge.parameters import ParameterSet
 from mlc_edge.text_files import CHAT_CONFIG
 
 # Read by TVM when it is imported: the 3 MB runtime library is enough to run a model.
@@ -26,6 +26,8 @@ PAGE_TOKENS = 16
 # TVM's ThreadGroup::AffinityMode kSpecifyThreadShareAllCore.
 SHARE_CORES = -3
 FLOAT_BYTES = {"float32": 4, "float16": 2}
+# What a library and its bundle name beside `model_config`.
+OUTER_FIELDS = ("quantization", "vocab_size", "context_window_size")
 
 Logits = npt.NDArray[np.float32]
 
@@ -48,7 +50,12 @@ class CacheSizes:
 
 
 class ModelRunner:
-    """Sequences in a paged KV cache; token ids in, logits float32 out. For one thread only."""
+    """Sequences in a paged KV cache; token ids in, logits float32 out. For one thread only.
+
+    `parameters` are the weights as they are stored.
+    """
+
+    DEVICE: ClassVar[str] = "cpu"
 
     def __init__(
         self,
@@ -63,23 +70,25 @@ class ModelRunner:
         Without `sizes`, the cache is created by `create_cache` later. Raises BundleError if the
         bundle is damaged, lacks the target, needs another CPU or has another ABI.
         """
-        self.target, chosen = _find_target(bundle, target)
+        self.target, chosen = self._find_target(bundle, target)
         self._cores = [str(core) for core in physical_cores()]
         everyone = Threads(len(self._cores), len(self._cores))
         self.threads = threads or everyone
         _import_runtime()
         from tvm.runtime import device
 
-        self._device = device("cpu", 0)
-        self._machine, self.metadata = _load_library(bundle / chosen.library, self._device)
+        self._device = device(self.DEVICE, 0)
+        library = bundle / chosen.library
+        self._machine, self.metadata = _load_library(library, self._device)
         if self.metadata["abi_version"] != ABI_VERSION:
             raise BundleError(
-                f"{bundle / chosen.library} has ABI {self.metadata['abi_version']} and this "
+                f"{library} has ABI {self.metadata['abi_version']} and this "
                 f"mlc-edge has {ABI_VERSION}: build the bundle again."
             )
-        _require_agreement(bundle, self.metadata)
+        _require_agreement(bundle, library, self.metadata)
         wanted = self.metadata["params"]
-        self._parameters = load_parameters(bundle, chosen.parameters, wanted, self._device)
+        self.parameters = ParameterSet(bundle, chosen.parameters)
+        self._parameters = self.parameters.tensors(wanted, self._device)
         self.parameter_bytes = chosen.parameter_bytes
         self._functions = _Functions(self._machine)
         self._cache: Any = None
@@ -173,24 +182,38 @@ class ModelRunner:
         rows = self._embed(np.asarray(token_ids, np.int32), (1, len(token_ids)))
         return self._forward("batch_verify", [sequence], [len(token_ids)], rows)[0]
 
+    def embed(self, token_ids: Sequence[int]) -> npt.NDArray[Any]:
+        """Rows of the embedding table, [n, H], in the library's float type."""
+        ids = np.asarray(token_ids, np.int32)
+        rows: npt.NDArray[Any] = self._embed(ids, (len(ids),)).numpy()
+        return rows
+
     def call(self, function: str, *arguments: Any) -> Any:
         """Call another of the library's functions; NumPy arrays become tensors of the device."""
         converted = [self._tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         return self._machine[function](*converted)
 
-    def attend(self, sequence: int, qkv: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The library's test of attention: fused float32 [1, n, (hq + 2 hkv) d] to [1, n, hq d]."""
+    def call_with_parameters(self, function: str, *arguments: Any) -> list[npt.NDArray[Any]]:
+        """Call a function that takes the parameters, too, and gives several tensors."""
+        self._use_threads(self.threads.prefill)
+        return [result.numpy() for result in self.call(function, *arguments, self._parameters)]
+
+    def attend(self, sequence: int, qkv: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The library's test of attention: fused [1, n, (hq + 2 hkv) d] to [1, n, hq d]."""
         with self._step([sequence], [qkv.shape[1]]):
             result = self._machine["self_test_attention"](self._tensor(qkv), self._cache)
-        output: npt.NDArray[np.float32] = result.numpy()
+        output: npt.NDArray[Any] = result.numpy()
         return output
+
+    def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
+        return _find_target(bundle, name)
 
     def _tensor(self, array: npt.NDArray[Any]) -> Any:
         from tvm.runtime import tensor
 
         return tensor(np.ascontiguousarray(array), self._device)
 
-    def _embed(self, ids: npt.NDArray[np.int32], lead: tuple[int, int]) -> Any:
+    def _embed(self, ids: npt.NDArray[np.int32], lead: tuple[int, ...]) -> Any:
         rows = self._machine["embed"](self._tensor(ids), self._parameters)
         return rows._create_view((*lead, rows.shape[1]))
 
@@ -271,17 +294,21 @@ def _load_library(path: Path, device: Any) -> tuple[Any, dict[str, Any]]:
     return machine, metadata
 
 
-def _require_agreement(bundle: Path, metadata: Mapping[str, Any]) -> None:
+def _require_agreement(bundle: Path, library: Path, metadata: Mapping[str, Any]) -> None:
     """Raise BundleError if the library was compiled for another model than the files describe."""
-    chat_config = json.loads(read_plain(bundle, CHAT_CONFIG))
+    lock, chat = read_lock(bundle), json.loads(read_plain(bundle, CHAT_CONFIG))
     described = {
-        "vocab_size": chat_config["vocab_size"],
-        "context_window_size": read_lock(bundle).model.context_window_size,
+        **(chat.get("model_config") or {}),
+        "quantization": lock.model.quantization,
+        "vocab_size": chat["vocab_size"],
+        "context_window_size": lock.model.context_window_size,
     }
-    for name, value in described.items():
-        if metadata.get(name, value) != value:
+    compiled = {**metadata["model_config"], **{name: metadata[name] for name in OUTER_FIELDS}}
+    for name in sorted(compiled.keys() | described.keys()):
+        if compiled.get(name) != described.get(name):
             raise BundleError(
-                f"{bundle} has {name} {value}, and its library {metadata[name]}. {REBUILD}"
+                f"{library} was compiled for another model: its {name} is {compiled.get(name)!r}, "
+                f"and the bundle's {described.get(name)!r}. {REBUILD}"
             )
 
 

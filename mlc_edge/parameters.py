@@ -12,27 +12,59 @@ from mlc_edge.bundle import REBUILD
 from mlc_edge.errors import BundleError
 from mlc_edge.weight_index import ALIGNMENT, Shard, TensorRecord, read_index, widen_bfloat16
 
+Array = npt.NDArray[Any]
 
-def load_parameters(
-    bundle: Path, index: str, wanted: Sequence[Mapping[str, Any]], device: Any
-) -> list[Any]:
-    """Tensors in the order of `wanted` ({name, shape, dtype}), from the index file of a parameter set.
 
-    What is stored as it is wanted is shared with the operating system's page cache; the rest, such
-    as bfloat16, is converted. Raises BundleError for a parameter that is missing or has another shape.
-    """
-    shards = read_index(bundle / index)
-    found = {tensor.name: (shard, tensor) for shard in shards for tensor in shard.tensors}
-    missing = [entry["name"] for entry in wanted if entry["name"] not in found]
-    if missing:
-        raise BundleError(f"{bundle / index} lacks {', '.join(missing)}. {REBUILD}")
-    folder = (bundle / index).parent
-    mapped = {shard.name: _map(folder, shard) for shard in shards if shard.tensors}
-    return [
-        _tensor(mapped[shard.name], tensor, entry, device)
-        for entry in wanted
-        for shard, tensor in [found[entry["name"]]]
-    ]
+class ParameterSet:
+    """The parameters that an index file (`tensor-cache.json` or one like it) lists."""
+
+    def __init__(self, bundle: Path, index: str) -> None:
+        """Map the files; raises BundleError that says what is wrong with the index or a file."""
+        self._index = bundle / index
+        self._records: dict[str, tuple[mmap.mmap, TensorRecord]] = {}
+        for shard in read_index(self._index):
+            if shard.tensors:
+                mapped = _map(self._index.parent, shard)
+                self._records |= {tensor.name: (mapped, tensor) for tensor in shard.tensors}
+
+    def tensors(self, wanted: Sequence[Mapping[str, Any]], device: Any) -> list[Any]:
+        """Tensors of `device` in the order of `wanted` ({name, shape, dtype}).
+
+        What a CPU takes as it is stored is shared with the operating system's page cache; the rest, such
+        as bfloat16, is converted. Raises BundleError for a parameter that is missing or has another shape.
+        """
+        missing = [entry["name"] for entry in wanted if entry["name"] not in self._records]
+        if missing:
+            raise BundleError(f"{self._index} lacks {', '.join(missing)}. {REBUILD}")
+        return [self._tensor(entry, device) for entry in wanted]
+
+    def rows(self, name: str, rows: Sequence[int]) -> Array:
+        """Some rows (along the first axis) of a parameter as they are stored, bfloat16 widened."""
+        return _widened(self._stored(name)[list(rows)], self._records[name][1])
+
+    def _stored(self, name: str) -> Array:
+        """A view of the file, bfloat16 as uint16."""
+        content, record = self._records[name]
+        count = record.nbytes // record.stored_dtype.itemsize
+        flat = np.frombuffer(content, record.stored_dtype, count, record.offset)
+        return flat.reshape(record.shape)
+
+    def _tensor(self, wanted: Mapping[str, Any], device: Any) -> Any:
+        import tvm_ffi
+        from tvm.runtime import tensor
+
+        _, record = self._records[wanted["name"]]
+        if list(record.shape) != list(wanted["shape"]):
+            raise BundleError(
+                f"parameter {record.name} has shape {list(record.shape)}, the library wants "
+                f"{list(wanted['shape'])}. {REBUILD}"
+            )
+        values = self._stored(record.name)
+        shared = device.type == "cpu" and values.ctypes.data % ALIGNMENT == 0
+        if shared and values.dtype == np.dtype(wanted["dtype"]):
+            return tvm_ffi.from_dlpack(values)
+        converted = _widened(values, record).astype(wanted["dtype"], copy=False)
+        return tensor(np.ascontiguousarray(converted), device)
 
 
 def _map(folder: Path, shard: Shard) -> mmap.mmap:
@@ -48,25 +80,5 @@ def _map(folder: Path, shard: Shard) -> mmap.mmap:
     return mapped
 
 
-def _tensor(
-    content: mmap.mmap, record: TensorRecord, wanted: Mapping[str, Any], device: Any
-) -> Any:
-    import tvm_ffi
-    from tvm.runtime import tensor
-
-    if list(record.shape) != list(wanted["shape"]):
-        raise BundleError(
-            f"parameter {record.name} has shape {list(record.shape)}, the library wants "
-            f"{list(wanted['shape'])}. {REBUILD}"
-        )
-    values = _values(content, record)
-    aligned = values.ctypes.data % ALIGNMENT == 0
-    if aligned and values.dtype == np.dtype(wanted["dtype"]):
-        return tvm_ffi.from_dlpack(values)
-    return tensor(np.ascontiguousarray(values.astype(wanted["dtype"], copy=False)), device)
-
-
-def _values(content: mmap.mmap, record: TensorRecord) -> npt.NDArray[Any]:
-    count = record.nbytes // record.stored_dtype.itemsize
-    flat = np.frombuffer(content, record.stored_dtype, count, record.offset)
-    return (widen_bfloat16(flat) if record.is_bfloat16 else flat).reshape(record.shape)
+def _widened(values: Array, record: TensorRecord) -> Array:
+    return widen_bfloat16(values) if record.is_bfloat16 else values

@@ -30,7 +30,7 @@ def chat_config(
         "version": "0.1.0",
         "model_type": model.model_type,
         "quantization": quantization,
-        "model_config": _model_config(model, context_window_size, prefill_chunk_size),
+        "model_config": model_config(model, context_window_size, prefill_chunk_size),
         "vocab_size": model.vocab_size,
         "active_vocab_size": chat.token_count,
         **sizes,
@@ -45,9 +45,10 @@ def chat_config(
     }
 
 
-def _model_config(
+def model_config(
     model: LlamaConfig, context_window_size: int, prefill_chunk_size: int
 ) -> dict[str, Any]:
+    """What shapes a model; in its libraries, too, so that an engine sees whether they belong together."""
     return {
         "hidden_size": model.hidden_size,
         "intermediate_size": model.intermediate_size,

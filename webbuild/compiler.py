@@ -1,7 +1,6 @@
 """From a model definition to a model library: passes, schedules, code generation, linking."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,29 @@ from tvm.target import Target
 from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
 from webbuild.architectures import model_class
-from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS
+from webbuild.chat_config import model_config
+from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS, cache_buffers
 from webbuild.kernels.sampling import SAMPLING_FUNCTIONS, Sampling, sampling_spec
-from webbuild.kernels.self_test import self_test_for, self_test_vectors
 from webbuild.linker import find_linker
 from webbuild.models.llama_spec import LlamaConfig
+from webbuild.needs import Buffers, gpu_limits, parameter_bytes, pooled
 from webbuild.numerics import Numerics
-from webbuild.passes import optimise
+from webbuild.passes import Optimised, optimise
 from webbuild.quantization import find_quantization
+from webbuild.self_test import SelfTest
 from webbuild.targets import TargetProfile
 
 KV_CACHE = "create_tir_paged_kv_cache"
-WORKGROUP_ARRAY = re.compile(r"var<workgroup> \w+ ?: ?array<(\w+), ?(\d+)>")
+# What each stage of a browser's engine calls.
+STAGES = {
+    "prefill": ("embed", "prefill"),
+    "decode": ("embed", "decode"),
+    "kv_cache": (KV_CACHE,),
+    "self_test": ("self_test_prefill", "self_test_decode", "self_test_attention"),
+    "sampling": SAMPLING_FUNCTIONS,
+}
 # Without symbols for debuggers, and the same bytes each time.
 LINK_OPTIONS = ["-shared", "-s", "-Wl,--build-id=none"]
-WGSL_BYTES = {"f32": 4, "i32": 4, "u32": 4, "f16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +69,22 @@ def build_library(
     """
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
-        module, parameters = _export(config, quantization, profile)
-        metadata = _metadata(config, quantization, profile, parameters, options)
-        compiled = _compile(module, {**metadata, "kernels": {}}, target, profile, options)
-        if profile.device == "gpu":
+        exported = _export(config, quantization, profile)
+        metadata = _metadata(exported, config, quantization, profile, options)
+        optimised = _optimise(exported, profile, options)
+        executable = _generate(optimised, metadata, target)
+        sources = device_sources(executable)
+        limits = {}
+        if sources:
+            limits = gpu_limits(sources.values(), _buffers(exported, optimised, metadata, options))
             # Kernels get their names in code generation, and the metadata is compiled in.
-            kernels = _kernels_by_stage(
-                compiled.launched, list(_device_sources(compiled.executable))
-            )
-            compiled = _compile(module, {**metadata, "kernels": kernels}, target, profile, options)
+            kernels = _kernels_by_stage(optimised.launched, list(sources))
+            executable = _generate(optimised, {**metadata, "kernels": kernels}, target)
     output.parent.mkdir(parents=True, exist_ok=True)
-    _link(compiled.executable, profile, output)
+    _link(executable, profile, output)
     return LibraryInfo(
-        parameter_bytes=sum(_bytes_of(p) for p in metadata["params"]),
-        needs=_needs(profile, metadata, options, _device_sources(compiled.executable)),
+        parameter_bytes=sum(map(parameter_bytes, metadata["params"])),
+        needs={"features": list(profile.features), "limits": limits},
     )
 
 
@@ -85,22 +94,28 @@ def compile_kernels(
     """WGSL of each of the library's kernels by name, without linking a library."""
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
-        module, parameters = _export(config, quantization, profile)
-        metadata = _metadata(config, quantization, profile, parameters, options)
-        compiled = _compile(module, {**metadata, "kernels": {}}, target, profile, options)
-    return _device_sources(compiled.executable)
+        exported = _export(config, quantization, profile)
+        metadata = _metadata(exported, config, quantization, profile, options)
+        executable = _generate(_optimise(exported, profile, options), metadata, target)
+    return device_sources(executable)
 
 
-def _export(
-    config: LlamaConfig, quantization: str, profile: TargetProfile
-) -> tuple[tvm.IRModule, list[tuple[str, nn.Parameter]]]:
-    numerics = _numerics(quantization, profile)
-    self_test = self_test_for(numerics)
-    library = type("Library", (model_class(config.model_type), Sampling, self_test), {})
-    model = library(config, numerics)
-    spec = {**model.export_spec(), **sampling_spec(config.vocab_size), **self_test.spec}
+@dataclass(frozen=True)
+class _Exported:
+    """A model, its functions and its parameters by name, in the order in which functions take them."""
+
+    model: Any
+    module: tvm.IRModule
+    parameters: list[tuple[str, nn.Parameter]]
+
+
+def _export(config: LlamaConfig, quantization: str, profile: TargetProfile) -> _Exported:
+    library = type("Library", (model_class(config.model_type), Sampling, SelfTest), {})
+    model = library(config, _numerics(quantization, profile))
+    spec = {**model.export_spec(), **sampling_spec(config.vocab_size), **model.self_test_spec()}
     # The export takes entries out of the methods' dictionaries.
-    return model.export_tvm(spec={name: dict(method) for name, method in spec.items()})
+    copied = {name: dict(method) for name, method in spec.items()}
+    return _Exported(model, *model.export_tvm(spec=copied))
 
 
 def _numerics(quantization: str, profile: TargetProfile) -> Numerics:
@@ -115,12 +130,13 @@ def _numerics(quantization: str, profile: TargetProfile) -> Numerics:
 
 
 def _metadata(
+    exported: _Exported,
     config: LlamaConfig,
     quantization: str,
     profile: TargetProfile,
-    parameters: list[tuple[str, nn.Parameter]],
     options: CompileOptions,
 ) -> dict[str, Any]:
+    chunk = options.prefill_chunk_size
     return {
         "abi_version": ABI_VERSION,
         "model_type": config.model_type,
@@ -131,7 +147,7 @@ def _metadata(
         "context_window_size": options.context_window_size,
         "sliding_window_size": -1,
         "attention_sink_size": -1,
-        "prefill_chunk_size": options.prefill_chunk_size,
+        "prefill_chunk_size": chunk,
         "max_batch_size": profile.max_batch_size,
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
@@ -144,39 +160,29 @@ def _metadata(
                 "preprocs": [],
                 "pipeline_stages": [0],
             }
-            for name, parameter in parameters
+            for name, parameter in exported.parameters
         ],
-        "memory_usage": {},
         "kv_cache": {
             "num_hidden_layers": config.num_hidden_layers,
             "num_key_value_heads": config.num_key_value_heads,
             "num_attention_heads": config.num_attention_heads,
             "head_dim": config.head_dim,
         },
-        "self_test": self_test_vectors(config, _numerics(quantization, profile)),
+        "kernels": {},
+        "model_config": model_config(config, options.context_window_size, chunk),
+        "self_test": exported.model.self_test_metadata(config, chunk),
     }
 
 
-@dataclass(frozen=True)
-class _Compiled:
-    executable: Any
-    launched: dict[str, list[str]]
-
-
-def _compile(
-    module: tvm.IRModule,
-    metadata: dict[str, Any],
-    target: Target,
-    profile: TargetProfile,
-    options: CompileOptions,
-) -> _Compiled:
+def _optimise(exported: _Exported, profile: TargetProfile, options: CompileOptions) -> Optimised:
     bounds = {"seq_len": options.prefill_chunk_size, "batch_size": profile.max_batch_size}
-    module, launched, memory_usage = optimise(
-        module, profile, bounds=bounds, dump_ir=options.dump_ir
-    )
-    module = _with_metadata(module, {**metadata, "memory_usage": memory_usage})
-    executable = tvm.compile(module, target=target, relax_pipeline=None)
-    return _Compiled(executable, launched)
+    return optimise(exported.module, profile, bounds=bounds, dump_ir=options.dump_ir)
+
+
+def _generate(optimised: Optimised, metadata: dict[str, Any], target: Target) -> Any:
+    """Machine code and kernels, with `metadata` in them."""
+    module = _with_metadata(optimised.module, {**metadata, "memory_usage": optimised.memory_usage})
+    return tvm.compile(module, target=target, relax_pipeline=None)
 
 
 def _with_metadata(module: tvm.IRModule, metadata: dict[str, Any]) -> tvm.IRModule:
@@ -192,7 +198,7 @@ def _walk_modules(module: Any) -> Iterator[Any]:
         yield from _walk_modules(imported)
 
 
-def _device_sources(executable: Any) -> dict[str, str]:
+def device_sources(executable: Any) -> dict[str, str]:
     """WGSL of each kernel by its name; empty for a CPU."""
     sources: dict[str, str] = {}
     for module in _walk_modules(executable.mod):
@@ -201,13 +207,6 @@ def _device_sources(executable: Any) -> dict[str, str]:
                 name, _, source = part.partition("\n")
                 sources[name.strip()] = source
     return sources
-
-
-def _workgroup_bytes(source: str) -> int:
-    """Workgroup memory that a kernel declares."""
-    return sum(
-        int(count) * WGSL_BYTES[element] for element, count in WORKGROUP_ARRAY.findall(source)
-    )
 
 
 def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dict[str, list[str]]:
@@ -219,16 +218,9 @@ def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dic
         stem = f"{prim_function}_kernel"
         return [k for k in kernels if k == stem or k.removeprefix(f"{stem}_").isdigit()]
 
-    stages = {
-        "prefill": ("embed", "prefill"),
-        "decode": ("embed", "decode"),
-        "kv_cache": (KV_CACHE,),
-        "self_test": ("self_test_matmul", "self_test_attention"),
-        "sampling": SAMPLING_FUNCTIONS,
-    }
     return {
         stage: list(dict.fromkeys(k for f in functions for p in launched_by(f) for k in of(p)))
-        for stage, functions in stages.items()
+        for stage, functions in STAGES.items()
     }
 
 
@@ -248,35 +240,26 @@ def _link(executable: Any, profile: TargetProfile, output: Path) -> None:
         raise ToolchainError(f"linking {output.name} failed: {error}") from error
 
 
-def _bytes_of(parameter: dict[str, Any]) -> int:
-    size = {"uint8": 1, "uint32": 4, "float32": 4, "float16": 2}[parameter["dtype"]]
-    for extent in parameter["shape"]:
-        size *= extent
-    return size
-
-
-def _needs(
-    profile: TargetProfile,
+def _buffers(
+    exported: _Exported,
+    optimised: Optimised,
     metadata: dict[str, Any],
     options: CompileOptions,
-    sources: dict[str, str],
-) -> dict[str, Any]:
-    if profile.device == "cpu":
-        return {"features": list(profile.features), "limits": {}}
-    shape = metadata["kv_cache"]
-    element = 2 if profile.dtype == "float16" else 4
-    tokens = options.context_window_size + 2 * options.prefill_chunk_size
-    pages = 2 * shape["num_key_value_heads"] * shape["head_dim"] * tokens * element
-    largest = max(pages, *(_bytes_of(p) for p in metadata["params"]))
-    return {
-        "features": list(profile.features),
-        "limits": {
-            "maxStorageBufferBindingSize": largest,
-            "maxBufferSize": largest,
-            "maxComputeInvocationsPerWorkgroup": profile.tvm_target["max_num_threads"],
-            "maxStorageBuffersPerShaderStage": max(
-                source.count("var<storage") for source in sources.values()
-            ),
-            "maxComputeWorkgroupStorageSize": max(map(_workgroup_bytes, sources.values())),
-        },
-    }
+) -> Buffers:
+    """What a browser's engine makes for one sequence that fills the context."""
+    cache = cache_buffers(
+        exported.model.cache_shape(),
+        Target.current(),
+        sequences=1,
+        tokens=options.context_window_size,
+        chunk=options.prefill_chunk_size,
+    )
+    called = {name for functions in STAGES.values() for name in functions} - set(SAMPLING_FUNCTIONS)
+    temporaries = (
+        pooled(size)
+        for name, sizes in optimised.allocations.items()
+        for size in sizes
+        if name in called
+    )
+    parameters = map(parameter_bytes, metadata["params"])
+    return Buffers(bound=(*parameters, *temporaries, *cache.bound), others=cache.others)

@@ -1,5 +1,8 @@
 """The compiler's phases, from exported model to a module that is ready for code generation."""
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,22 @@ from webbuild.kernels.direct import DirectReduction
 from webbuild.targets import TargetProfile
 
 ALLOC_STORAGE = tvm.ir.Op.get("relax.memory.alloc_storage")
+ALLOC_TENSOR = tvm.ir.Op.get("relax.builtin.alloc_tensor")
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """A module that is ready for code generation, and what was learnt on the way.
+
+    `launched` has the names of the tensor programs that each function launches, `memory_usage` each
+    function's planned memory in bytes, `allocations` the bytes of each of its temporaries and results whose
+    size is known ahead of time, or is bounded.
+    """
+
+    module: tvm.IRModule
+    launched: dict[str, list[str]]
+    memory_usage: dict[str, int]
+    allocations: dict[str, list[int]]
 
 
 def optimise(
@@ -19,26 +38,24 @@ def optimise(
     *,
     bounds: dict[str, int],
     dump_ir: Path | None = None,
-) -> tuple[tvm.IRModule, dict[str, list[str]], dict[str, int]]:
-    """Run all phases under the current target.
-
-    `bounds` are upper bounds of symbolic sizes, for memory planning. Returns the module, the names of
-    the tensor programs that each function launches, and each function's planned memory in bytes.
-    """
+) -> Optimised:
+    """Run all phases under the current target; `bounds` are upper bounds of symbolic sizes."""
     module = _with_bounds(module, bounds)
     launched: dict[str, list[str]] = {}
     memory_usage: dict[str, int] = {}
+    allocations: dict[str, list[int]] = {}
     for number, (phase, passes) in enumerate(_phases(profile)):
         if phase == "lower":
             launched = launched_programs(module)
         module = tvm.transform.Sequential(passes)(module)
         if phase == "plan-memory":
-            memory_usage = planned_memory(module)
+            memory_usage = {name: sum(sizes) for name, sizes in _planned_sizes(module).items()}
+            allocations = _allocations(module, bounds)
         if dump_ir:
             dump_ir.mkdir(parents=True, exist_ok=True)
             path = dump_ir / f"{number:02}-{phase}.py"
             path.write_text(module.script(show_meta=False))
-    return module, launched, memory_usage
+    return Optimised(module, launched, memory_usage, allocations)
 
 
 def _phases(profile: TargetProfile) -> list[tuple[str, list[Any]]]:
@@ -137,21 +154,50 @@ def launched_programs(module: tvm.IRModule) -> dict[str, list[str]]:
     return launched
 
 
-def planned_memory(module: tvm.IRModule) -> dict[str, int]:
-    """For each relax function, the bytes of planned storages whose size is known ahead of time."""
-    usage = {}
+def _calls(function: relax.Function, op: tvm.ir.Op) -> Iterator[relax.Call]:
+    found: list[relax.Call] = []
+
+    def visit(expr: relax.Expr) -> None:
+        if isinstance(expr, relax.Call) and expr.op == op:
+            found.append(expr)
+
+    relax.analysis.post_order_visit(function, visit)
+    yield from found
+
+
+def _relax_functions(module: tvm.IRModule) -> Iterator[tuple[str, relax.Function]]:
     for name, function in module.functions_items():
-        if not isinstance(function, relax.Function):
-            continue
-        total = 0
+        if isinstance(function, relax.Function):
+            yield name.name_hint, function
 
-        def visit(expr: relax.Expr) -> None:
-            nonlocal total
-            if not isinstance(expr, relax.Call) or expr.op != ALLOC_STORAGE:
-                return
-            size = expr.args[0].values[0]
-            total += int(size) if isinstance(size, tirx.IntImm) else 0
 
-        relax.analysis.post_order_visit(function, visit)
-        usage[name.name_hint] = total
-    return usage
+def _planned_sizes(module: tvm.IRModule) -> dict[str, list[int]]:
+    """For each relax function, the bytes of planned storages whose size is known ahead of time."""
+    return {
+        name: [
+            int(size)
+            for call in _calls(function, ALLOC_STORAGE)
+            for size in call.args[0].values
+            if isinstance(size, tirx.IntImm)
+        ]
+        for name, function in _relax_functions(module)
+    }
+
+
+def _allocations(module: tvm.IRModule, bounds: dict[str, int]) -> dict[str, list[int]]:
+    """Planned storages, and the tensors outside of the plan: a function's results."""
+    sizes = _planned_sizes(module)
+    for name, function in _relax_functions(module):
+        for call in _calls(function, ALLOC_TENSOR):
+            bounded = [_upper_bound(extent, bounds) for extent in call.args[0].values]
+            extents = [extent for extent in bounded if extent is not None]
+            if len(extents) == len(bounded):
+                element = tvm.DataType(call.args[1].value).itemsize
+                sizes[name].append(math.prod(extents) * element)
+    return sizes
+
+
+def _upper_bound(extent: tirx.Expr, bounds: dict[str, int]) -> int | None:
+    if isinstance(extent, tirx.IntImm):
+        return int(extent)
+    return bounds.get(extent.name) if isinstance(extent, tirx.Var) else None

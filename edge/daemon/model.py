@@ -109,8 +109,6 @@ def _load(config: DaemonConfig, on_progress: Progress) -> Loaded:
     )
     settings = engine_config(config, probe())
     engine = AsyncMLCEngine(bundle, settings, progress=on_progress, trust_library=True)
-    on_progress("checking the model's numbers", None)
-    engine.check()
     return Loaded(engine, bundle)
 
 

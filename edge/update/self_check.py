@@ -13,13 +13,12 @@ FAILURE = "error: "
 
 
 def self_check(bundle: Path) -> None:
-    """Load `bundle`, compute its numeric self-test, answer greedily; raises MlcEdgeError."""
+    """Load `bundle`, which computes its numeric self-test, and answer greedily; raises MlcEdgeError."""
     from mlc_edge.engine.config import EngineConfig
     from mlc_edge.engine.sync import MLCEngine
 
     config = EngineConfig(mode="interactive", max_total_tokens=CACHE_TOKENS)
     with MLCEngine(bundle, config) as engine:
-        engine.check()
         engine.chat.completions.create(
             messages=QUESTION, temperature=0, max_tokens=ANSWER_TOKENS, ignore_eos=True
         )

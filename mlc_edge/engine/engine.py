@@ -311,4 +311,6 @@ class AsyncMLCEngine:
 def _create_loop(bundle: Path, config: EngineConfig, text: ModelText) -> EngineLoop:
     threads = config.threads(len(physical_cores()))
     runner = ModelRunner(bundle, config.target, threads=threads)
-    return EngineLoop(runner, config, text.active_vocab_size)
+    loop = EngineLoop(runner, config, text.active_vocab_size)
+    loop.check()
+    return loop

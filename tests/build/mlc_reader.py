@@ -1,4 +1,4 @@
-"""Reads weights in MLC's format one value at a time, from the format's description alone."""
+"""Reads weights in MLC's format one input at a time, from the format's description alone."""
 
 import json
 from pathlib import Path
@@ -57,10 +57,10 @@ def _reorder(name: str, tensor: np.ndarray) -> np.ndarray:
 def dequantize(words: np.ndarray, scales: np.ndarray, columns: int) -> np.ndarray:
     """q4 words [n, w] and scales [n, g] to values [n, columns], exactly, in float32."""
     values = np.zeros((words.shape[0], columns), np.float32)
-    for row in range(words.shape[0]):
-        for column in range(columns):
-            level = (int(words[row, column // 8]) >> (4 * (column % 8))) & 15
-            values[row, column] = np.float32(level - 7) * np.float32(scales[row, column // 32])
+    for column in range(columns):
+        level = (words[:, column // 8] >> np.uint32(4 * (column % 8))) & np.uint32(15)
+        scale = scales[:, column // 32].astype(np.float32)
+        values[:, column] = (level.astype(np.float32) - 7) * scale
     return values
 
 
@@ -71,6 +71,8 @@ def stored_parameter(
     if name in stored:
         return stored[name].astype(np.float32)
     fused, before = _place(name, stored, shape)
+    if fused in stored:
+        return stored[fused][before : before + shape[0]].astype(np.float32)
     stem = fused.removesuffix(".weight")
     values = dequantize(stored[f"{stem}.q_weight"], stored[f"{stem}.q_scale"], shape[1])
     return values[before : before + shape[0]]
@@ -84,7 +86,8 @@ def _place(name: str, stored: dict[str, np.ndarray], shape: tuple[int, ...]) -> 
     for part in ("q_proj", "k_proj", "v_proj"):
         if part in name:
             whole = name.replace(part, "qkv_proj")
-            rows = stored[whole.replace(".weight", ".q_weight")].shape[0]
+            stored_as = whole if whole in stored else whole.replace(".weight", ".q_weight")
+            rows = stored[stored_as].shape[0]
             return whole, {"q_proj": 0, "k_proj": rows - 2 * shape[0], "v_proj": rows - shape[0]}[
                 part
             ]

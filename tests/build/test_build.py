@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from mlc_edge.bundle import verify
+from mlc_edge.bundle import ABI_VERSION, verify
 from tests.build.conftest import ROOT, build_command, run_build
 
 MLC_FUNCTIONS = """
     embed prefill decode batch_prefill batch_decode batch_verify create_tir_paged_kv_cache
     apply_logit_bias_inplace apply_penalty_inplace apply_bitmask_inplace softmax_with_temperature
-    argsort_probs sample_with_top_p _metadata self_test_matmul self_test_attention
+    argsort_probs sample_with_top_p _metadata self_test_prefill self_test_decode self_test_attention
 """.split()
 RUNTIME_FUNCTIONS = """
     vm.builtin.kv_state_clear vm.builtin.kv_state_add_sequence vm.builtin.kv_state_remove_sequence
@@ -91,12 +91,19 @@ def test_a_library_loads_in_tvmjs_and_names_mlcs_functions(browser_bundle: Path,
     assert not {kernel for stage in stages.values() for kernel in stage} - set(offered["kernels"])
 
 
+@pytest.mark.parametrize("target", ["webgpu-f16", "webgpu-f32"])
+def test_the_self_test_needs_no_kernels_of_its_own(browser_bundle: Path, target: str):
+    stages = load_in_node(browser_bundle / "lib" / f"{target}.wasm")["metadata"]["kernels"]
+    models = {kernel for stage in ("prefill", "decode", "kv_cache") for kernel in stages[stage]}
+    assert len(stages["self_test"]) >= 10 and set(stages["self_test"]) <= models
+
+
 def test_a_librarys_parameters_are_those_of_the_weights(browser_bundle: Path):
     index = json.loads((browser_bundle / "tensor-cache.json").read_text())
     stored = {r["name"]: r["shape"] for shard in index["records"] for r in shard["records"]}
     metadata = load_in_node(browser_bundle / "lib/webgpu-f16.wasm")["metadata"]
     assert {p["name"]: p["shape"] for p in metadata["params"]} == stored
-    assert metadata["abi_version"] == 1
+    assert metadata["abi_version"] == ABI_VERSION
 
 
 def test_a_librarys_metadata_has_what_mlcs_runtime_reads(browser_bundle: Path):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mlc_edge.bundle import (
+    ABI_VERSION,
     LOCK_NAME,
     BundleLock,
     BundleTarget,
@@ -55,7 +56,7 @@ def test_a_lock_reads_back_as_it_was_written(bundle: Path):
 def test_the_lock_has_the_documented_fields(bundle: Path):
     content = content_of(bundle)
     assert content["lock_version"] == 1
-    assert content["abi_version"] == 1
+    assert content["abi_version"] == ABI_VERSION
     assert content["targets"]["webgpu-f32"] == {
         "library": "lib/webgpu-f32.wasm",
         "parameters": "tensor-cache.json",

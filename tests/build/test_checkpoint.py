@@ -107,6 +107,8 @@ def test_an_unknown_architecture_lists_the_supported(folder: Path):
         ("num_key_value_heads", "2"),
         ("num_hidden_layers", 10**12),
         ("head_dim", -32),
+        ("head_dim", 45),
+        ("head_dim", 1024),
         ("rope_theta", "large"),
         ("rope_parameters", True),
         ("rope_parameters", {"rope_type": "yarn"}),

@@ -23,7 +23,7 @@ CHUNK = 16
 class Compiled:
     """A checkpoint, its bundle with a native library, and that library loaded.
 
-    `phases` has the modules after each phase, in a folder for each target, if there are several.
+    `phases` has the modules after each phase, in a folder for each target.
     """
 
     checkpoint: Path
@@ -61,10 +61,9 @@ def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Co
             checkpoint = write_checkpoint(folder / "checkpoint", **changes)
             output = folder / "bundle"
             targets = [word for name in (*first, "native") for word in ("--target", name)]
-            options = (*targets, "--quant", quant, "--prefill-chunk-size", CHUNK)
             phases = folder / "phases"
-            if first:
-                options = (*options, "--dump-ir", phases)
+            options = (*targets, "--quant", quant, "--prefill-chunk-size", CHUNK)
+            options = (*options, "--dump-ir", phases)
             result = run_build(checkpoint, *options, "-o", output)
             assert result.returncode == 0, result.stderr
             cache[key] = Compiled(checkpoint, output, OneSequence(output), phases)

@@ -1,7 +1,6 @@
 """CPU kernels against NumPy: odd shapes, extremes, and the same bits in every batch."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,8 @@ from tvm.target import Target
 
 from mlc_edge.cpu import host_cpu
 from webbuild.interleaved import interleave_scales, interleave_words
-from webbuild.kernels.cpu.attention import paged_decode, paged_prefill, ragged_prefill
 from webbuild.kernels.cpu.elementwise import gated_silu_program, rms_norm_program
-from webbuild.kernels.cpu.heads import HeadShape
 from webbuild.kernels.cpu.int4 import groups_of, matmul_program, quantize_program
-from webbuild.kernels.cpu.rotary import split_rotary
 from webbuild.targets import CPU_PROFILES, TargetProfile
 
 CPU = host_cpu()
@@ -159,130 +155,3 @@ def test_norms_and_gates(compile_program: Compile, rows: int, width: int):
     compile_program(gated_silu_program(width))(both, y)
     gate, up = both[:, :width].astype(np.float64), both[:, width:]
     np.testing.assert_allclose(y, gate / (1 + np.exp(-gate)) * up, rtol=1e-5, atol=1e-5)
-
-
-HEADS = [HeadShape(4, 2, 32), HeadShape(2, 2, 64), HeadShape(8, 1, 32)]
-LENGTHS = (5, 1, 20, 37)
-SCALARS = (0, 1.0, 1e4)
-
-
-def attention(
-    q: Array, k: Array, v: Array, shape: HeadShape, *, causal: bool
-) -> tuple[Array, Array]:
-    """Output [n, h, d] and base-2 log-sum-exp [n, h] of one sequence, in float64."""
-    scale = 1 / np.sqrt(shape.width)
-    output = np.zeros(q.shape)
-    lse = np.zeros(q.shape[:2])
-    for token, head in np.ndindex(*q.shape[:2]):
-        seen = len(k) - len(q) + token + 1 if causal else len(k)
-        shared = head // shape.group
-        scores = k[:seen, shared].astype(np.float64) @ q[token, head] * scale
-        powers = np.exp(scores - scores.max())
-        output[token, head] = powers @ v[:seen, shared] / powers.sum()
-        lse[token, head] = (scores.max() + np.log(powers.sum())) / np.log(2)
-    return output, lse
-
-
-def indptr(lengths: tuple[int, ...]) -> Array:
-    return np.cumsum([0, *lengths]).astype(np.int32)
-
-
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("shape", HEADS, ids=str)
-def test_prompts_attend_to_themselves(compile_program: Compile, shape: HeadShape, causal: bool):
-    total, bounds = sum(LENGTHS), indptr(LENGTHS)
-    q, k, v = (floats(total, h, shape.width) for h in (shape.heads, shape.kv_heads, shape.kv_heads))
-    output, lse = np.zeros_like(q), np.zeros((total, shape.heads), np.float32)
-    unused = np.zeros(total, np.int32), np.zeros(len(LENGTHS), np.int32)
-    scale = 1 / np.sqrt(shape.width)
-    program = compile_program(ragged_prefill(shape))
-    program(q, bounds, k, v, bounds, *unused, output, lse, int(causal), *SCALARS, scale)
-    for begin, end in pairwise(bounds):
-        part = slice(begin, end)
-        expected = attention(q[part], k[part], v[part], shape, causal=causal)
-        np.testing.assert_allclose(output[part], expected[0], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(lse[part], expected[1], rtol=1e-4, atol=1e-5)
-
-
-class Pages:
-    """Keys and values of several sequences in shuffled pages; what isn't used is NaN."""
-
-    def __init__(self, shape: HeadShape, lengths: tuple[int, ...]) -> None:
-        counts = [-(-length // 16) for length in lengths]
-        self.bounds = indptr(tuple(counts))
-        self.numbers = random.permutation(sum(counts) + 2)[: sum(counts)].astype(np.int32)
-        self.pages = np.full(
-            (sum(counts) + 2, 2, shape.kv_heads, 16, shape.width), np.nan, np.float32
-        )
-        self.last = np.array(
-            [(length - 1) % 16 + 1 if length else 0 for length in lengths], np.int32
-        )
-        self.keys = [floats(length, shape.kv_heads, shape.width) for length in lengths]
-        self.values = [floats(length, shape.kv_heads, shape.width) for length in lengths]
-        for sequence, length in enumerate(lengths):
-            for token in range(length):
-                page = self.numbers[self.bounds[sequence] + token // 16]
-                self.pages[page, 0, :, token % 16] = self.keys[sequence][token]
-                self.pages[page, 1, :, token % 16] = self.values[sequence][token]
-
-
-@pytest.mark.parametrize("shape", HEADS, ids=str)
-def test_prompts_attend_to_pages(compile_program: Compile, shape: HeadShape):
-    new, bounds = (3, 18, 1, 2), indptr((3, 18, 1, 2))
-    cached = Pages(shape, LENGTHS)
-    total = sum(new)
-    q, output = (
-        floats(total, shape.heads, shape.width),
-        np.zeros((total, shape.heads, shape.width), np.float32),
-    )
-    lse = np.zeros((total, shape.heads), np.float32)
-    zeros = np.zeros(len(new), np.int32)
-    scale = 1 / np.sqrt(shape.width)
-    compile_program(paged_prefill(shape))(
-        *(q, bounds, cached.pages, cached.bounds, cached.numbers, cached.last),
-        *(zeros, np.zeros(total, np.int32), output, lse, 0, *SCALARS, scale),
-    )
-    for sequence, (begin, end) in enumerate(pairwise(bounds)):
-        keys, values = cached.keys[sequence], cached.values[sequence]
-        expected = attention(q[begin:end], keys, values, shape, causal=False)
-        np.testing.assert_allclose(output[begin:end], expected[0], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(lse[begin:end], expected[1], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", HEADS, ids=str)
-def test_single_tokens_attend_to_pages(compile_program: Compile, shape: HeadShape):
-    lengths = (1, 16, 17, 40)
-    cached = Pages(shape, lengths)
-    count = len(lengths)
-    q, output = (
-        floats(count, shape.heads, shape.width),
-        np.zeros((count, shape.heads, shape.width), np.float32),
-    )
-    lse = np.zeros((count, shape.heads), np.float32)
-    zeros = np.zeros(count, np.int32)
-    scale = 1 / np.sqrt(shape.width)
-    compile_program(paged_decode(shape))(
-        *(q, cached.pages, cached.bounds, cached.numbers, cached.last, zeros, zeros),
-        *(output, lse, *SCALARS, scale),
-    )
-    for row in range(count):
-        expected = attention(
-            q[row : row + 1], cached.keys[row], cached.values[row], shape, causal=True
-        )
-        np.testing.assert_allclose(output[row], expected[0][0], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(lse[row], expected[1][0], rtol=1e-4, atol=1e-5)
-
-
-def test_queries_and_keys_are_rotated(compile_program: Compile):
-    shape, theta = HeadShape(3, 2, 32), 10000.0
-    positions = np.array([0, 7, 1000], np.int32)
-    qkv = floats(3, 7, 32)
-    q, k, v = (np.zeros((3, heads, 32), np.float32) for heads in (3, 2, 2))
-    compile_program(split_rotary(shape, theta, {}))(qkv, positions, q, k, v, 1)
-    angles = positions[:, None] * theta ** (-np.arange(0, 32, 2) / 32)
-    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
-    first, second = qkv[..., :16], qkv[..., 16:]
-    rotated = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    np.testing.assert_allclose(q, rotated[:, :3], rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(k, rotated[:, 3:5], rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(v, qkv[:, 5:])

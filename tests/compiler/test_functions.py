@@ -1,4 +1,4 @@
-"""The library's other functions: samplers against NumPy, here and in a browser, self-test, metadata."""
+"""The library's other functions: samplers against NumPy, here and in a browser, metadata."""
 
 from collections.abc import Callable, Iterator
 
@@ -150,16 +150,6 @@ def test_samples_are_spread_as_the_probabilities_are(call: Call, count: int, top
         # Sums of float32 may come to the other side of a border.
         assert np.abs(sums[found] - sums[np.minimum(places, kept)]).max() < 1e-3
         assert max(found) <= kept + 1
-
-
-def test_self_test_matmul_gives_what_the_metadata_says(compiled: Compiled):
-    vectors = compiled.runner.metadata["self_test"]["matmul"]
-    inputs = [
-        np.array(entry["data"], entry["dtype"]).reshape(entry["shape"])
-        for entry in vectors["inputs"]
-    ]
-    result = compiled.runner.call("self_test_matmul", *inputs).numpy()
-    np.testing.assert_allclose(result[0], vectors["expected"], rtol=1e-5, atol=1e-4)
 
 
 def test_metadata_names_parameters_as_stored(compiled: Compiled):

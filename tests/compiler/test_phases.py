@@ -73,3 +73,12 @@ def test_kernels_of_short_reductions_have_no_barrier(dumped: Path):
     for source in linear:
         assert "tvm_storage_sync" not in source
         assert 'scope="shared"' not in source
+
+
+def test_products_on_a_cpu_keep_their_sums_on_the_stack(compile_native: Callable[..., Compiled]):
+    """Scope "local" takes memory from a pool at each use there; so does what is larger than 1 KiB."""
+    scheduled = phase(compile_native("q0f32").phases / "native", "schedule")
+    linear = re.findall(r"def (?:fused_)?linear\w*\(.*?(?=\n    @T\.prim_func|\Z)", scheduled, re.S)
+    assert len(linear) >= 5
+    buffers = [re.findall(r"sblock_alloc_buffer\((\(.*?\))(.*)\)\n", source) for source in linear]
+    assert all(buffers) and not any("scope=" in rest for found in buffers for _, rest in found)

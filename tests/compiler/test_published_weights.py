@@ -10,7 +10,7 @@ import tvm
 from tvm.contrib import tvmjs
 
 from mlc_edge.errors import BundleError
-from mlc_edge.parameters import load_parameters
+from mlc_edge.parameters import ParameterSet
 from tests.build.conftest import run_build
 from tests.build.published import dump, publish
 from tests.compiler.conftest import CHUNK, Compiled
@@ -49,6 +49,10 @@ def mixed(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def parameters(folder: Path) -> ParameterSet:
+    return ParameterSet(folder, "tensor-cache.json")
+
+
 def wanted_of(folder: Path) -> list[dict[str, object]]:
     index = json.loads((folder / "tensor-cache.json").read_text())
     return [record for shard in index["records"] for record in shard["records"]]
@@ -58,20 +62,20 @@ def test_every_type_is_read_as_tvm_reads_it(mixed: Path):
     expected, _ = tvmjs.load_tensor_cache(str(mixed), CPU)
     wanted = wanted_of(mixed)
     assert {record["format"] for record in wanted} == {"f32-to-bf16"}
-    found = load_parameters(mixed, "tensor-cache.json", wanted, CPU)
+    found = parameters(mixed).tensors(wanted, CPU)
     for record, tensor in zip(wanted, found, strict=True):
         assert tensor.dtype == record["dtype"]
         np.testing.assert_array_equal(tensor.numpy(), expected[record["name"]].numpy())
 
 
 def test_tensors_lie_where_compiled_code_expects_them(mixed: Path):
-    found = load_parameters(mixed, "tensor-cache.json", wanted_of(mixed), CPU)
+    found = parameters(mixed).tensors(wanted_of(mixed), CPU)
     assert all(np.from_dlpack(tensor).ctypes.data % 64 == 0 for tensor in found)
 
 
 def test_a_narrow_type_is_widened_for_a_library_that_wants_it(mixed: Path):
     scales = {**wanted_of(mixed)[2], "dtype": "float32"}
-    (found,) = load_parameters(mixed, "tensor-cache.json", [scales], CPU)
+    (found,) = parameters(mixed).tensors([scales], CPU)
     expected, _ = tvmjs.load_tensor_cache(str(mixed), CPU)
     np.testing.assert_array_equal(found.numpy(), expected["scales"].numpy().astype(np.float32))
 
@@ -86,7 +90,7 @@ def test_a_narrow_type_is_widened_for_a_library_that_wants_it(mixed: Path):
 def test_what_the_library_does_not_find_is_named(mixed: Path, name: str, changes: dict, part: str):
     wanted = {**wanted_of(mixed)[1], "name": name, **changes}
     with pytest.raises(BundleError, match=part):
-        load_parameters(mixed, "tensor-cache.json", [wanted], CPU)
+        parameters(mixed).tensors([wanted], CPU)
 
 
 @pytest.mark.parametrize("kept", [0, 10])
@@ -94,4 +98,4 @@ def test_a_cut_file_is_named(mixed: Path, kept: int):
     shard = mixed / "params_shard_0.bin"
     shard.write_bytes(shard.read_bytes()[:kept])
     with pytest.raises(BundleError, match=r"params_shard_0\.bin"):
-        load_parameters(mixed, "tensor-cache.json", wanted_of(mixed), CPU)
+        parameters(mixed).tensors(wanted_of(mixed), CPU)

@@ -75,7 +75,7 @@ def in_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserLibr
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
         exported, _ = module.export_tvm(spec=spec)
-        lowered, _, _ = optimise(exported, profile, bounds={"batch_size": BATCH})
+        lowered = optimise(exported, profile, bounds={"batch_size": BATCH}).module
         compiled = tvm.compile(lowered, target=target, relax_pipeline=None)
     path = tmp_path_factory.mktemp("sorting") / "library.wasm"
     compiled.export_library(str(path), fcompile=link)

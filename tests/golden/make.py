@@ -17,6 +17,7 @@ from tests.golden import (
     prompts,
     requests,
     sampling,
+    self_test,
     text,
     weights,
 )
@@ -29,6 +30,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "prompts.json": prompts.make,
     "requests.json": requests.make,
     "sampling.json": sampling.make,
+    "self_test.json": self_test.make,
     "text.json": text.make,
     "weights.json": weights.make,
 }

@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from mlc_edge.bundle import ABI_VERSION
+
 LIBRARY = "lib/webgpu-f32.wasm"
 # Bytes that byte-level BPE writes as themselves; a blank as the last.
 CHARACTERS = [*map(chr, range(33, 127)), "\u0120"]
@@ -56,7 +58,7 @@ def write_bundle(root: Path, files: dict[str, bytes], *, name: str = "fake-q4f32
     }
     lock = {
         "lock_version": 1,
-        "abi_version": 1,
+        "abi_version": ABI_VERSION,
         "model": {
             "id": name,
             "model_type": "llama",

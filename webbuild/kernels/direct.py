@@ -53,6 +53,11 @@ class DirectReduction(ScheduleRule):
         )
 
 
+def _scratch_scope(on_gpu: bool) -> str:
+    """Where a thread's few values lie: on a CPU "local" buffers come from a pool at each use."""
+    return "local" if on_gpu else "global"
+
+
 def _reduce_axes(sch: s_tir.Schedule, block: SBlockRV) -> list[bool]:
     return [var.iter_type == tirx.IterVar.CommReduce for var in sch.get(block).iter_vars]
 
@@ -105,23 +110,24 @@ def _schedule_tiles(sch: s_tir.Schedule, matmul: SBlockRV, *, on_gpu: bool) -> N
     width = int(sch.get(column).extent)
     columns = COLUMNS if width % COLUMNS == 0 else 1
     thread = _bind(sch, lead, column, tile=(ROWS, columns), on_gpu=on_gpu)
-    sch.set_scope(matmul, 0, "local")
+    scope = _scratch_scope(on_gpu)
+    sch.set_scope(matmul, 0, scope)
     sch.reverse_compute_at(output, thread, preserve_unit_loops=True)
     chunk, step = _order_reduction(sch, matmul, thread)
     for block, loop in ((padded, chunk), *((block, step) for block in dequantize)):
         sch.compute_at(block, loop, preserve_unit_loops=True)
-        sch.set_scope(block, 0, "local")
+        sch.set_scope(block, 0, scope)
     for block in dequantize:
-        _read_packed_once(sch, block, chunk, step)
+        _read_packed_once(sch, block, (chunk, step), scope)
 
 
 def _schedule_single(
     sch: s_tir.Schedule, blocks: list[SBlockRV], reductions: list[SBlockRV], *, on_gpu: bool
 ) -> None:
     """One output to a thread, with all the reductions that it depends on."""
-    output = blocks[-1]
+    output, scope = blocks[-1], _scratch_scope(on_gpu)
     if output in reductions:
-        output = sch.cache_write(output, 0, "local")
+        output = sch.cache_write(output, 0, scope)
     for block in blocks:
         if block not in reductions and block != output:
             sch.compute_inline(block)
@@ -129,9 +135,9 @@ def _schedule_single(
     thread = _bind(sch, lead, column, tile=(1, 1), on_gpu=on_gpu)
     for block in reversed(reductions):
         sch.compute_at(block, thread, preserve_unit_loops=True)
-        sch.set_scope(block, 0, "local")
-        chunk, step = _order_reduction(sch, block, thread)
-        _read_packed_once(sch, block, chunk, step)
+        sch.set_scope(block, 0, scope)
+        loops = _order_reduction(sch, block, thread)
+        _read_packed_once(sch, block, loops, scope)
 
 
 def _bind(
@@ -173,13 +179,16 @@ def _order_reduction(sch: s_tir.Schedule, block: SBlockRV, thread: LoopRV) -> tu
     return chunk, step
 
 
-def _read_packed_once(sch: s_tir.Schedule, block: SBlockRV, chunk: LoopRV, step: LoopRV) -> None:
-    """Keep a chunk's packed word and its scale in registers."""
+def _read_packed_once(
+    sch: s_tir.Schedule, block: SBlockRV, loops: tuple[LoopRV, LoopRV], scope: str
+) -> None:
+    """Keep a chunk's packed word and its scale in registers; `loops` are over chunks and over values."""
+    chunk, step = loops
     if chunk is step:
         return
     for index, read in enumerate(sch.get(block).reads):
         if _is_packed(sch, block, read.source):
-            copy = sch.cache_read(block, index, "local")
+            copy = sch.cache_read(block, index, scope)
             sch.compute_at(copy, chunk, preserve_unit_loops=True)
 
 

@@ -13,6 +13,7 @@ from webbuild.kernels.linear import take_rows
 from webbuild.layers import Embedding, Linear, RMSNorm, gated_silu
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.numerics import Numerics
+from webbuild.self_test import Probe
 
 
 class LlamaAttention(nn.Module):
@@ -131,8 +132,19 @@ class Model(nn.Module):
         support_sliding_window: tirx.Var,
     ) -> PagedKVCache:
         """A paged KV cache for the layers of this model."""
+        sizes = (
+            max_batch_size,
+            max_total_seq_len,
+            prefill_chunk_size,
+            page_size,
+            support_sliding_window,
+        )
+        return create_kv_cache(self.cache_shape(), sizes)
+
+    def cache_shape(self) -> KVCacheShape:
+        """What this model's KV cache holds."""
         config = self.config
-        shape = KVCacheShape(
+        return KVCacheShape(
             layers=config.num_hidden_layers,
             query_heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
@@ -141,28 +153,61 @@ class Model(nn.Module):
             rope_scaling=config.rope_scaling or {},
             dtype=self.dtype,
         )
-        sizes = (
-            max_batch_size,
-            max_total_seq_len,
-            prefill_chunk_size,
-            page_size,
-            support_sliding_window,
-        )
-        return create_kv_cache(shape, sizes)
 
     def self_test_attention(self, qkv: Tensor, kv_cache: PagedKVCache) -> Tensor:
-        """float32 [1, n, (hq + 2 hkv) * d] through layer 0's attention to float32 [1, n, hq * d]."""
+        """[1, n, (hq + 2 hkv) * d] through layer 0's attention to [1, n, hq * d]."""
         attention = self.model.layers[0].self_attn
         batch, length, _ = qkv.shape
-        shape = (batch, length, attention.fused_heads, attention.head_dim)
         attended = kv_cache.attention_with_fused_qkv(
             0,
-            op.reshape(op.astype(qkv, self.dtype), shape),
+            op.reshape(qkv, (batch, length, attention.fused_heads, attention.head_dim)),
             attention.heads,
             sm_scale=1 / math.sqrt(attention.head_dim),
         )
-        flat = op.reshape(attended, (batch, length, attention.heads * attention.head_dim))
-        return op.astype(flat, "float32")
+        return op.reshape(attended, (batch, length, attention.heads * attention.head_dim))
+
+    def probes(self) -> list[Probe]:
+        """Layers of each kind, of different decoder layers where there are enough."""
+        last = self.config.num_hidden_layers - 1
+        picked = [last * part // 3 for part in range(4)]
+        layers = [self.model.layers[index] for index in picked]
+        name = [f"model.layers.{index}" for index in picked]
+        tied = self.config.tie_word_embeddings
+        return [
+            Probe(name=f"{name[0]}.input_layernorm", layer=layers[0].input_layernorm),
+            Probe(name=f"{name[0]}.self_attn.qkv_proj", layer=layers[0].self_attn.qkv_proj),
+            Probe(
+                name=f"{name[1]}.self_attn.o_proj",
+                layer=layers[1].self_attn.o_proj,
+                reads="heads",
+                residual=True,
+            ),
+            Probe(name=f"{name[2]}.mlp.gate_up_proj", layer=layers[2].mlp.gate_up_proj, gated=True),
+            Probe(
+                name=f"{name[3]}.mlp.down_proj",
+                layer=layers[3].mlp.down_proj,
+                reads="inner",
+                residual=True,
+            ),
+            Probe(
+                name="model.embed_tokens" if tied else "lm_head",
+                layer=self.model.embed_tokens if tied else self.lm_head,
+                logits=True,
+            ),
+        ]
+
+    def widths(self) -> dict[str, int]:
+        """Features that layers read."""
+        config = self.config
+        return {
+            "hidden": config.hidden_size,
+            "heads": config.num_attention_heads * config.head_dim,
+            "inner": config.intermediate_size,
+        }
+
+    def embedding(self) -> tuple[str, Embedding]:
+        """The table of embeddings, with its name."""
+        return "model.embed_tokens", self.model.embed_tokens
 
     def export_spec(self) -> dict[str, Any]:
         """What `nn.Module.export_tvm` needs to know of each function's arguments."""
@@ -206,7 +251,7 @@ class Model(nn.Module):
                         "seq_len",
                         self.model.layers[0].self_attn.fused_heads * self.config.head_dim,
                     ],
-                    "float32",
+                    self.dtype,
                 ),
                 "kv_cache": cache,
                 "$": bare,

@@ -20,6 +20,8 @@ OPTIONAL = {"num_key_value_heads": int, "head_dim": int, "rope_theta": float}
 # Far beyond any model: it keeps a damaged number from filling the memory with a table.
 LARGEST = 1 << 31
 MOST_LAYERS = 4096
+# Attention's kernels hold a head in the registers of one GPU thread; the widest that is tested.
+LARGEST_HEAD_DIM = 512
 LLAMA3_FIELDS = (
     "factor",
     "low_freq_factor",
@@ -95,6 +97,12 @@ def _missing(config: dict[str, Any]) -> list[str]:
         problems.append(
             f"hidden_size {config['hidden_size']} is not a multiple of num_attention_heads {heads}, "
             "and there is no head_dim"
+        )
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    if head_dim % 2 or head_dim > LARGEST_HEAD_DIM:
+        problems.append(
+            f"head_dim is {head_dim}, expected an even number up to {LARGEST_HEAD_DIM}: rotary "
+            "embedding turns features in pairs"
         )
     if layers > MOST_LAYERS:
         problems.append(f"num_hidden_layers is {layers}, expected {MOST_LAYERS} at most")

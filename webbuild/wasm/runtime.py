@@ -43,7 +43,7 @@ def _compile_runtime(emscripten: Emscripten, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="wasm-runtime-partial-") as stage:
         sources, objects = Path(stage, "sources"), Path(stage, "objects")
-        _stage_sources(sources)
+        stage_sources(sources)
         objects.mkdir()
         for unit in UNITS:
             arguments = [*FLAGS, "-c", f"web/emcc/{unit}.cc", "-o", str(objects / f"{unit}.o")]
@@ -70,7 +70,7 @@ def _package_folder(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _stage_sources(folder: Path) -> None:
+def stage_sources(folder: Path) -> None:
     """Lay the wheels' sources out as TVM's repository has them, with our support headers."""
     tvm, ffi = _package_folder("tvm"), _package_folder("tvm_ffi")
     shutil.copytree(tvm / "src", folder / "src")

@@ -32,6 +32,8 @@ export interface ModelText {
   readonly vocabulary: Vocabulary;
   readonly stopTokens: ReadonlySet<number>;
   readonly defaults: SamplingDefaults;
+  /** What shapes the model. */
+  readonly modelConfig: Readonly<Record<string, unknown>>;
   /** Length of the logits. */
   readonly vocabSize: number;
   /** How many of them stand for tokens. */
@@ -63,6 +65,7 @@ export async function readText(
       ...[chat.eos_token_id ?? [], generation.eos_token_id ?? []].flat(),
     ]),
     defaults: defaultsOf(chat, generation),
+    modelConfig: chat.model_config,
     vocabSize: chat.vocab_size,
     activeVocabSize: chat.active_vocab_size ?? chat.vocab_size,
   };

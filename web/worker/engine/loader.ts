@@ -5,9 +5,11 @@ import type { Bundle } from "./bundle.ts";
 import { describe, Gpu, preferred } from "./device.ts";
 import { readText, type ModelText } from "./files.ts";
 import { checkMemory, choose, downloadBytes, type Choice } from "./fit.ts";
+import { checkModel } from "./metadata.ts";
 import { ModelRunner } from "./model-runner.ts";
 import type { Progress } from "./progress.ts";
 import { selfTest } from "./self-test.ts";
+import { StoredRows } from "./stored-rows.ts";
 import { checkTensors, tensorBytes, type TensorCache } from "./weights.ts";
 
 export interface LoadContext {
@@ -53,7 +55,7 @@ async function loadTarget(bundle: Bundle, choice: Choice, context: LoadContext):
   progress.expect(downloadBytes(bundle, choice.target));
   progress.enter("download");
   const text = await readText(bundle, progress, signal);
-  const { runner, times } = await openRunner(bundle, choice, text.vocabSize, context);
+  const { runner, times } = await openRunner(bundle, choice, text, context);
   progress.enter("ready");
   const loaded = {
     id: bundle.lock.model.id,
@@ -72,7 +74,7 @@ export async function reopen(model: Model, context: LoadContext): Promise<Model>
   const { bundle, target, text } = model;
   const choice = await choose(bundle, target);
   context.progress.expect(downloadBytes(bundle, choice.target));
-  const { runner } = await openRunner(bundle, choice, text.vocabSize, context);
+  const { runner } = await openRunner(bundle, choice, text, context);
   context.progress.enter("ready");
   return { ...model, runner };
 }
@@ -83,11 +85,11 @@ interface Times {
   pipelineMs: number;
 }
 
-/** Compiles kernels and tests the device while the weights come. */
+/** Compiles kernels while the weights come, then tests the device with both. */
 async function openRunner(
   bundle: Bundle,
   { adapter, target }: Choice,
-  vocabSize: number,
+  text: Pick<ModelText, "vocabSize" | "modelConfig">,
   { progress, signal, onLost }: LoadContext,
 ): Promise<{ runner: ModelRunner; times: Times }> {
   progress.enter("library");
@@ -97,11 +99,13 @@ async function openRunner(
   let runner: ModelRunner | undefined;
   try {
     const opened = (runner = await ModelRunner.open(library.buffer, gpu));
+    checkModel(opened.metadata, bundle.lock.model.quantization, text.modelConfig);
+    const rows = new StoredRows(opened.metadata);
     const context = { progress, signal: AbortSignal.any([signal, either.signal]), onLost };
     const downloading = { now: true };
     const tasks = [
       prepare(opened, progress, downloading),
-      uploadWeights(bundle, target.parameters, opened, context).finally(() => {
+      uploadWeights(bundle, target.parameters, { runner: opened, rows }, context).finally(() => {
         downloading.now = false;
       }),
     ] as const;
@@ -109,8 +113,11 @@ async function openRunner(
     for (const task of tasks) task.catch((error: unknown) => either.abort(error));
     const [prepared, uploaded] = await Promise.all(tasks);
     signal.throwIfAborted();
-    opened.finishUpload(vocabSize);
+    opened.finishUpload(text.vocabSize);
     await opened.settle();
+    progress.enter("self-test");
+    await selfTest(opened, rows);
+    signal.throwIfAborted();
     return { runner: opened, times: { ...prepared, ...uploaded } };
   } catch (error) {
     either.abort(error);
@@ -131,16 +138,13 @@ async function prepare(
   await runner.createPipelines((done, total) => {
     if (!downloading.now) progress.enter("pipelines", { done, total });
   });
-  const pipelineMs = performance.now() - start;
-  if (!downloading.now) progress.enter("self-test");
-  await selfTest(runner);
-  return { pipelineMs };
+  return { pipelineMs: performance.now() - start };
 }
 
 async function uploadWeights(
   bundle: Bundle,
   parameters: string,
-  runner: ModelRunner,
+  { runner, rows }: { runner: ModelRunner; rows: StoredRows },
   { progress, signal }: LoadContext,
 ): Promise<Pick<Times, "downloadMs" | "uploadMs">> {
   const start = performance.now();
@@ -165,7 +169,10 @@ async function uploadWeights(
     const uploadStart = performance.now();
     for (const record of records) {
       const parameter = wanted.get(record.name);
-      if (parameter) runner.upload(parameter, tensorBytes(shard, record, parameter.dtype));
+      if (!parameter) continue;
+      const bytes = tensorBytes(shard, record, parameter.dtype);
+      rows.keep(parameter, bytes);
+      runner.upload(parameter, bytes);
     }
     await runner.settle();
     signal.throwIfAborted();

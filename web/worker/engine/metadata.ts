@@ -1,6 +1,7 @@
 /** What a model library says about itself. */
 import { EngineError } from "../shared/errors.ts";
 import { ABI_VERSION, abiMismatch } from "./bundle.ts";
+import type { FloatType } from "./float-types.ts";
 
 export interface ParameterShape {
   readonly name: string;
@@ -8,15 +9,63 @@ export interface ParameterShape {
   readonly dtype: "uint32" | "float32" | "float16";
 }
 
-export interface TestArray {
-  readonly shape: readonly number[];
-  readonly dtype: "float32" | "uint32";
-  readonly data: readonly number[];
+/** A weight [out_features, in_features] and how it is stored. */
+export interface StoredWeight {
+  readonly parameters: readonly string[];
+  readonly layout: "plain" | "q4";
+  readonly in_features: number;
+  readonly out_features: number;
 }
 
-export interface Tolerance {
-  readonly atol: number;
-  readonly rtol: number;
+export interface LinearResult extends StoredWeight {
+  readonly kind: "linear";
+  /** Index of the input that is read. */
+  readonly input: number;
+  /** Whether input 0 is added. */
+  readonly residual: boolean;
+  /** Whether the result is float32 even where others are float16. */
+  readonly logits: boolean;
+}
+
+export interface NormResult {
+  readonly kind: "rms_norm";
+  readonly parameters: readonly [string];
+  readonly input: number;
+  readonly epsilon: number;
+}
+
+/** The activation of the result before it, gate and up. */
+export interface GatedResult {
+  readonly kind: "gated_silu";
+}
+
+/** One call of a function, with inputs [...lead, width]; which of all results it gives. */
+export interface TestRun {
+  readonly function: string;
+  readonly lead: readonly number[];
+  readonly results: readonly number[];
+}
+
+export interface SelfTest {
+  /** Widths of the functions' inputs. */
+  readonly inputs: readonly number[];
+  readonly results: readonly (LinearResult | NormResult | GatedResult)[];
+  readonly runs: readonly TestRun[];
+  /** The table, and how many of its rows are compared. */
+  readonly embedding: StoredWeight & { readonly rows: number };
+  readonly attention: {
+    readonly prefill_length: number;
+    /** Where in the output for the token after the prefill its `expected_decode` are. */
+    readonly places: readonly number[];
+    readonly expected_decode: readonly number[];
+  };
+  /** Tokens of a prompt that is computed twice. */
+  readonly prompt_length: number;
+  /**
+   * Relative to the sum of a product's magnitudes; to a value; what may be taken for zero; relative to a gated
+   * value; absolute; and relative to the root mean square of all logits.
+   */
+  readonly tolerance: Readonly<Record<"sum" | "value" | "least" | "activation" | "attention" | "logits", number>>;
 }
 
 /** Fields of `_metadata` that the engine uses. */
@@ -34,17 +83,11 @@ export interface Metadata {
     readonly num_attention_heads: number;
     readonly head_dim: number;
   };
-  readonly self_test: {
-    readonly matmul: Tolerance & {
-      readonly inputs: readonly TestArray[];
-      readonly expected: readonly number[];
-    };
-    readonly attention: Tolerance & {
-      readonly prefill_length: number;
-      /** First values of the output for the token after the prefill. */
-      readonly expected_decode: readonly number[];
-    };
-  };
+  readonly self_test: SelfTest;
+  readonly quantization: string;
+  /** What shapes the model: the same as in mlc-chat-config.json. */
+  readonly model_config: Readonly<Record<string, unknown>>;
+  readonly dtype: FloatType;
 }
 
 const FIELDS = [
@@ -54,6 +97,9 @@ const FIELDS = [
   "kernels",
   "kv_cache",
   "self_test",
+  "quantization",
+  "model_config",
+  "dtype",
 ] as const;
 
 /** Throws EngineError: abi_mismatch, or bundle_invalid if fields are missing. */
@@ -62,9 +108,28 @@ export function parseMetadata(text: string): Metadata {
   if (metadata.abi_version !== ABI_VERSION) throw abiMismatch(metadata.abi_version);
   const missing = FIELDS.filter((field) => metadata[field] === undefined);
   if (missing.length === 0) return metadata;
-  throw new EngineError({
+  throw invalid(`The model library's metadata lacks ${missing.join(", ")}.`);
+}
+
+/** Whether a library was compiled for the model of its bundle. Throws EngineError "bundle_invalid". */
+export function checkModel(metadata: Metadata, quantization: string, config: object): void {
+  const own = Object.entries({ ...metadata.model_config, quantization: metadata.quantization });
+  const bundled = new Map(Object.entries({ ...config, quantization }));
+  const differing = own.filter(
+    ([field, value]) => JSON.stringify(value) !== JSON.stringify(bundled.get(field)),
+  );
+  const [field, value] = differing[0] ?? [];
+  if (field === undefined) return;
+  const [found, wanted] = [value, bundled.get(field)].map((value) => JSON.stringify(value));
+  throw invalid(
+    `The library was compiled for another model: its ${field} is ${found}, the bundle's is ${wanted}.`,
+  );
+}
+
+function invalid(message: string): EngineError {
+  return new EngineError({
     code: "bundle_invalid",
-    message: `The model library's metadata lacks ${missing.join(", ")}.`,
+    message,
     remedy: "Build the bundle again with `mlc-edge build`.",
   });
 }

@@ -11,13 +11,12 @@ import {
 } from "@mlc-ai/web-runtime";
 import type { Gpu } from "./device.ts";
 import type { KvStore } from "./kv-cache.ts";
-import { parseMetadata, type Metadata, type ParameterShape, type TestArray } from "./metadata.ts";
+import { decodeFloats, encodeFloats, type FloatType } from "./float-types.ts";
+import { parseMetadata, type Metadata, type ParameterShape } from "./metadata.ts";
 import { createPipelines, type Internals } from "./pipelines.ts";
 import type { TestSubject } from "./self-test.ts";
 
 const PAGE_SIZE = 16;
-const TEST_TOKENS = 64;
-const TEST_CHUNK = 16;
 /** Stages whose kernels are compiled before the first answer. */
 const FIRST_STAGES = ["prefill", "decode", "kv_cache", "self_test"];
 const MODEL_FUNCTIONS = ["embed", "prefill", "decode"] as const;
@@ -135,35 +134,52 @@ export class ModelRunner implements KvStore, TestSubject {
     this.#kvFunctions.popn(this.#ready.kv, tvm.scalar(0, "int64"), tvm.scalar(count, "int32"));
   }
 
-  async multiply(inputs: readonly TestArray[]): Promise<Float32Array> {
+  async run(
+    name: string,
+    lead: readonly number[],
+    inputs: readonly Float64Array[],
+  ): Promise<Float32Array[]> {
     const tvm = this.#tvm;
-    const result = tvm.withNewScope(() => {
-      const tensors = inputs.map(({ shape, dtype, data }) =>
-        tvm.empty([...shape], dtype, tvm.webgpu()).copyFrom([...data]),
-      );
-      return this.#toCpu(this.#vm.getFunction("self_test_matmul")(...tensors) as Tensor);
+    const results = tvm.withNewScope(() => {
+      const count = lead.reduce((product, extent) => product * extent, 1);
+      const tensors = inputs.map((rows) => this.#onDevice([...lead, rows.length / count], rows));
+      const found = this.#vm.getFunction(name)(...tensors, this.#ready.parameters) as TVMArray;
+      return Array.from({ length: found.size() }, (_, n) => this.#toCpu(found.get(n) as Tensor));
     });
-    return this.#read(result);
+    return this.#read(results);
   }
 
-  async attend(steps: readonly Float32Array[]): Promise<Float32Array> {
+  async embed(ids: readonly number[]): Promise<Float32Array> {
     const tvm = this.#tvm;
+    const rows = tvm.withNewScope(() => {
+      const { functions, parameters } = this.#ready;
+      const tensor = tvm.empty([ids.length], "int32", tvm.webgpu()).copyFrom([...ids]);
+      return this.#toCpu(functions.embed(tensor, parameters) as Tensor);
+    });
+    return (await this.#read([rows]))[0] ?? new Float32Array();
+  }
+
+  async attend(steps: readonly Float64Array[]): Promise<Float32Array> {
     const { num_attention_heads: heads, num_key_value_heads: kvHeads } = this.metadata.kv_cache;
     const width = (heads + 2 * kvHeads) * this.metadata.kv_cache.head_dim;
-    const result = tvm.withNewScope(() => {
+    const { kv } = this.#ready;
+    let tokens = 0;
+    const last = this.#tvm.withNewScope(() => {
       const attend = this.#vm.getFunction("self_test_attention");
-      const kv = this.#createKv(TEST_TOKENS, TEST_CHUNK);
       const outputs = steps.map((rows) => {
         const count = rows.length / width;
-        const input = tvm.empty([1, count, width], "float32", tvm.webgpu()).copyFrom(rows);
+        const input = this.#onDevice([1, count, width], rows);
         this.#begin(kv, count);
         const output = attend(input, kv) as Tensor;
         this.#kvFunctions.end_forward(kv);
+        tokens += count;
         return output;
       });
       return this.#toCpu(outputs.at(-1) as Tensor);
     });
-    return this.#read(result);
+    const [output] = await this.#read([last]);
+    this.popTokens(tokens);
+    return output ?? new Float32Array();
   }
 
   /** Bytes allocated on the device, and of the wasm's memory. */
@@ -223,19 +239,26 @@ export class ModelRunner implements KvStore, TestSubject {
     }
   }
 
+  /** Numbers in the library's float type, attached to the current scope. */
+  #onDevice(shape: number[], values: Float64Array): Tensor {
+    const { dtype } = this.metadata;
+    const tensor = this.#tvm.empty(shape, dtype, this.#tvm.webgpu());
+    return tensor.copyFromRawBytes(encodeFloats(values, dtype));
+  }
+
   /** Begins to copy a tensor of the device; the copy belongs to no scope. */
   #toCpu(tensor: Tensor): Tensor {
     const tvm = this.#tvm;
-    const copy = tvm.detachFromCurrentScope(tvm.empty(tensor.shape, "float32", tvm.cpu()));
+    const copy = tvm.detachFromCurrentScope(tvm.empty(tensor.shape, tensor.dtype, tvm.cpu()));
     return copy.copyFrom(tensor);
   }
 
-  async #read(copy: Tensor): Promise<Float32Array> {
+  async #read(copies: readonly Tensor[]): Promise<Float32Array[]> {
     try {
       await this.gpu.guard(this.#tvm.webgpu().sync());
-      return copy.toArray() as Float32Array;
+      return copies.map((copy) => decodeFloats(copy.toRawBytes(), copy.dtype as FloatType));
     } finally {
-      copy.dispose();
+      for (const copy of copies) copy.dispose();
     }
   }
 }

@@ -1,49 +1,224 @@
-/** Refuses a device that computes wrong before it can write nonsense. */
+/**
+ * Refuses a device or a library that computes wrong before it can write nonsense.
+ *
+ * A library offers its kernels one by one, on the model's own parameters (`self_test` in its metadata); what
+ * they must give is computed here in doubles, from the weights as they came. Damaged ones are for hashes to find.
+ */
 import { EngineError } from "../shared/errors.ts";
-import type { Metadata, TestArray, Tolerance } from "./metadata.ts";
+import type { LinearResult, Metadata, NormResult, SelfTest, TestRun } from "./metadata.ts";
+import { spread, type StoredRows } from "./stored-rows.ts";
 
-/** The library's functions that the self-test calls. */
+/** Half precision has nothing much smaller between 0 and 1, once it is rounded. */
+const SMALLEST_SIGMOID = 1e-3;
+
+/** What the self-test asks of a model on its device. */
 export interface TestSubject {
   readonly metadata: Metadata;
-  multiply(inputs: readonly TestArray[]): Promise<Float32Array>;
-  /** Feeds rows of float32[n, width] to a fresh KV cache, one array a step; the last one's output. */
-  attend(steps: readonly Float32Array[]): Promise<Float32Array>;
+  /** Calls a function with inputs [...lead, width] and all parameters; its results. */
+  run(name: string, lead: readonly number[], inputs: readonly Float64Array[]): Promise<Float32Array[]>;
+  /** Rows of the embedding table, one after the other. */
+  embed(ids: readonly number[]): Promise<Float32Array>;
+  /** Feeds [n, width] to the empty KV cache, one array a step, and empties it; the last step's output. */
+  attend(steps: readonly Float64Array[]): Promise<Float32Array>;
+  /** Appends tokens to the KV cache; logits after the last one. */
+  forward(tokens: readonly number[]): Promise<Float32Array>;
+  popTokens(count: number): void;
+}
+
+/** The value that must be at `index`, give or take `bound`. */
+export interface Expectation {
+  readonly index: number;
+  readonly value: number;
+  readonly bound: number;
 }
 
 /** Throws EngineError "self_test_failed". */
-export async function selfTest(subject: TestSubject): Promise<void> {
-  const { matmul, attention } = subject.metadata.self_test;
-  const product = await subject.multiply(matmul.inputs);
-  compare("matrix product", product, matmul.expected, matmul);
-  const attended = await subject.attend(attentionSteps(subject.metadata));
-  compare("attention", attended, attention.expected_decode, attention);
+export async function selfTest(subject: TestSubject, rows: StoredRows): Promise<void> {
+  const { self_test: test } = subject.metadata;
+  for (const run of test.runs) {
+    const probes = new Probes(test, run, rows);
+    const results = await subject.run(run.function, run.lead, probes.inputs);
+    for (const place of run.results.keys()) {
+      compare(`${probes.name(place)} for ${probes.rows} rows`, results[place], probes.expect(place, results));
+    }
+  }
+  compare("embeddings", await subject.embed(embeddedIds(test)), expectEmbeddings(test, rows));
+  await compareAttention(subject);
+  await compareSteps(subject);
+}
+
+/**
+ * Inputs [rows, width].
+ *
+ * Multiples of 1/128 with 127/128 as the largest of each 32: exact as float16, and in int8 by groups of 32.
+ */
+export function probeInput(rows: number, width: number): Float64Array {
+  return Float64Array.from({ length: rows * width }, (_, index) => {
+    const row = Math.floor(index / width);
+    const column = index % width;
+    return (column % 32 === 0 ? 127 : ((89 * row + 37 * column + 61) % 255) - 127) / 128;
+  });
+}
+
+/** Inputs of one call, and what its results must be. */
+export class Probes {
+  readonly rows: number;
+  readonly inputs: readonly Float64Array[];
+  readonly #test: SelfTest;
+  readonly #run: TestRun;
+  readonly #stored: StoredRows;
+
+  constructor(test: SelfTest, run: TestRun, stored: StoredRows) {
+    this.rows = run.lead.reduce((product, extent) => product * extent, 1);
+    this.inputs = test.inputs.map((width) => probeInput(this.rows, width));
+    this.#test = test;
+    this.#run = run;
+    this.#stored = stored;
+  }
+
+  name(place: number): string {
+    const result = this.#result(place);
+    return "parameters" in result ? (result.parameters[0] ?? result.kind) : result.kind;
+  }
+
+  /** Of the result at `place` of `results`. */
+  *expect(place: number, results: readonly Float32Array[]): Generator<Expectation> {
+    const result = this.#result(place);
+    if (result.kind === "linear") yield* this.#linear(result);
+    if (result.kind === "rms_norm") yield* this.#norm(result);
+    if (result.kind === "gated_silu") yield* this.#gated(results[place - 1] ?? new Float32Array());
+  }
+
+  #result(place: number): SelfTest["results"][number] {
+    const result = this.#test.results[this.#run.results[place] ?? -1];
+    if (!result) throw new Error(`the self-test has no result ${place}`);
+    return result;
+  }
+
+  *#linear(result: LinearResult): Generator<Expectation> {
+    const { sum, value: relative, least } = this.#test.tolerance;
+    const { in_features: depth, out_features: width } = result;
+    const x = this.#input(result.input);
+    for (const column of spread(width)) {
+      const weight = this.#stored.row(result, column);
+      for (let row = 0; row < this.rows; row++) {
+        const residual = result.residual ? this.#at(0, row, column) : 0;
+        let value = residual;
+        let magnitude = Math.abs(residual);
+        for (let k = 0; k < depth; k++) {
+          const product = (x[row * depth + k] ?? 0) * (weight[k] ?? Number.NaN);
+          value += product;
+          magnitude += Math.abs(product);
+        }
+        // Logits are float32 whatever the other results are.
+        // The product is rounded before the residual is added to it, which may leave much less.
+        const rounded = Math.abs(value - residual) + (result.residual ? Math.abs(value) : 0);
+        const bound = least + sum * magnitude + (result.logits ? 0 : relative * rounded);
+        yield { index: row * width + column, value, bound };
+      }
+    }
+  }
+
+  *#norm({ parameters, input, epsilon }: NormResult): Generator<Expectation> {
+    const weight = this.#stored.vector(parameters[0]);
+    const width = weight.length;
+    for (let row = 0; row < this.rows; row++) {
+      const x = this.#input(input).subarray(row * width, (row + 1) * width);
+      const mean = x.reduce((sum, value) => sum + value * value, 0) / width;
+      for (const [column, factor] of weight.entries()) {
+        const value = ((x[column] ?? 0) / Math.sqrt(mean + epsilon)) * factor;
+        yield { index: row * width + column, value, bound: rounding(this.#test, value) };
+      }
+    }
+  }
+
+  /** The activation of `both`, gate and up. */
+  *#gated(both: Float32Array): Generator<Expectation> {
+    const { activation, least } = this.#test.tolerance;
+    const width = both.length / this.rows / 2;
+    for (let index = 0; index < this.rows * width; index++) {
+      const place = Math.floor(index / width) * 2 * width + (index % width);
+      const gate = both[place] ?? Number.NaN;
+      const up = both[place + width] ?? Number.NaN;
+      const value = (gate / (1 + Math.exp(-gate))) * up;
+      const magnitude = Math.abs(value) + SMALLEST_SIGMOID * Math.abs(gate * up);
+      yield { index, value, bound: least + activation * magnitude };
+    }
+  }
+
+  #input(input: number): Float64Array {
+    return this.inputs[input] ?? new Float64Array();
+  }
+
+  #at(input: number, row: number, column: number): number {
+    return this.#input(input)[row * (this.#test.inputs[input] ?? 0) + column] ?? Number.NaN;
+  }
+}
+
+/** What rounding to the library's float type may change. */
+function rounding({ tolerance }: SelfTest, value: number): number {
+  return tolerance.least + tolerance.value * Math.abs(value);
+}
+
+function embeddedIds({ embedding }: SelfTest): number[] {
+  return spread(embedding.out_features, embedding.rows);
+}
+
+function* expectEmbeddings(test: SelfTest, rows: StoredRows): Generator<Expectation> {
+  let index = 0;
+  for (const id of embeddedIds(test)) {
+    for (const value of rows.row(test.embedding, id)) {
+      yield { index: index++, value, bound: rounding(test, value) };
+    }
+  }
 }
 
 /** Element i of all tokens is sin(0.37 i) / 2; the last token comes in a step of its own. */
-function attentionSteps({ kv_cache: shape, self_test: test }: Metadata): Float32Array[] {
-  const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: width } = shape;
-  const row = (heads + 2 * kvHeads) * width;
+async function compareAttention(subject: TestSubject): Promise<void> {
+  const { kv_cache: shape, self_test: test } = subject.metadata;
+  const heads = shape.num_attention_heads + 2 * shape.num_key_value_heads;
+  const row = heads * shape.head_dim;
   const prefill = test.attention.prefill_length * row;
-  const all = Float32Array.from({ length: prefill + row }, (_, i) => Math.sin(0.37 * i) * 0.5);
-  return [all.slice(0, prefill), all.slice(prefill)];
+  const all = Float64Array.from({ length: prefill + row }, (_, i) => Math.sin(0.37 * i) * 0.5);
+  const found = await subject.attend([all.slice(0, prefill), all.slice(prefill)]);
+  const bound = test.tolerance.attention;
+  const { places, expected_decode: values } = test.attention;
+  compare("attention", found, places.map((index, n) => ({ index, value: values[n] ?? Number.NaN, bound })));
 }
 
-function compare(
-  what: string,
-  found: Float32Array,
-  expected: readonly number[],
-  { atol, rtol }: Tolerance,
-): void {
-  const wrong = expected.findIndex((value, index) => {
-    const error = Math.abs((found[index] ?? Number.NaN) - value);
-    return !(error <= atol + rtol * Math.abs(value));
-  });
-  if (wrong < 0) return;
-  throw new EngineError({
+/** A prompt at once, and with its last token in a step of its own: the same logits. */
+async function compareSteps(subject: TestSubject): Promise<void> {
+  const { prompt_length: length, embedding, tolerance } = subject.metadata.self_test;
+  const tokens = Array.from({ length }, (_, n) => (7 * n * n + 3) % embedding.out_features);
+  const once = (await subject.forward(tokens)).slice();
+  subject.popTokens(length);
+  if (length > 1) await subject.forward(tokens.slice(0, -1));
+  const twice = await subject.forward(tokens.slice(-1));
+  subject.popTokens(length);
+  const difference = rootMeanSquare(once.map((value, index) => value - (twice[index] ?? Number.NaN)));
+  const size = rootMeanSquare(once);
+  if (difference <= tolerance.logits * size) return;
+  const [by, large] = [difference.toPrecision(3), size.toPrecision(3)];
+  throw wrong(`logits of a prompt at once and in two steps differ by ${by}, and are ${large} large`);
+}
+
+function rootMeanSquare(values: Float32Array): number {
+  return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
+}
+
+function compare(what: string, found: Float32Array | undefined, expected: Iterable<Expectation>): void {
+  for (const { index, value, bound } of expected) {
+    const actual = found?.[index] ?? Number.NaN;
+    // NaN is not below any bound.
+    if (Math.abs(actual - value) <= bound) continue;
+    throw wrong(`value ${index} of ${what} is ${actual}, not ${value}`);
+  }
+}
+
+function wrong(problem: string): EngineError {
+  return new EngineError({
     code: "self_test_failed",
-    message:
-      `This GPU computes wrong results: value ${wrong} of a ${what} is ${found[wrong]}, ` +
-      `not ${expected[wrong]}.`,
+    message: `This GPU computes wrong results: ${problem}.`,
     remedy: "Update the GPU driver and the browser, or use another device.",
   });
 }

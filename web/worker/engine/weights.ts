@@ -1,5 +1,6 @@
 /** tensor-cache.json and its shards: from stored bytes to the bytes that a library wants. */
 import { EngineError } from "../shared/errors.ts";
+import { float16Bits } from "./float-types.ts";
 import type { ParameterShape } from "./metadata.ts";
 
 export interface TensorRecord {
@@ -53,7 +54,7 @@ export function tensorBytes(
   if (nbytes !== needed) throw invalid(`${name} takes ${nbytes} bytes, not ${needed}`);
   if (stored === wanted) return bytes;
   if (wanted === "float32" && stored === "bfloat16") return widen(bytes, bfloat16);
-  if (wanted === "float32" && stored === "float16") return widen(bytes, float16);
+  if (wanted === "float32" && stored === "float16") return widen(bytes, float16Bits);
   throw invalid(`${name} is stored as ${stored}, but the library wants ${wanted}`);
 }
 
@@ -68,18 +69,6 @@ function widen(bytes: Uint8Array<ArrayBuffer>, bits: (half: number) => number): 
 }
 
 const bfloat16 = (half: number): number => half << 16;
-
-function float16(half: number): number {
-  const sign = (half & 0x8000) << 16;
-  const exponent = (half >> 10) & 0x1f;
-  const fraction = half & 0x3ff;
-  if (exponent === 0x1f) return sign | 0x7f800000 | (fraction << 13);
-  if (exponent > 0) return sign | ((exponent + 112) << 23) | (fraction << 13);
-  if (fraction === 0) return sign;
-  // Too small for a 16-bit exponent: shift the leading one out of the fraction.
-  const shift = Math.clz32(fraction) - 21;
-  return sign | ((113 - shift) << 23) | (((fraction << shift) & 0x3ff) << 13);
-}
 
 function invalid(problem: string): EngineError {
   return new EngineError({

@@ -1,0 +1,122 @@
+"""Random checkpoints compiled for a GPU and called from this CPU, beside transformers' model of them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from mlc_edge.bundle import BundleTarget, read_lock
+from mlc_edge.cpu import host_cpu
+from mlc_edge.model_runner import CacheSizes, ModelRunner
+from tests.build.checkpoints import write_checkpoint
+from tests.build.mlc_reader import read_tensors, stored_parameter
+from webbuild.build import BuildRequest, build
+from webbuild.targets import PROFILES, TargetProfile, profiles_for
+
+CONTEXT, CHUNK = 64, 16
+# Reductions of up to 1024 and more take other kernels, as attention does.
+NARROW = {"hidden_size": 256, "num_attention_heads": 4, "head_dim": 64}
+WIDE = {
+    "hidden_size": 1152,
+    "intermediate_size": 1190,
+    "num_attention_heads": 18,
+    "num_key_value_heads": 6,
+    "head_dim": 64,
+}
+# No multiples of anything that kernels divide by.
+ODD = {
+    "hidden_size": 1150,
+    "intermediate_size": 1187,
+    "num_attention_heads": 25,
+    "num_key_value_heads": 5,
+    "head_dim": 46,
+    "vocab_size": 1031,
+}
+MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "narrow-f16": ("webgpu-f16", "q4f16_1", NARROW),
+    "wide-f32": ("webgpu-f32", "q4f16_1", WIDE),
+    "wide-f16": ("webgpu-f16", "q4f16_1", WIDE),
+    "odd-f16": ("webgpu-f16", "q0f16", {**ODD, "tie_word_embeddings": True}),
+    "odd-f32": ("webgpu-f32", "q4f32_1", ODD),
+}
+Floats = np.ndarray
+
+
+def host_profile(target: str) -> TargetProfile:
+    """The profile of a WebGPU target, but called from this CPU instead of from WebAssembly."""
+    profile = next(profile for profile in PROFILES if profile.name == target)
+    (native,) = profiles_for("native", "q4f32_1")
+    return replace(
+        profile,
+        tvm_host=native.tvm_host,
+        linker="shared",
+        compiler="g++",
+        library=f"lib/{target}.so",
+        features=(host_cpu().arch, *profile.features),
+    )
+
+
+class GpuRunner(ModelRunner):
+    """Runs a library of `host_profile` on the device that TVM's WebGPU runtime computes on."""
+
+    DEVICE: ClassVar[str] = "webgpu"
+
+    def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
+        assert name
+        return name, read_lock(bundle).targets[name]
+
+    def _use_threads(self, count: int) -> None:
+        pass
+
+
+@dataclass
+class GpuModel:
+    """A bundle for one target, and the checkpoint that it was made of."""
+
+    checkpoint: Path
+    bundle: Path
+    target: str
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits that the library asks of an adapter."""
+        return dict(read_lock(self.bundle).targets[self.target].needs.limits)
+
+    def open_runner(self, *, sequences: int) -> GpuRunner:
+        """A runner with a KV cache, on the device in use."""
+        runner = GpuRunner(self.bundle, self.target)
+        runner.create_cache(CacheSizes(sequences, CONTEXT, CHUNK))
+        return runner
+
+    def logits(self, tokens: list[int]) -> Floats:
+        """[n, V] after each token by transformers, with the bundle's weights, in float32."""
+        model = LlamaForCausalLM.from_pretrained(self.checkpoint, dtype=torch.float32).eval()
+        stored = read_tensors(self.bundle)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                values = stored_parameter(name, stored, tuple(parameter.shape))
+                parameter.copy_(torch.from_numpy(values))
+            return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+def build_model(folder: Path, name: str) -> GpuModel:
+    """One of MODELS, random, as a checkpoint and a bundle."""
+    target, quantization, shape = MODELS[name]
+    checkpoint = write_checkpoint(folder / "checkpoint", num_hidden_layers=2, **shape)
+    bundle = folder / "bundle"
+    request = BuildRequest(
+        checkpoint=checkpoint,
+        output=bundle,
+        targets=(target,),
+        quantization=quantization,
+        context_window_size=CONTEXT,
+        prefill_chunk_size=CHUNK,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("webbuild.build.profiles_for", lambda name, _: [host_profile(name)])
+        build(request)
+    return GpuModel(checkpoint, bundle, target)

@@ -1,0 +1,73 @@
+"""Attention on a GPU for heads of many shapes, by whichever kernels a library takes for them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from tvm.target import Target
+from tvm_ffi import load_module
+
+from tests.compiler.attention_cases import Cases, Heads
+from tests.gpu.device import GpuDevice
+from tests.gpu.models import host_profile
+from webbuild.kernels.kv_cache import KVCacheShape, attention_programs
+
+THETA = 1e4
+CASES = [
+    # Up to 1024 features of all heads: kernels without barriers.
+    *(Heads(4, 2, 32), Heads(7, 1, 46, "float16")),
+    # More: TVM's tiles.
+    *(Heads(18, 6, 64), Heads(14, 2, 80, "float16"), Heads(9, 9, 120), Heads(5, 1, 256, "float16")),
+    # What they have no tile or no memory for, or would compute wrong.
+    *(Heads(28, 4, 60), Heads(3, 1, 512, "float16"), Heads(7, 7, 192, "float16")),
+    *(Heads(7, 1, 160), Heads(14, 2, 100)),
+]
+
+
+@pytest.mark.parametrize("heads", CASES, ids=str)
+def test_attention_is_that_of_numpy(device: GpuDevice, heads: Heads, tmp_path: Path):
+    shape = KVCacheShape(
+        layers=1,
+        query_heads=heads.heads,
+        kv_heads=heads.kv_heads,
+        head_dim=heads.width,
+        rope_theta=THETA,
+        rope_scaling={},
+        dtype=heads.dtype,
+    )
+    profile = host_profile("webgpu-f16" if heads.dtype == "float16" else "webgpu-f32")
+    target = Target(profile.tvm_target, host=profile.tvm_host)
+    with target:
+        programs = attention_programs(shape, target)._asdict()
+        call = _compiled(programs, target, tmp_path / "attention.so")
+    cases = Cases(heads)
+    cases.ragged(call("ragged"), causal=True)
+    cases.ragged(call("ragged"), causal=False)
+    cases.paged(call("paged"))
+    cases.decode(call("decode"))
+    cases.merge(call("merge"))
+
+
+def _compiled(
+    programs: dict[str, Any], target: Target, path: Path
+) -> Callable[[str], Callable[..., None]]:
+    named = {name: program.with_attr("global_symbol", name) for name, program in programs.items()}
+    tvm.compile(tvm.IRModule(named), target=target).export_library(str(path))
+    library, gpu = load_module(path), tvm.device("webgpu", 0)
+
+    def function(name: str) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            tensors = [
+                tvm.runtime.tensor(a, gpu) if isinstance(a, np.ndarray) else a for a in arguments
+            ]
+            library[name](*tensors)
+            for array, tensor in zip(arguments, tensors, strict=True):
+                if isinstance(array, np.ndarray):
+                    array[...] = tensor.numpy()
+
+        return call
+
+    return function

@@ -1,0 +1,49 @@
+"""Models of many widths on a GPU: prompts, second chunks, single tokens, forks, against transformers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.build.checkpoints import CONFIG
+from tests.gpu.models import CHUNK, CONTEXT, MODELS, WIDE, Floats, GpuModel, host_profile
+from webbuild.compiler import CompileOptions, compile_kernels
+from webbuild.models.llama_spec import LlamaConfig
+from webbuild.targets import profiles_for
+
+TOKENS = np.random.default_rng(0).integers(3, 900, CHUNK + 8).tolist()
+# Relative to the largest logit. Seen: 1.5e-6 and 9e-4.
+TOLERANCE = {"webgpu-f32": 2e-5, "webgpu-f16": 4e-3}
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_those_of_transformers(model: Callable[[str], GpuModel], name: str):
+    built = model(name)
+    expected = built.logits(TOKENS)
+    runner = built.open_runner(sequences=2)
+
+    def close(found: Floats, *positions: int) -> None:
+        wanted = expected[list(positions)]
+        assert np.abs(found - wanted).max() <= TOLERANCE[built.target] * np.abs(wanted).max()
+
+    runner.add_sequence(0)
+    close(runner.prefill([0], [TOKENS[:CHUNK]]), CHUNK - 1)
+    close(runner.prefill([0], [TOKENS[CHUNK : CHUNK + 5]]), CHUNK + 4)
+    close(runner.decode([0], [TOKENS[CHUNK + 5]]), CHUNK + 5)
+    # Inside of a page, which is copied.
+    runner.fork_sequence(0, 1, CHUNK + 3)
+    together = [TOKENS[CHUNK + 6], TOKENS[CHUNK + 3]]
+    close(runner.decode([0, 1], together), CHUNK + 6, CHUNK + 3)
+    runner.pop(0, 3)
+    close(runner.verify(0, TOKENS[CHUNK + 4 : CHUNK + 8]), *range(CHUNK + 4, CHUNK + 8))
+
+
+def test_kernels_are_those_of_the_browsers_library():
+    config = LlamaConfig.from_huggingface({**CONFIG, **WIDE})
+    options = CompileOptions(context_window_size=CONTEXT, prefill_chunk_size=CHUNK)
+    browsers, own = (
+        compile_kernels(config, "q4f16_1", profile, options)
+        for profile in (*profiles_for("webgpu-f16", "q4f16_1"), host_profile("webgpu-f16"))
+    )
+    assert len(own) > 30 and own == browsers

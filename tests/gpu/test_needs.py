@@ -1,0 +1,52 @@
+"""What libraries ask of a GPU against what they take of one, and their self-test on it."""
+
+from collections.abc import Callable
+
+import pytest
+from tvm.target import Target
+
+from mlc_edge.engine.self_test import self_test
+from mlc_edge.model_runner import CacheSizes
+from tests.gpu.device import GpuDevice, Usage
+from tests.gpu.models import CHUNK, CONTEXT, MODELS, GpuModel, host_profile
+from webbuild.checkpoint import open_checkpoint
+from webbuild.kernels.kv_cache import KVCacheShape, cache_buffers
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_library_asks_for_the_buffers_that_it_takes(
+    device: GpuDevice, model: Callable[[str], GpuModel], name: str
+):
+    built = model(name)
+    device.usage = Usage()
+    runner = built.open_runner(sequences=1)
+    self_test(runner)
+    runner.add_sequence(0)
+    for _ in range(CONTEXT // CHUNK - 1):
+        runner.prefill([0], [list(range(3, CHUNK + 3))])
+    runner.decode([0], [3])
+    assert device.usage.largest_buffer == built.limits["maxBufferSize"]
+    assert device.usage.largest_binding == built.limits["maxStorageBufferBindingSize"]
+
+
+def test_a_cache_takes_the_buffers_that_are_counted(
+    device: GpuDevice, model: Callable[[str], GpuModel]
+):
+    built = model("narrow-f16")
+    config = open_checkpoint(built.checkpoint).model
+    shape = KVCacheShape(
+        layers=config.num_hidden_layers,
+        query_heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        rope_theta=config.rope_theta,
+        rope_scaling={},
+        dtype="float16",
+    )
+    target = Target(host_profile(built.target).tvm_target)
+    runner = built.open_runner(sequences=1)
+    for tokens, chunk, sequences in ((4096, 16, 1), (32, 2048, 1), (32, 16, 4)):
+        counted = cache_buffers(shape, target, sequences=sequences, tokens=tokens, chunk=chunk)
+        device.usage = Usage()
+        runner.create_cache(CacheSizes(sequences, tokens, chunk))
+        assert device.usage.largest_buffer == max(*counted.bound, *counted.others)

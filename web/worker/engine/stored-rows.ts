@@ -1,0 +1,78 @@
+/** Rows of weights, kept while they're uploaded: what a library's kernels must agree with. */
+import { decodeFloats } from "./float-types.ts";
+import type { Metadata, ParameterShape, StoredWeight } from "./metadata.ts";
+
+/** Outputs of a product that are compared: the first, the last, and what lies evenly between. */
+export const COMPARED = 16;
+const GROUP = 32;
+const VALUES_PER_WORD = 8;
+const ZERO_POINT = 7;
+
+/** Up to `wanted` numbers below `count`: 0, count - 1, and what lies evenly between. */
+export function spread(count: number, wanted = COMPARED): number[] {
+  const kept = Math.min(count, wanted);
+  return Array.from({ length: kept }, (_, i) => Math.floor((i * (count - 1)) / Math.max(kept - 1, 1)));
+}
+
+export class StoredRows {
+  /** Rows to keep of each parameter; null for all. */
+  readonly #wanted = new Map<string, Set<number> | null>();
+  readonly #kept = new Map<string, Map<number, Uint8Array>>();
+  readonly #types: ReadonlyMap<string, ParameterShape["dtype"]>;
+
+  constructor({ params, self_test: test }: Pick<Metadata, "params" | "self_test">) {
+    this.#types = new Map(params.map(({ name, dtype }) => [name, dtype]));
+    for (const result of test.results) {
+      if (result.kind === "rms_norm") this.#wanted.set(result.parameters[0], null);
+      if (result.kind === "linear") this.#want(result, spread(result.out_features));
+    }
+    this.#want(test.embedding, spread(test.embedding.out_features, test.embedding.rows));
+  }
+
+  /** Takes what is wanted of a parameter, in the type in which the device gets it. */
+  keep({ name, shape }: ParameterShape, bytes: Uint8Array): void {
+    const wanted = this.#wanted.get(name);
+    if (wanted === undefined) return;
+    const size = bytes.length / (wanted === null ? 1 : (shape[0] ?? 1));
+    const kept = [...(wanted ?? [0])].map(
+      (row) => [row, bytes.slice(row * size, (row + 1) * size)] as const,
+    );
+    this.#kept.set(name, new Map(kept));
+  }
+
+  /** A parameter with one axis. */
+  vector(name: string): Float64Array {
+    return Float64Array.from(this.#floats(name, 0));
+  }
+
+  /** One row of a weight, [in_features]. */
+  row({ parameters, layout, in_features: width }: StoredWeight, row: number): Float64Array {
+    const [weight = "", scale = ""] = parameters;
+    if (layout === "plain") return Float64Array.from(this.#floats(weight, row));
+    const words = new Uint32Array(this.#bytes(weight, row).slice().buffer);
+    const scales = this.#floats(scale, row);
+    return Float64Array.from({ length: width }, (_, k) => {
+      const word = words[Math.floor(k / VALUES_PER_WORD)] ?? 0;
+      const level = (word >>> (4 * (k % VALUES_PER_WORD))) & 15;
+      return (level - ZERO_POINT) * (scales[Math.floor(k / GROUP)] ?? Number.NaN);
+    });
+  }
+
+  #want({ parameters }: StoredWeight, rows: readonly number[]): void {
+    for (const name of parameters) {
+      const before = this.#wanted.get(name) ?? [];
+      this.#wanted.set(name, new Set([...before, ...rows]));
+    }
+  }
+
+  #floats(name: string, row: number): Float32Array {
+    const dtype = this.#types.get(name) === "float16" ? "float16" : "float32";
+    return decodeFloats(this.#bytes(name, row), dtype);
+  }
+
+  #bytes(name: string, row: number): Uint8Array {
+    const bytes = this.#kept.get(name)?.get(row);
+    if (!bytes) throw new Error(`row ${row} of ${name} wasn't kept`);
+    return bytes;
+  }
+}
