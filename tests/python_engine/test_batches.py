@@ -157,6 +157,27 @@ def test_an_answer_depends_on_its_seed_alone(open_engine: OpenEngine):
     busy.close()
 
 
+def test_a_request_ends_early_with_what_its_choices_have(pocket_bundle: Path):
+    async def run() -> None:
+        engine = AsyncMLCEngine(pocket_bundle)
+        stream = await engine.chat.completions.create(
+            messages=user("Tell me a story."), n=3, ignore_eos=True, stream=True
+        )
+        first = await anext(stream)
+        assert engine.abort(first.id)
+        reasons = [
+            choice.finish_reason
+            async for chunk in stream
+            for choice in chunk.choices
+            if choice.finish_reason
+        ]
+        assert reasons == ["abort"] * 3
+        assert not engine.abort(first.id)
+        await engine.close()
+
+    asyncio.run(run())
+
+
 def test_choices_share_the_prompt_and_differ(open_engine: OpenEngine):
     engine = open_engine()
     answer: ChatCompletion = engine.chat.completions.create(

@@ -44,12 +44,16 @@ def test_logits_that_are_no_numbers_end_their_request_alone(
 
     async def run() -> tuple[list[str], int]:
         engine = AsyncMLCEngine(pocket_bundle)
-        streams = [await start_stream(engine, max_tokens=60, seed=n) for n in range(2)]
+        streams = [
+            await start_stream(engine, max_tokens=60, seed=n, deterministic=True) for n in range(2)
+        ]
         with pytest.raises(EngineError) as error:
             await engine.completions.create(**BAD, temperature=0.9)
         assert error.value.code == "internal"
         with pytest.raises(EngineError) as error:
             await engine.completions.create(**BAD, temperature=0)
+        with pytest.raises(EngineError):
+            await engine.completions.create(prompt=[[MARKED, 5], [6, 7]], max_tokens=1)
         texts = [await rest_of(stream) for stream in streams]
         running = engine.stats().requests
         await engine.close()
@@ -59,7 +63,14 @@ def test_logits_that_are_no_numbers_end_their_request_alone(
     assert running == 0
     with MLCEngine(pocket_bundle) as alone:
         assert texts == [
-            text_of(alone, "Tell me a story.", ignore_eos=True, max_tokens=60, seed=n)
+            text_of(
+                alone,
+                "Tell me a story.",
+                ignore_eos=True,
+                max_tokens=60,
+                seed=n,
+                deterministic=True,
+            )
             for n in range(2)
         ]
 
