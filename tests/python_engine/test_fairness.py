@@ -89,6 +89,19 @@ def test_a_client_that_fills_the_queue_leaves_places_for_others(pocket_bundle: P
     run(ask)
 
 
+def test_an_answer_that_is_complete_and_not_read_takes_no_place(pocket_bundle: Path):
+    async def ask() -> None:
+        engine = AsyncMLCEngine(pocket_bundle, EngineConfig(max_batch_size=1, max_queue=0))
+        unread = await engine.chat.completions.answer({**SMALL, "stream": True}, client="same")
+        while engine.stats().requests or not engine.stats().generated_tokens:
+            await asyncio.sleep(0)
+        await engine.chat.completions.answer(SMALL, client="same")
+        await unread.aclose()
+        await engine.close()
+
+    run(ask)
+
+
 def test_a_small_prompt_is_read_between_chunks_of_long_ones(pocket_bundle: Path):
     async def ask() -> None:
         engine = AsyncMLCEngine(pocket_bundle, EngineConfig(mode="server", prefill_threads=1))
