@@ -35,7 +35,9 @@ class LazyGroup(TyperGroup):
         module = importlib.import_module(COMMANDS[cmd_name])
         command = getattr(module, cmd_name)
         if isinstance(command, typer.Typer):
-            return typer.main.get_group(command)
+            group = typer.main.get_group(command)
+            group.name = cmd_name
+            return group
         command_app = typer.Typer(add_completion=False)
         command_app.command(name=cmd_name)(command)
         return typer.main.get_command(command_app)

@@ -14,6 +14,7 @@ TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 
 Accepts = Callable[[Any], bool]
+Rule = tuple[str, Accepts, str]
 
 
 @dataclass
@@ -67,16 +68,20 @@ def _field_problems(files: TextFiles) -> Iterator[tuple[str, str]]:
     read = {path for path, _ in files.problems}
     if CHAT_CONFIG not in read:
         yield from _chat_problems(files.chat)
-    for name, accepts, expected in (
-        ("eos_token_id", _is_ids, "a token id, or a list of them"),
-        ("do_sample", _is_bool, "true or false"),
-    ):
-        yield from _problem(GENERATION, files.generation, name, accepts, expected)
+    for problem in generation_problems(files.generation):
+        yield GENERATION, problem
     template = ("chat_template", _is_template, "a text, or a list of named ones")
     yield from _problem(TOKENIZER_CONFIG, files.tokenizer_config, *template)
     vocabulary = files.tokenizer.get("model")
     if TOKENIZER not in read and not isinstance(vocabulary, dict):
         yield TOKENIZER, f"model is {_shown(vocabulary)}, expected an object with a vocabulary"
+
+
+def generation_problems(generation: dict[str, Any]) -> Iterator[str]:
+    """Token ids and sampling defaults that engines can't use."""
+    for rule in (*SAMPLING_RULES, EOS_RULE, *OTHER_TOKEN_RULES, DO_SAMPLE_RULE):
+        for _, problem in _problem(GENERATION, generation, *rule):
+            yield problem
 
 
 def _chat_problems(chat: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -89,12 +94,8 @@ def _chat_problems(chat: dict[str, Any]) -> Iterator[tuple[str, str]]:
         size = math.inf
     for name, accepts, expected in (
         ("active_vocab_size", lambda n: _is_id(n) and 0 < n <= size, "at most vocab_size"),
-        ("temperature", lambda n: _is_number(n) and n >= 0, "a number from 0"),
-        ("top_p", lambda n: _is_number(n) and 0 < n <= 1, "a number above 0, at most 1"),
-        ("presence_penalty", _is_number, "a number"),
-        ("frequency_penalty", _is_number, "a number"),
-        ("repetition_penalty", lambda n: _is_number(n) and n > 0, "a number above 0"),
-        ("eos_token_id", _is_ids, "a token id, or a list of them"),
+        *SAMPLING_RULES,
+        EOS_RULE,
         ("conv_template", lambda value: isinstance(value, dict), "an object"),
         ("model_config", lambda value: isinstance(value, dict), "an object"),
     ):
@@ -147,6 +148,27 @@ def _is_template(value: Any) -> bool:
         and isinstance(entry.get("template"), str)
         for entry in value
     )
+
+
+def _is_integers(value: Any) -> bool:
+    """-1 is what some checkpoints have for no token."""
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(id, int) and not isinstance(id, bool) for id in values)
+
+
+SAMPLING_RULES: tuple[Rule, ...] = (
+    ("temperature", lambda n: _is_number(n) and n >= 0, "a number from 0"),
+    ("top_p", lambda n: _is_number(n) and 0 < n <= 1, "a number above 0, at most 1"),
+    ("presence_penalty", _is_number, "a number"),
+    ("frequency_penalty", _is_number, "a number"),
+    ("repetition_penalty", lambda n: _is_number(n) and n > 0, "a number above 0"),
+)
+EOS_RULE: Rule = ("eos_token_id", _is_ids, "a token id, or a list of them")
+OTHER_TOKEN_RULES: tuple[Rule, ...] = tuple(
+    (name, _is_integers, "a token id, or a list of them")
+    for name in ("bos_token_id", "pad_token_id")
+)
+DO_SAMPLE_RULE: Rule = ("do_sample", _is_bool, "true or false")
 
 
 def _shown(value: Any) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from webbuild.fingerprint import BORDERS
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("mlc_edge", "webbuild", "web", "edge")
 
@@ -93,6 +95,20 @@ def loaded_after(statement: str) -> set[str]:
 def test_serving_loads_neither_compiler_nor_training():
     loaded = loaded_after("import mlc_edge.cli, web.cli, web.host, mlc_edge.bundle")
     assert not {name for name in loaded if name.split(".")[0] in ("tvm", "torch", "webbuild")}
+
+
+def test_what_a_build_imports_is_in_its_fingerprint():
+    """A bundle is built again when code changes that shaped it; what only fails or signs doesn't."""
+    shapes_nothing = {f"mlc_edge.{name}" for name in ("errors", "files", "signing", "verification")}
+    trees = modules()
+    imported = {
+        target
+        for name, tree in trees.items()
+        if name.startswith("webbuild.")
+        for target in imports_at_load(name, tree, set(trees))
+        if target.startswith("mlc_edge.")
+    }
+    assert imported - shapes_nothing <= {module.__name__ for module in BORDERS}
 
 
 def test_files_stay_readable():

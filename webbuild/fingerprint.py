@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import mlc_edge.bundle
-import mlc_edge.engine.conversation
+import mlc_edge.chat_template
+import mlc_edge.cpu
+import mlc_edge.text_files
 import mlc_edge.weight_index
 from mlc_edge.files import hash_file
 from webbuild.interleaved import FOLDER as INTERLEAVED
@@ -14,7 +16,13 @@ from webbuild.interleaved import FOLDER as INTERLEAVED
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "numpy")
 SOURCES = Path(__file__).parent
 # Modules of the room next door that shape what is written.
-BORDERS = (mlc_edge.bundle, mlc_edge.engine.conversation, mlc_edge.weight_index)
+BORDERS = (
+    mlc_edge.bundle,
+    mlc_edge.chat_template,
+    mlc_edge.cpu,
+    mlc_edge.text_files,
+    mlc_edge.weight_index,
+)
 
 
 def build_fingerprint(checkpoint: Path, options: Sequence[str]) -> str:

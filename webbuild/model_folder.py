@@ -1,7 +1,6 @@
 """A model's folder, whatever its weights' format: configuration, tokenizer, chat template."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from mlc_edge.bundle import LOCK_NAME, LockedFile, difference, read_lock
 from mlc_edge.errors import BundleError, CheckpointError
 from mlc_edge.files import leads_out
+from mlc_edge.text_files import generation_problems
 from webbuild.architectures import spec_module
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
@@ -133,7 +133,7 @@ class FolderReader:
         for field in inherited:
             if generation.get(field) is None and config.get(field) is not None:
                 generation[field] = config[field]
-        self.problems += _generation_problems(generation)
+        self.problems += generation_problems(generation)
         return ChatFiles(tokenizer, {**tokenizer_config, "chat_template": template}, generation)
 
     def _template(self, tokenizer_config: dict[str, Any]) -> str | None:
@@ -187,25 +187,3 @@ class FolderReader:
             raise CheckpointError(
                 f"checkpoint {self.folder} has {len(self.problems)} problems:{listed}"
             )
-
-
-def _generation_problems(generation: dict[str, Any]) -> list[str]:
-    """Token ids and sampling defaults that are none: they would fail where the model runs."""
-    expected = {
-        **dict.fromkeys(TOKEN_FIELDS, (_is_token_ids, "a token id, or a list of them")),
-        **dict.fromkeys(SAMPLING_FIELDS, (_is_number, "a number")),
-    }
-    return [
-        f"{field} is {generation[field]!r:.60}, expected {what}"
-        for field, (is_sane, what) in expected.items()
-        if generation.get(field) is not None and not is_sane(generation[field])
-    ]
-
-
-def _is_token_ids(value: Any) -> bool:
-    ids = value if isinstance(value, list) else [value]
-    return all(isinstance(id, int) and not isinstance(id, bool) for id in ids)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

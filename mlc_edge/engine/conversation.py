@@ -68,19 +68,21 @@ class Conversation:
         `cancelled`, which is asked between long steps, says so.
         """
 
-        def tokens(kept: Sequence[ChatMessage]) -> list[int]:
+        def check() -> None:
             if cancelled():
                 raise EngineError("cancelled", "The request was cancelled.")
-            return self.tokens(kept)
 
+        check()
         window = limits.window
-        whole = ids = tokens(messages)
+        whole = ids = self.tokens(messages)
+        check()
         room = window - min(limits.reserve, window // 2)
         if limits.policy == "truncate-oldest" and len(whole) > room:
             lengths = self._control.lengths([message.content for message in messages])
             first = first_turn(messages)
             for cut in cuts(messages, lengths, window=window, room=room):
-                ids = tokens([*messages[:first], *messages[cut:]])
+                check()
+                ids = self.tokens([*messages[:first], *messages[cut:]])
                 if len(ids) <= room:
                     break
         check_length(len(ids), window, len(whole), "messages")

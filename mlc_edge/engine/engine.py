@@ -1,6 +1,7 @@
 """The public engine: one model, many requests at once."""
 
 import asyncio
+import itertools
 import random
 import threading
 import time
@@ -125,14 +126,15 @@ class AsyncMLCEngine:
             self._window, self.config.context_policy, asked.max_tokens or RESERVE
         )
         fit = partial(self._text.conversation.fit, asked.messages, limits)
-        return await self._submit("chatcmpl", asked, lambda: [fit()], client)
+        return await self._submit("chatcmpl", asked, lambda is_gone: [fit(is_gone)], client)
 
     async def submit_completion(
         self, params: Mapping[str, Any], *, client: Hashable = None
     ) -> Submission:
         """Queue a request with the parameters of OpenAI's completions; raises EngineError."""
         asked = parse_completion(params, self._facts)
-        return await self._submit("cmpl", asked, lambda: self._encode(asked.prompts), client)
+        encode = partial(self._encode, asked.prompts)
+        return await self._submit("cmpl", asked, encode, client)
 
     def abort(self, request_id: str) -> bool:
         """End a request early: its choices finish with "abort"; False if there is no such request."""
@@ -205,7 +207,7 @@ class AsyncMLCEngine:
         self,
         kind: str,
         asked: CompletionRequest,
-        encode: Callable[[], list[list[int]]],
+        encode: Callable[[Callable[[], bool]], list[list[int]]],
         client: Hashable,
     ) -> Submission:
         events = EventQueue()
@@ -219,14 +221,16 @@ class AsyncMLCEngine:
             else self.config.deterministic,
         )
         self._reserve(request)
+        gone = threading.Event()
         try:
-            prompts = await self._on_text_thread(encode)
+            prompts = await self._on_text_thread(partial(encode, gone.is_set))
             for prompt in prompts:
                 self._check_prompt(prompt)
             request.sequences = self._sequences(request, asked, prompts)
             request.meter.prompt_tokens = sum(map(len, prompts))
             self._thread.submit(request)
         except BaseException:
+            gone.set()
             self._forget(request)
             raise
         cancel = partial(self._cancel, request)
@@ -282,9 +286,12 @@ class AsyncMLCEngine:
             sequences += (leader, *others)
         return sequences
 
-    def _encode(self, prompts: Iterable[str | tuple[int, ...]]) -> list[list[int]]:
+    def _encode(
+        self, prompts: Iterable[str | tuple[int, ...]], is_gone: Callable[[], bool]
+    ) -> list[list[int]]:
         encode = self._text.conversation.encode
-        return [encode(p) if isinstance(p, str) else list(p) for p in prompts]
+        left = itertools.takewhile(lambda _: not is_gone(), prompts)
+        return [encode(p) if isinstance(p, str) else list(p) for p in left]
 
     async def _on_text_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._text_threads, work)

@@ -234,6 +234,10 @@ def test_stop_tokens_come_from_the_configuration_where_generation_has_none(folde
         ("temperature", "hot"),
         ("temperature", float("nan")),
         ("top_p", -0.5),
+        ("top_p", 0),
+        ("repetition_penalty", 0),
+        ("eos_token_id", -1),
+        ("do_sample", 1),
         ("repetition_penalty", [1.0]),
     ],
 )

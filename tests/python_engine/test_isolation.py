@@ -1,6 +1,8 @@
 """One request's trouble stays its own, and an engine that can't go on says so to everybody."""
 
 import asyncio
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import pytest
 
 import mlc_edge.engine.engine as engine_module
 from mlc_edge import AsyncMLCEngine, EngineConfig, MLCEngine
+from mlc_edge.engine.conversation import Conversation
+from mlc_edge.engine.protocol import ChatMessage
 from mlc_edge.errors import EngineError
 from tests.python_engine.conftest import text_of, user
 from tests.python_engine.faulty import MARKED, FaultyRunner
@@ -122,6 +126,39 @@ def test_an_engine_that_cannot_go_on_ends_and_says_so(
         with pytest.raises(EngineError):
             engine.check()
         await engine.close()
+
+    asyncio.run(run())
+
+
+def test_a_long_conversation_is_given_up_with_its_client(
+    pocket_bundle: Path, monkeypatch: pytest.MonkeyPatch
+):
+    passes: list[int] = []
+    begun, may_go_on = threading.Event(), threading.Event()
+    tokens = Conversation.tokens
+
+    def watched(self: Conversation, messages: Sequence[ChatMessage]) -> list[int]:
+        passes.append(len(messages))
+        if len(messages) > 1:
+            begun.set()
+            assert may_go_on.wait(60)
+        return tokens(self, messages)
+
+    async def run() -> None:
+        engine = AsyncMLCEngine(pocket_bundle, EngineConfig(context_policy="truncate-oldest"))
+        turns = [
+            {"role": ("user", "assistant")[n % 2], "content": "Hello. " * 9} for n in range(99)
+        ]
+        with monkeypatch.context() as patch:
+            patch.setattr(Conversation, "tokens", watched)
+            leaving = asyncio.create_task(engine.chat.completions.create(messages=turns))
+            await asyncio.to_thread(begun.wait, 60)
+            leaving.cancel()
+            await asyncio.wait([leaving])
+            may_go_on.set()
+            await engine.chat.completions.create(messages=user("Hello"), max_tokens=1)
+            await engine.close()
+        assert sorted(passes) == [1, 99]
 
     asyncio.run(run())
 
