@@ -1,5 +1,6 @@
 """OpenAI's API over the engine, and what people expect beside it."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from edge.daemon.events import ClientGone, EventStream, unless_gone
 from edge.daemon.model import ServedModel
 from edge.daemon.settings import Settings
 from mlc_edge.engine import AsyncMLCEngine
-from mlc_edge.engine.endpoints import Endpoint
+from mlc_edge.engine.endpoints import Answer, Endpoint
 from mlc_edge.errors import EngineError
 
 # vLLM's fields of /tokenize, with what prompts get here.
@@ -74,9 +75,9 @@ class Api:
             raise from_engine(error) from error
         if params.get("stream"):
             return EventStream(answer, record, hide_usage=hide_usage)
-        content = answer.to_dict()
-        record.usage = content["usage"]
-        return JSONResponse(content)
+        # Log probabilities of many choices are megabytes: the event loop goes on meanwhile.
+        response, record.usage = await asyncio.to_thread(_encode, answer)
+        return response
 
     async def _cancel(self, request: Request) -> Response:
         name = request.path_params["id"]
@@ -135,6 +136,12 @@ class Api:
             "root": model.id,
             "max_model_len": model.context_window_size,
         }
+
+
+def _encode(answer: Answer) -> tuple[Response, dict[str, Any]]:
+    """The answer as JSON, and its usage."""
+    content = answer.to_dict()
+    return JSONResponse(content), content["usage"]
 
 
 async def _tokenize(engine: AsyncMLCEngine, params: dict[str, Any]) -> dict[str, Any]:

@@ -121,8 +121,10 @@ Format = ChatFormat | TextFormat
 
 
 def _by_choice(events: Sequence[TokenEvent]) -> list[list[TokenEvent]]:
-    count = max(event.choice for event in events) + 1
-    return [[event for event in events if event.choice == n] for n in range(count)]
+    parts: list[list[TokenEvent]] = [[] for _ in range(max(event.choice for event in events) + 1)]
+    for event in events:
+        parts[event.choice].append(event)
+    return parts
 
 
 def _all_logprobs(events: Iterable[TokenEvent]) -> tuple[TokenScore, ...]:

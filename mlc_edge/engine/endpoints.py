@@ -1,5 +1,6 @@
 """`chat.completions` and `completions`: OpenAI's objects made of what a submission gives."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from typing import Any
 
@@ -85,4 +86,5 @@ async def _whole(submission: Submission, form: Format) -> Answer:
             events.append(event)
     finally:
         submission.cancel()
-    return form.whole(events, event.usage)
+    # Log probabilities of many choices are megabytes, which take seconds: the event loop goes on.
+    return await asyncio.to_thread(form.whole, events, event.usage)

@@ -10,7 +10,7 @@ from mlc_edge.engine.fields import LARGEST_WHOLE, Params, invalid, show
 
 Role = Literal["system", "user", "assistant"]
 
-MAX_STOPS = 4
+MAX_STOPS, MAX_STOP_CHARACTERS = 4, 1000
 MAX_CHOICES = 16
 MAX_TOP_LOGPROBS = 20
 MAX_COMPLETION_LOGPROBS = 5
@@ -284,6 +284,9 @@ def _stop(value: object) -> tuple[str, ...]:
     if len(stops) > MAX_STOPS or not all(isinstance(stop, str) and stop for stop in stops):
         wanted = f"stop must be a non-empty string or up to {MAX_STOPS} of them"
         raise invalid("stop", wanted, "Give fewer or other strings.")
+    if any(len(stop) > MAX_STOP_CHARACTERS for stop in stops):
+        most = f"A stop string may have {MAX_STOP_CHARACTERS} characters"
+        raise invalid("stop", most, "Give the beginning of yours.")
     return tuple(fields.text(stop, "stop") for stop in stops)
 
 

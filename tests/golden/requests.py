@@ -83,6 +83,7 @@ def make() -> dict[str, Any]:
         _accepted({"seed": 9007199254740991}, seed=9007199254740991),
         _accepted({"stop": "\n"}, stop=["\n"]),
         _accepted({"stop": ["a", "b", "c", "d"]}, stop=["a", "b", "c", "d"]),
+        _accepted({"stop": "🙂" * 1000}, stop=["🙂" * 1000]),
         _accepted({"temperature": 0, "top_p": 1}, {"temperature": 0, "topP": 1}),
         _accepted({"temperature": 2}, {"temperature": 2}),
         _accepted(
@@ -227,6 +228,7 @@ def make() -> dict[str, Any]:
         _refused("stop", {"stop": ""}),
         _refused("stop", {"stop": ["a", "b", "c", "d", "e"]}),
         _refused("stop", {"stop": [1]}),
+        _refused("stop", {"stop": ["a", "b" * 1001]}),
         _refused("temperature", {"temperature": 2.1}),
         _refused("temperature", {"temperature": "hot"}),
         _refused("top_p", {"top_p": -0.1}),

@@ -78,12 +78,15 @@ export class Detokenizer {
 
   /** Length of the longest end of `text` that begins a stop string. */
   #undecided(text: string): number {
-    let longest = 0;
-    for (const stop of this.#stops) {
-      for (let length = Math.min(stop.length - 1, text.length); length > longest; length--) {
-        if (text.endsWith(stop.slice(0, length))) longest = length;
-      }
-    }
-    return longest;
+    return Math.max(0, ...this.#stops.map((stop) => overlap(text, stop)));
   }
+}
+
+/** Length of the longest end of `text` that begins `stop` and isn't all of it. */
+function overlap(text: string, stop: string): number {
+  let start = text.indexOf(stop.charAt(0), Math.max(0, text.length - stop.length + 1));
+  while (start >= 0 && !stop.startsWith(text.slice(start))) {
+    start = text.indexOf(stop.charAt(0), start + 1);
+  }
+  return start >= 0 ? text.length - start : 0;
 }

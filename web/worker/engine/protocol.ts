@@ -63,6 +63,7 @@ export interface ModelFacts {
 }
 
 const MAX_STOPS = 4;
+const MAX_STOP_CHARACTERS = 1000;
 const MAX_CHOICES = 16;
 const MAX_TOP_LOGPROBS = 20;
 const ROLES: Readonly<Record<string, ChatMessage["role"]>> = {
@@ -198,7 +199,12 @@ function readStop(value: unknown): string[] {
     const wanted = `stop must be a non-empty string or up to ${MAX_STOPS} of them`;
     throw invalid("stop", wanted, "Give fewer or other strings.");
   }
-  return stops.map((stop) => text(stop, "stop"));
+  const texts = stops.map((stop) => text(stop, "stop"));
+  if (texts.some((stop) => [...stop].length > MAX_STOP_CHARACTERS)) {
+    const most = `A stop string may have ${MAX_STOP_CHARACTERS} characters`;
+    throw invalid("stop", most, "Give the beginning of yours.");
+  }
+  return texts;
 }
 
 function readBias(value: unknown, vocabSize: number): Map<number, number> {
