@@ -165,7 +165,7 @@ class DaemonConfig:
         default=None,
         metadata=option(
             whole(0, 1_000_000),
-            "Requests that may wait; further ones get 429.",
+            "Requests that may wait; further ones get 429, those of clients that have none at twice as many.",
             panel=LIMITS,
             default_text="by the engine",
         ),

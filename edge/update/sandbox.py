@@ -1,4 +1,4 @@
-"""How a new bundle's code runs for the first time: as the daemon's would, and never with root's rights.
+"""How a new bundle's code runs for the first time: as the daemon's would, with its user's rights.
 
 What confines it is read from the daemon's own unit as systemd has it: the two can't differ.
 """
