@@ -183,6 +183,15 @@ def test_wrong_configurations_say_what_is_wrong(pocket_bundle: Path, open_engine
         MLCEngine(pocket_bundle / "missing")
 
 
+def test_memory_that_the_weights_will_take_is_not_given_to_the_cache(
+    open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
+):
+    weights = open_engine().stats().parameter_bytes
+    monkeypatch.setattr("mlc_edge.engine.config.available_bytes", lambda: weights)
+    with pytest.raises(EngineError, match="too little memory"):
+        open_engine()
+
+
 def test_importing_the_package_loads_no_tvm_and_running_no_compiler(pocket_bundle: Path):
     script = (
         "import sys, mlc_edge\n"

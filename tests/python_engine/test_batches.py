@@ -157,6 +157,24 @@ def test_an_answer_depends_on_its_seed_alone(open_engine: OpenEngine):
     busy.close()
 
 
+def test_a_stream_that_is_dropped_unread_ends_its_request(pocket_bundle: Path):
+    async def run() -> None:
+        engine = AsyncMLCEngine(pocket_bundle)
+        stream = await engine.chat.completions.create(
+            messages=user("Tell me a story."), n=4, ignore_eos=True, stream=True
+        )
+        while not engine.stats().requests:
+            await asyncio.sleep(0)
+        del stream
+        while engine.stats().requests:
+            await asyncio.sleep(0)
+        # Four choices would fill the window of 1024 tokens.
+        assert engine.stats().generated_tokens < 2000
+        await engine.close()
+
+    asyncio.run(run())
+
+
 def test_a_request_ends_early_with_what_its_choices_have(pocket_bundle: Path):
     async def run() -> None:
         engine = AsyncMLCEngine(pocket_bundle)

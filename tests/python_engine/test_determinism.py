@@ -108,9 +108,11 @@ def test_a_busy_batch_does_not_show(pocket_bundle: Path, cold: list[Answer]):
 def test_the_nth_choice_does_not_depend_on_how_many_there_are(pocket_bundle: Path):
     with MLCEngine(pocket_bundle, EngineConfig(deterministic=True)) as engine:
         asked = {**request(5), "deterministic": None}
+        alone = engine.completions.create(**asked)
         few = engine.completions.create(**asked, n=2)
         many = engine.completions.create(**asked, n=5)
         assert [c.logprobs for c in many.choices[:2]] == [c.logprobs for c in few.choices]
+        assert bits(many) == bits(few) == bits(alone)
         assert many.usage.prompt_tokens == few.usage.prompt_tokens == len(PROMPTS[5])
 
 
