@@ -61,7 +61,9 @@ def test_allowed_site_may_read_errors(guarded: Guarded):
     assert (response.status_code, response.headers[ORIGIN]) == (401, SITE)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", f"{SITE}.evil.org", "http"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example.com", "null", f"{SITE}.evil.org", "http", "http://["]
+)
 def test_other_sites(guarded: Guarded, daemon: Daemon, origin: str):
     for one, headers in ((guarded.daemon, guarded.authorized), (daemon, {})):
         response = one.get("v1/models", headers={**headers, "origin": origin})
