@@ -1,6 +1,5 @@
 """OpenAI's API over the engine, and what people expect beside it."""
 
-import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -103,10 +102,10 @@ class Api:
         except EngineError as error:
             raise from_engine(error) from error
 
-    def _client(self, request: Request) -> str:
+    def _client(self, request: Request) -> str | bytes:
         """Who asks: the bearer of a key, where keys are needed; else who has the address."""
-        key = request.headers.get("authorization", "") if self._settings.keys else ""
-        return hashlib.sha256(key.encode()).hexdigest() if key else _address(request)
+        key = self._settings.keys.digest_of(request.headers.get("authorization"))
+        return key or _address(request)
 
     async def _embeddings(self, request: Request) -> Response:
         self._model.engine()
