@@ -97,8 +97,9 @@ class Api:
     async def _with_engine(self, request: Request, work: Work) -> Response:
         try:
             params = await read_params(request, self._settings.config.max_body)
-            return JSONResponse(await work(self._model.engine(), params))
-        except ClientDisconnect:
+            working = work(self._model.engine(), params)
+            return JSONResponse(await unless_gone(working, request.receive))
+        except (ClientGone, ClientDisconnect):
             return Response(status_code=CLIENT_GONE)
         except EngineError as error:
             raise from_engine(error) from error
