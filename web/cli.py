@@ -18,7 +18,13 @@ def web(
             "Checkpoints are compiled for browsers, once.",
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. Meant for this machine and trusted networks: static hosting "
+            "or `mlc-edge run` serves others."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
     ] = 8000,

@@ -1,7 +1,6 @@
 """OpenAI's API over the engine, and what people expect beside it."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edge.daemon.access import CLIENT_GONE, Record
+from edge.daemon.admission import neighbourhood
 from edge.daemon.body import read_params
 from edge.daemon.errors import ApiError, from_engine
 from edge.daemon.events import ClientGone, EventStream, unless_gone
@@ -98,16 +98,20 @@ class Api:
     async def _with_engine(self, request: Request, work: Work) -> Response:
         try:
             params = await read_params(request, self._settings.config.max_body)
-            return JSONResponse(await work(self._model.engine(), params))
-        except ClientDisconnect:
+            working = work(self._model.engine(), params)
+            return JSONResponse(await unless_gone(working, request.receive))
+        except (ClientGone, ClientDisconnect):
             return Response(status_code=CLIENT_GONE)
         except EngineError as error:
             raise from_engine(error) from error
 
-    def _client(self, request: Request) -> str:
-        """Who asks: the bearer of a key, where keys are needed; else who has the address."""
-        key = request.headers.get("authorization", "") if self._settings.keys else ""
-        return hashlib.sha256(key.encode()).hexdigest() if key else _address(request)
+    def _client(self, request: Request) -> str | bytes:
+        """Who asks: the bearer of a key, where keys are needed; else who has the address.
+
+        Of IPv6 that is whoever has the network of 64 bits, as for connections.
+        """
+        key = self._settings.keys.digest_of(request.headers.get("authorization"))
+        return key or neighbourhood(request.client.host if request.client else "")
 
     async def _embeddings(self, request: Request) -> Response:
         self._model.engine()
@@ -178,10 +182,6 @@ def _token_ids(value: object, vocab_size: int) -> list[int]:
         text = f"tokens must be a list of token ids. Those of this model are 0 to {vocab_size - 1}."
         raise ApiError(400, "invalid_request", text, param="tokens")
     return value
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
 
 
 def _ask_for_usage(params: dict[str, Any]) -> bool:

@@ -23,11 +23,16 @@ RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds that a client has: to send a request's head, between requests, to read, to leave."""
+    """Seconds that a client has.
+
+    To send a request's head; between requests; to read some of what has been written, and all that
+    was written at once; to leave after a refusal.
+    """
 
     head_s: float = 10
     idle_s: float = 30
     write_s: float = 30
+    flush_s: float = 300
     linger_s: float = 2
 
 
@@ -39,11 +44,13 @@ class Connection(H11Protocol):
         self.neighbourhood = ""
         self._admission = admission
         self._limits = limits
-        # Since when a request's head is awaited, what is written isn't read, the end isn't reached.
+        # Since when a request's head is awaited, the end isn't reached after a refusal.
         self._head_since: float | None = None
-        self._blocked_since: float | None = None
         self._ending_since: float | None = None
-        self._is_ending = False
+        # Since when what is written waits for being read, and since when nothing of it was.
+        self._flush_since: float | None = None
+        self._blocked_since: float | None = None
+        self._unread_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,7 +64,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_ending:
+        if self._ending_since is not None:
             return
         super().data_received(data)
         self._follow()
@@ -73,11 +80,11 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._blocked_since = time.monotonic()
+        self._await_reader(time.monotonic())
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._blocked_since = None
+        self._flush_since = self._blocked_since = None
 
     def make_way(self) -> None:
         """Close at once, end the request if there is one, and keep nothing for a client that doesn't read."""
@@ -87,15 +94,20 @@ class Connection(H11Protocol):
 
     def check(self, now: float) -> None:
         """Close it if its client took longer than it may."""
-        if self._ending_since is None and (self._is_ending or self.transport.is_closing()):
-            self._ending_since = now
         limits = self._limits
-        patience = limits.linger_s if self._is_ending else limits.write_s
-        if _is_over(self._ending_since, patience, now) or _is_over(
-            self._blocked_since, limits.write_s, now
+        is_closing = self.transport.is_closing()
+        if is_closing and self._flush_since is None:
+            self._await_reader(now)
+        self._follow_reader(now)
+        if (
+            _is_over(self._ending_since, limits.linger_s, now)
+            or _is_over(self._blocked_since, limits.write_s, now)
+            or _is_over(self._flush_since, limits.flush_s, now)
         ):
             self.make_way()
-        elif self._ending_since is None and _is_over(self._head_since, limits.head_s, now):
+        elif is_closing or self._ending_since is not None:
+            return
+        elif _is_over(self._head_since, limits.head_s, now):
             if self.conn.trailing_data[0]:
                 text = f"The request took longer than {limits.head_s:g} s to arrive."
                 self._refuse(ApiError(408, "request_timeout", text))
@@ -109,6 +121,17 @@ class Connection(H11Protocol):
             self._refuse(ApiError(431, "headers_too_large", text))
         else:
             self._refuse(ApiError(400, "invalid_http", "This is no HTTP request that can be read."))
+
+    def _await_reader(self, now: float) -> None:
+        self._flush_since = self._blocked_since = now
+        self._unread_bytes = self.transport.get_write_buffer_size()
+
+    def _follow_reader(self, now: float) -> None:
+        """One that reads, however slowly, isn't blocked."""
+        unread_bytes = self.transport.get_write_buffer_size()
+        if self._blocked_since is not None and unread_bytes < self._unread_bytes:
+            self._blocked_since = now
+        self._unread_bytes = unread_bytes
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -138,7 +161,7 @@ class Connection(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self._is_ending = True
+        self._ending_since = time.monotonic()
         # Closed at once, what the client still sends would be answered by a reset that hides this.
         self.transport.write_eof()
 

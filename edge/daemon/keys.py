@@ -24,13 +24,15 @@ class KeyRing:
 
     def accepts(self, authorization: str | None) -> bool:
         """Whether the header's value carries one of the keys as a bearer token."""
-        if not self._digests:
-            return True
+        return not self._digests or self.digest_of(authorization) is not None
+
+    def digest_of(self, authorization: str | None) -> bytes | None:
+        """SHA-256 of the key that the header's value carries, however it is spelt; None without one."""
         scheme, _, token = (authorization or "").partition(" ")
         digest = _digest(token.strip().encode("latin-1", "replace"))
         # All are compared, so that the time tells nothing about which one matched.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return scheme.lower() == "bearer" and any(matches)
+        return digest if scheme.lower() == "bearer" and any(matches) else None
 
 
 def read_keys(path: Path | None) -> KeyRing:

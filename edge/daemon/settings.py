@@ -61,8 +61,15 @@ class Settings:
         """
         if origin is None or "*" in self.config.cors_origin:
             return True
-        same = urlsplit(origin).netloc.lower() == host.lower() and host != ""
-        return same or origin in self.config.cors_origin
+        return _is_at(origin, host) or origin in self.config.cors_origin
+
+
+def _is_at(origin: str, host: str) -> bool:
+    """Whether the origin is that of our own page, which has the Host that we are asked as."""
+    try:
+        return host != "" and urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def _host_name(host: str) -> str:

@@ -27,6 +27,7 @@ from mlc_edge.engine.protocol import CompletionRequest, parse_chat, parse_comple
 from mlc_edge.engine.request import Event, Request, Sequence
 from mlc_edge.engine.stats import EngineStats
 from mlc_edge.engine.submission import Submission
+from mlc_edge.engine.text_queue import TextQueue
 from mlc_edge.engine.thread import EngineThread, EventQueue
 from mlc_edge.errors import EngineError
 from mlc_edge.model_runner import ModelRunner
@@ -36,8 +37,10 @@ Progress = Callable[[str, float | None], None]
 # Room that the policy "truncate-oldest" makes for an answer of unknown length.
 RESERVE = 256
 POLL_S = 0.01
-# Templates and tokenizers run on these, so that long conversations hold up no event loop.
+# Templates and tokenizers of requests run on these, so that long conversations hold up no event loop.
 TEXT_THREADS = 2
+# Texts that are only tokenized: as many as may wait, the one at work included.
+TOKENIZING_PLACES = 32
 
 
 class AsyncMLCEngine:
@@ -70,6 +73,7 @@ class AsyncMLCEngine:
             progress("loading the model", None)
         self._thread = EngineThread(partial(_create_loop, bundle, self.config, self._text))
         self._text_threads = ThreadPoolExecutor(TEXT_THREADS, thread_name_prefix="mlc-edge-text")
+        self._tokenizing = TextQueue(TOKENIZING_PLACES)
         self._requests: dict[Request, None] = {}
         self._lock = threading.Lock()
         self._closing = False
@@ -147,17 +151,17 @@ class AsyncMLCEngine:
         return True
 
     async def tokenize(self, text: str) -> list[int]:
-        """The text's token ids, as in prompts of completions."""
-        return await self._on_text_thread(partial(self._text.conversation.encode, text))
+        """The text's token ids, as in prompts of completions; raises EngineError queue_full."""
+        return await self._tokenizing.run(partial(self._text.conversation.encode, text))
 
     async def tokenize_chat(self, params: Mapping[str, Any]) -> list[int]:
         """The token ids of the prompt that a chat request gives; raises EngineError."""
         asked = parse_chat(params, self._facts)
-        return await self._on_text_thread(partial(self._text.conversation.tokens, asked.messages))
+        return await self._tokenizing.run(partial(self._text.conversation.tokens, asked.messages))
 
     async def detokenize(self, ids: Iterable[int]) -> str:
-        """The text of tokens, without special ones."""
-        return await self._on_text_thread(partial(self._text.conversation.decode, list(ids)))
+        """The text of tokens, without special ones; raises EngineError queue_full."""
+        return await self._tokenizing.run(partial(self._text.conversation.decode, list(ids)))
 
     async def close(self, drain_s: float = 0) -> None:
         """Refuse new requests, let running ones go on for `drain_s` seconds, then end the engine."""
@@ -168,6 +172,7 @@ class AsyncMLCEngine:
             await asyncio.sleep(POLL_S)
         await asyncio.to_thread(self._thread.stop)
         self._text_threads.shutdown(wait=False, cancel_futures=True)
+        self._tokenizing.close()
 
     @property
     def _loop(self) -> EngineLoop:

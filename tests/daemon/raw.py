@@ -72,6 +72,22 @@ def drip(client: socket.socket, content: bytes, *, interval_s: float = 0.1) -> A
     raise AssertionError("the daemon took it all")
 
 
+def sip(client: socket.socket, wanted: int, *, bytes_a_second: float) -> int:
+    """How many of the bytes that are wanted came before the daemon ended it, read at that pace."""
+    start, count = time.monotonic(), 0
+    try:
+        while count < wanted:
+            due = int((time.monotonic() - start) * bytes_a_second) - count
+            chunk = client.recv(max(1, due))
+            if not chunk:
+                break
+            count += len(chunk)
+            time.sleep(0.02)
+    except ConnectionError:
+        pass
+    return count
+
+
 def read_to_end(client: socket.socket, first: bytes = b"") -> Answer:
     """All that comes until the daemon closes the connection."""
     content = bytearray(first)

@@ -1,12 +1,13 @@
 """Who may use the API: keys, pages of other sites, names of this machine."""
 
+import json
 import socket
 
 import httpx
 import pytest
 
 from tests.daemon.conftest import KEY, SITE, Guarded
-from tests.daemon.daemons import Daemon
+from tests.daemon.daemons import LONG, SHORT, TIMEOUT_S, Daemon
 
 ORIGIN = "access-control-allow-origin"
 
@@ -29,6 +30,23 @@ def test_with_a_key(guarded: Guarded, key: str):
     for path in ("v1/models", "metrics"):
         headers = {"authorization": f"Bearer {key}"}
         assert guarded.daemon.get(path, headers=headers).status_code == 200
+
+
+def test_a_key_is_one_client_however_it_is_spelt(guarded: Guarded):
+    """Of one that has the only place; another key finds one."""
+    ask = guarded.daemon.ask
+    url = f"{guarded.daemon.api}/chat/completions"
+    with httpx.stream(
+        "POST", url, json=LONG, headers=guarded.authorized, timeout=TIMEOUT_S
+    ) as answer:
+        lines = answer.iter_lines()
+        name = json.loads(next(lines).removeprefix("data: "))["id"]
+        for given in (f"Bearer {KEY}", f"bearer {KEY}", f"BEARER   {KEY}"):
+            refused = ask(json=SHORT, headers={"authorization": given})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        other = {"authorization": "Bearer sk-another-0123456789"}
+        assert ask(json=SHORT, headers=other).status_code == 200
+        assert guarded.daemon.post(f"v1/requests/{name}/cancel", headers=other).status_code == 200
 
 
 def test_comments_are_no_keys(guarded: Guarded):
@@ -61,7 +79,9 @@ def test_allowed_site_may_read_errors(guarded: Guarded):
     assert (response.status_code, response.headers[ORIGIN]) == (401, SITE)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", f"{SITE}.evil.org", "http"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example.com", "null", f"{SITE}.evil.org", "http", "http://["]
+)
 def test_other_sites(guarded: Guarded, daemon: Daemon, origin: str):
     for one, headers in ((guarded.daemon, guarded.authorized), (daemon, {})):
         response = one.get("v1/models", headers={**headers, "origin": origin})

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from tests.daemon.daemons import LONG, Daemon, wait_until
+from tests.daemon.raw import POST, connection
 
 
 def send(daemon: Daemon, body: dict[str, object]) -> socket.socket:
@@ -31,6 +32,15 @@ def test_request_ends_with_its_connection(daemon: Daemon, stream: bool):
     assert daemon.metric("generated_tokens_total") - before < LONG["max_tokens"] * LONG["n"]
     gone = 'requests_total{route="/v1/chat/completions",status="499"}'
     wait_until(lambda: daemon.metric(gone) > 0)
+
+
+def test_texts_that_are_tokenized_are_given_up_with_their_clients(daemon: Daemon):
+    content = json.dumps({"prompt": "7" * 1_000_000}).encode()
+    head = POST.replace(b"/v1/chat/completions", b"/tokenize") % len(content)
+    with connection(daemon, head + content):
+        pass
+    gone = 'requests_total{route="/tokenize",status="499"}'
+    wait_until(lambda: gone in daemon.get("metrics").text)
 
 
 def test_connection_that_closes_within_the_body(daemon: Daemon):

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from errno import ECONNRESET
 from pathlib import Path
@@ -13,7 +14,7 @@ import httpx
 import pytest
 
 from tests.daemon.daemons import LONG, SHORT, TIMEOUT_S, Daemon, started, wait_until
-from tests.daemon.impatient import BODY_S, HEAD_S, IDLE_S
+from tests.daemon.impatient import BODY_S, FLUSH_S, HEAD_S, IDLE_S, WRITE_S
 from tests.daemon.raw import (
     HALF_BODY,
     HALF_HEAD,
@@ -25,6 +26,7 @@ from tests.daemon.raw import (
     post,
     read_to_end,
     seconds_until,
+    sip,
 )
 
 FILES = 256
@@ -188,3 +190,26 @@ def test_answers_that_nobody_reads_hold_no_connection(impatient: Daemon, path: s
         assert client.send(request) > 1000
         # Closed with requests that it hasn't read, the kernel resets it.
         wait_until(lambda: client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == ECONNRESET)
+
+
+# A token for each letter: an answer of 3 MB, which is written at once.
+MUCH_TEXT = json.dumps({"prompt": "7" * 1_000_000}).encode()
+MUCH = POST.replace(b"/v1/chat/completions", b"/tokenize") % len(MUCH_TEXT) + MUCH_TEXT
+MUCH_BYTES = 3_000_000
+
+
+def test_a_large_answer_may_be_read_slowly(impatient: Daemon):
+    closing = MUCH.replace(b"Host:", b"Connection: close\r\nHost:", 1)
+
+    def read(request: bytes) -> int:
+        with connection(impatient, request, buffer=1 << 16) as client:
+            return sip(client, MUCH_BYTES, bytes_a_second=MUCH_BYTES / (2.5 * WRITE_S))
+
+    with ThreadPoolExecutor() as readers:
+        assert min(readers.map(read, (MUCH, closing))) >= MUCH_BYTES
+
+
+def test_but_not_for_ever(impatient: Daemon):
+    pace = MUCH_BYTES / (2.5 * FLUSH_S)
+    with connection(impatient, MUCH, buffer=1 << 16) as client:
+        assert 2 * WRITE_S * pace < sip(client, MUCH_BYTES, bytes_a_second=pace) < MUCH_BYTES
