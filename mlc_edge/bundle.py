@@ -7,6 +7,7 @@ so that everything that runs models can import it.
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,9 @@ SIGNATURE_NAME = "mlc-lock.json.sig"
 LOCK_VERSION = 1
 # What model libraries offer to engines; engines refuse a lock of another number.
 ABI_VERSION = 2
+# The largest models that are published have some hundred.
+MAX_FILES = 10_000
+MAX_TOLD = 10
 REBUILD = "Build the bundle again with `mlc-edge build`, or download it again."
 
 
@@ -95,6 +99,10 @@ class BundleLock:
         return json.dumps(content, indent=1) + "\n"
 
 
+# What a path, put into a URL as it is, would end at.
+URL_SYNTAX = re.compile("[?#%]")
+
+
 class _Reader:
     """Reads typed fields of parsed JSON and collects what is wrong with them."""
 
@@ -114,10 +122,24 @@ class _Reader:
             self.problems.append(f"{label} is {value}, expected 0 or more")
         return value
 
+    def name(self, source: Any, name: str, where: str) -> str:
+        """A text that people are shown: what it holds is held to `check_name`."""
+        known = len(self.problems)
+        value: str = self.get(source, name, str, where)
+        if len(self.problems) == known:
+            self.check_name(value, f"{where}.{name}")
+        return value
+
+    def check_name(self, value: Any, label: str) -> None:
+        """Names reach terminals, logs and file systems: no control characters, no half of a pair."""
+        if not isinstance(value, str) or not value or not value.isprintable():
+            self.problems.append(f"{label} is {value!r:.80}, expected printable characters")
+
     def path(self, source: Any, name: str, where: str) -> str:
         known = len(self.problems)
         value: str = self.get(source, name, str, where)
-        if len(self.problems) == known and not is_safe_path(value):
+        is_path = value.isprintable() and is_safe_path(value) and not URL_SYNTAX.search(value)
+        if len(self.problems) == known and not is_path:
             self.problems.append(f"{where}.{name} {value!r:.80} is not a path inside the bundle")
         return value
 
@@ -140,20 +162,31 @@ def is_file_name(name: Any) -> bool:
     return isinstance(name, str) and name.isprintable() and is_safe_path(name) and "/" not in name
 
 
+def told(problems: Iterable[str]) -> str:
+    """The first problems on one line, what can't be printed escaped, and how many more there are."""
+    problems = list(problems)
+    more = len(problems) - MAX_TOLD
+    first = problems[:MAX_TOLD] + ([f"and {more} more"] if more > 0 else [])
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in "; ".join(first))
+
+
 def parse_lock(content: Any) -> BundleLock:
-    """Check parsed JSON and make a lock of it; raises BundleError that lists every problem."""
+    """Check parsed JSON and make a lock of it; raises BundleError that says all that is wrong."""
     reader = _Reader()
     version = reader.get(content, "lock_version", int, "")
     if not reader.problems and version != LOCK_VERSION:
         raise BundleError(
             f"{LOCK_NAME} has lock_version {version}, this mlc-edge reads {LOCK_VERSION}. {REBUILD}"
         )
+    entries = reader.get(content, "files", list, "")
+    if len(entries) > MAX_FILES:
+        count = f"{LOCK_NAME} names {len(entries)} files"
+        raise BundleError(f"{count}, and a bundle has at most {MAX_FILES}. {REBUILD}")
     files = tuple(
-        _parse_file(reader, entry, f"files[{index}]")
-        for index, entry in enumerate(reader.get(content, "files", list, ""))
+        _parse_file(reader, entry, f"files[{index}]") for index, entry in enumerate(entries)
     )
     targets = {
-        name: _parse_target(reader, entry, f"targets.{name}")
+        name: _parse_target(reader, entry, name)
         for name, entry in reader.get(content, "targets", dict, "").items()
     }
     lock = BundleLock(
@@ -163,18 +196,20 @@ def parse_lock(content: Any) -> BundleLock:
         abi_version=reader.get(content, "abi_version", int, ""),
         build_inputs=str(content.get("build_inputs", "")) if isinstance(content, dict) else "",
     )
+    if not lock.build_inputs.isprintable():
+        reader.problems.append(f"build_inputs is {lock.build_inputs!r:.80}, expected a hash")
     if not reader.problems:
         reader.problems += _contradictions(lock)
     if reader.problems:
-        raise BundleError(f"{LOCK_NAME} is damaged: {'; '.join(reader.problems)}. {REBUILD}")
+        raise BundleError(f"{LOCK_NAME} is damaged: {told(reader.problems)}. {REBUILD}")
     return lock
 
 
 def _parse_model(reader: _Reader, entry: Any) -> ModelInfo:
     model = ModelInfo(
-        id=reader.get(entry, "id", str, "model"),
-        model_type=reader.get(entry, "model_type", str, "model"),
-        quantization=reader.get(entry, "quantization", str, "model"),
+        id=reader.name(entry, "id", "model"),
+        model_type=reader.name(entry, "model_type", "model"),
+        quantization=reader.name(entry, "quantization", "model"),
         context_window_size=reader.get(entry, "context_window_size", int, "model"),
         parameters=reader.get(entry, "parameters", int, "model"),
     )
@@ -199,14 +234,17 @@ def _parse_file(reader: _Reader, entry: Any, where: str) -> LockedFile:
     return file
 
 
-def _parse_target(reader: _Reader, entry: Any, where: str) -> BundleTarget:
+def _parse_target(reader: _Reader, entry: Any, name: str) -> BundleTarget:
+    where = f"targets.{name}"
+    reader.check_name(name, "a name in targets")
     needs = reader.get(entry, "needs", dict, where)
     features = reader.get(needs, "features", list, f"{where}.needs")
     limits = reader.get(needs, "limits", dict, f"{where}.needs")
-    for name in limits:
-        reader.get(limits, name, int, f"{where}.needs.limits")
-    if not all(isinstance(feature, str) for feature in features):
-        reader.problems.append(f"{where}.needs.features holds something other than names")
+    for limit in limits:
+        reader.check_name(limit, f"a name in {where}.needs.limits")
+        reader.get(limits, limit, int, f"{where}.needs.limits")
+    for feature in features:
+        reader.check_name(feature, f"a name in {where}.needs.features")
     return BundleTarget(
         library=reader.path(entry, "library", where),
         parameters=reader.path(entry, "parameters", where),
@@ -216,8 +254,8 @@ def _parse_target(reader: _Reader, entry: Any, where: str) -> BundleTarget:
 
 
 def _contradictions(lock: BundleLock) -> list[str]:
-    paths = [file.path for file in lock.files]
-    problems = [f"files names {path} twice" for path in {p for p in paths if paths.count(p) > 1}]
+    paths = Counter(file.path for file in lock.files)
+    problems = [f"files names {path} twice" for path, count in paths.items() if count > 1]
     problems += [
         f"files names {name} itself" for name in (LOCK_NAME, SIGNATURE_NAME) if name in paths
     ]
@@ -279,10 +317,10 @@ def verify(folder: Path) -> BundleLock:
 
 
 def damaged(folder: Path, problems: Iterable[str]) -> BundleError:
-    """The error that lists what is wrong with a bundle."""
+    """The error that says what is wrong with a bundle."""
     repository = hub_repository(folder.resolve())
     remedy = f"Delete {repository}, and it is downloaded again." if repository else REBUILD
-    return BundleError(f"bundle {folder} is damaged: {'; '.join(problems)}. {remedy}")
+    return BundleError(f"bundle {folder} is damaged: {told(problems)}. {remedy}")
 
 
 def differences(

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from mlc_edge.errors import MlcEdgeError
 from mlc_edge.version import __version__
+from mlc_edge.visible import visible
 
 COMMANDS = {
     "build": "webbuild.cli",
@@ -68,5 +69,5 @@ def main() -> None:
     try:
         app(prog_name="mlc-edge")
     except MlcEdgeError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {visible(str(error))}", err=True)
         sys.exit(2)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlc_edge.bundle import REBUILD, is_file_name
+from mlc_edge.bundle import REBUILD, is_file_name, told
 from mlc_edge.errors import BundleError
 
 TENSOR_CACHE_NAME = "tensor-cache.json"
@@ -77,7 +77,7 @@ def read_index(path: Path) -> list[Shard]:
         raise BundleError(f"{path} can't be read: {error}. {REBUILD}") from error
     shards, problems = parse_index(content)
     if problems:
-        raise BundleError(f"{path} is damaged: {'; '.join(problems)}. {REBUILD}")
+        raise BundleError(f"{path} is damaged: {told(problems)}. {REBUILD}")
     return shards
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from mlc_edge.errors import MlcEdgeError
 from mlc_edge.trust import TRUST_HELP
 
 
@@ -28,20 +27,16 @@ def chat(
     trust_library: Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)] = False,
 ) -> None:
     """Chat with a model in the terminal; /help lists the commands."""
-    from edge.terminal.control import visible
     from edge.terminal.session import Settings, Terminal, open_engine
 
     settings = Settings(system, temperature, max_tokens, seed)
     asked = sys.stdin.read() if prompt == "-" else prompt
-    try:
-        with open_engine(model, target, trust_library=trust_library) as engine:
-            terminal = Terminal(engine, settings)
-            if asked is None:
-                terminal.converse(_history_file())
-            else:
-                terminal.answer_once(asked)
-    except MlcEdgeError as error:
-        raise MlcEdgeError(visible(str(error))) from error
+    with open_engine(model, target, trust_library=trust_library) as engine:
+        terminal = Terminal(engine, settings)
+        if asked is None:
+            terminal.converse(_history_file())
+        else:
+            terminal.answer_once(asked)
 
 
 def _history_file() -> Path:

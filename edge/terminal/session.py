@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from edge.hardware.device import probe, profile
-from edge.terminal.control import visible
 from mlc_edge import EngineConfig, MLCEngine
 from mlc_edge.errors import EngineError
 from mlc_edge.models import resolve_model
 from mlc_edge.openai import Usage
 from mlc_edge.trust import configured_keys
+from mlc_edge.visible import visible
 
 COMMANDS = {
     "/stats": "speed and memory",
@@ -106,7 +106,7 @@ class Terminal:
         """Ask and answer until /exit or the end of the input."""
         model, target = self.engine.model, self.engine.stats().target
         self._console.print(
-            f"[bold]{escape(visible(model.id))}[/bold] on {escape(visible(target))}, "
+            f"[bold]{escape(model.id)}[/bold] on {escape(target)}, "
             f"{model.context_window_size} tokens of context. [dim]/help lists the commands.[/dim]"
         )
         session: PromptSession[str] = PromptSession(history=FileHistory(str(history)))

@@ -87,8 +87,10 @@ def _conversation(files: TextFiles, bad: set[str]) -> Conversation | None:
     config = files.tokenizer_config if is_template_good else {}
     try:
         conversation = Conversation(files.tokenizer, config)
-    # The tokenizers library has no class of its own for what it can't read.
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    # The tokenizers library has no class of its own for what it can't read, and its panics are no Exception.
+    except BaseException as error:
         files.problems.append((TOKENIZER, f"it is no tokenizer ({error})"))
         return None
     return conversation if is_template_good else None
@@ -109,8 +111,10 @@ def _prompt_problem(conversation: Conversation) -> str | None:
             prompt = conversation.tokens([QUESTION])
         except EngineError:
             prompt = conversation.tokens([SYSTEM, QUESTION])
-    # A template's code can raise what it likes.
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # A template's code can raise what it likes, and the tokenizers library panic.
+    except BaseException as error:
         return f"its chat template fails for a plain question ({error!r:.200})"
     return None if prompt else "its chat template makes an empty prompt of a plain question"
 

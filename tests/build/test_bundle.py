@@ -1,5 +1,7 @@
+import copy
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from mlc_edge.bundle import (
     write_lock,
 )
 from mlc_edge.errors import BundleError
+from tests.golden import make
+
+GOLDEN = json.loads((make.FOLDER / "lock.json").read_text())
 
 
 @pytest.fixture
@@ -132,6 +137,64 @@ def test_all_problems_of_a_lock_are_in_one_error(bundle: Path):
         parse_lock(content)
     for part in ("files[0].sha256", "files[1].bytes", "model.quantization", "library is missing"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: ascii(case["value"])[:40])
+def test_names_are_taken_and_refused_as_by_the_browsers_engine(case: dict[str, Any]):
+    content = copy.deepcopy(GOLDEN["lock"])
+    inner: Any = content
+    *parents, last = case["at"]
+    for key in parents:
+        inner = inner[key]
+    inner[last] = case["value"]
+    if case["taken"]:
+        parse_lock(content)
+        return
+    with pytest.raises(BundleError) as caught:
+        parse_lock(content)
+    assert str(caught.value).isprintable()
+
+
+def many_files(bundle: Path, count: int) -> dict[str, Any]:
+    """A lock that names `count` files."""
+    content = content_of(bundle)
+    more = range(count - len(content["files"]))
+    content["files"] += [{**content["files"][0], "path": f"shards/{index}"} for index in more]
+    return content
+
+
+def test_a_lock_names_so_many_files_and_no_more(bundle: Path):
+    assert len(parse_lock(many_files(bundle, 10_000)).files) == 10_000
+    with pytest.raises(BundleError, match="names 10001 files, and a bundle has at most 10000"):
+        parse_lock(many_files(bundle, 10_001))
+
+
+def test_the_check_of_a_large_lock_takes_no_time(bundle: Path):
+    content = many_files(bundle, 10_000)
+    target = {**content["targets"]["webgpu-f32"], "library": "shards/9000"}
+    content["targets"] = {f"cpu-{index}": target for index in range(20_000)}
+    start = time.monotonic()
+    parse_lock(content)
+    assert time.monotonic() - start < 4
+
+
+def test_of_many_problems_ten_are_named_and_the_others_counted(bundle: Path):
+    content = many_files(bundle, 40)
+    for file in content["files"][5:]:
+        file["sha256"] = "xyz"
+    with pytest.raises(BundleError, match="; and 25 more") as caught:
+        parse_lock(content)
+    assert str(caught.value).count("sha256") == 10
+    write_lock(bundle, parse_lock(many_files(bundle, 40)))
+    with pytest.raises(BundleError, match="; and 28 more") as caught:
+        verify(bundle)
+    assert str(caught.value).count("is missing") == 10
+
+
+def test_a_lock_of_other_build_inputs_than_a_text_that_can_be_shown_is_refused(bundle: Path):
+    content = {**content_of(bundle), "build_inputs": "\ud800"}
+    with pytest.raises(BundleError, match="build_inputs"):
+        parse_lock(content)
 
 
 @pytest.mark.parametrize("kind", ["library", "parameters"])

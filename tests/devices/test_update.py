@@ -1,5 +1,6 @@
 """`mlc-edge update`: whatever happens meanwhile, DIR/current names a model that works."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,26 @@ def test_a_bundle_without_one_of_its_files_is_refused(
     done = update(partial, "--dir", models)
     assert done.returncode == 2
     assert "tokenizer.json" in done.stderr and "Traceback" not in done.stderr
+    assert layout(models) == linked("2-second", "1-first")
+
+
+@pytest.mark.parametrize("place", ["path", "target", "feature"])
+def test_a_lock_with_half_a_character_is_refused(
+    models: Path, variant: Variant, tmp_path: Path, place: str
+) -> None:
+    odd = shutil.copytree(variant("third"), tmp_path / "odd")
+    lock = json.loads((odd / "mlc-lock.json").read_text())
+    if place == "path":
+        lock["files"][0]["path"] = "\ud800"
+    elif place == "target":
+        lock["targets"]["\ud800"] = lock["targets"].pop("native")
+    else:
+        lock["targets"]["native"]["needs"]["features"].append("\ud800")
+    (odd / "mlc-lock.json").write_text(json.dumps(lock))
+    done = update(odd, "--dir", models)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and r"\ud800" in line
     assert layout(models) == linked("2-second", "1-first")
 
 

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { KvCache } from "../../web/worker/engine/kv-cache.ts";
 import { Scheduler } from "../../web/worker/engine/scheduler.ts";
 import { EngineClient } from "../../web/worker/page/client.ts";
+import { golden } from "./golden.ts";
 import { parseLock } from "../../web/worker/shared/lock.ts";
 
 function cacheOf(...chunks: number[][]): { cache: KvCache; popped: number[] } {
@@ -141,6 +142,32 @@ test("a file may be empty, and its path must stay in the bundle", () => {
   }
   assert.throws(() => parseLock(withFile({ sha256: "C".repeat(64) })), /lower-case hex/);
   assert.throws(() => parseLock(withFile({ path: "tensor-cache.json" })), /listed twice/);
+});
+
+test("names are taken and refused as in Python, and shown without what terminals and pages obey", () => {
+  const { lock: sound, cases } = golden("lock");
+  for (const { at, value, taken } of cases) {
+    const changed = structuredClone(sound);
+    let inner = changed;
+    for (const key of at.slice(0, -1)) inner = inner[key];
+    inner[at.at(-1)] = value;
+    const told = JSON.stringify({ at, value });
+    if (taken) assert.doesNotThrow(() => parseLock(changed), told);
+    else assert.throws(() => parseLock(changed), { code: "bundle_invalid", message: /^[^\p{C}\p{Z}]+( [^\p{C}\p{Z}]*)*$/u }, told);
+  }
+});
+
+test("a lock names so many files and no more, and of many problems ten are told", () => {
+  const file = (_: unknown, index: number) => ({ path: `f${index}`, bytes: 1, sha256: "a".repeat(64) });
+  const files = [...lock.files, ...Array.from({ length: 9998 }, file)];
+  assert.equal(parseLock({ ...lock, files }).files.size, 10_000);
+  const over = { ...lock, files: [...files, file(0, -1)] };
+  assert.throws(() => parseLock(over), /names 10001 files, and a bundle has at most 10000/);
+  const bad = files.slice(0, 37).map((file, index) => (index < 2 ? file : { ...file, bytes: -1 }));
+  assert.throws(
+    () => parseLock({ ...lock, files: bad }),
+    ({ message }) => message.match(/bytes/g).length === 10 && message.includes("; and 25 more"),
+  );
 });
 
 test("all problems of a lock are told at once", () => {

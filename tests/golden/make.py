@@ -13,6 +13,7 @@ from typing import Any
 from tests.golden import (
     control_tokens,
     cuts,
+    lock,
     model_text,
     prompts,
     requests,
@@ -26,6 +27,7 @@ FOLDER = Path(__file__).parent
 MAKERS: dict[str, Callable[[], Any]] = {
     "control_tokens.json": control_tokens.make,
     "cuts.json": cuts.make,
+    "lock.json": lock.make,
     "model_text.json": model_text.make,
     "prompts.json": prompts.make,
     "requests.json": requests.make,

@@ -158,6 +158,8 @@ def test_pipes_devices_and_links_in_place_of_files_are_refused_at_once(
         (GENERATION, setting("do_sample", to="no"), "do_sample is 'no'"),
         (TOKENIZER, lambda tokenizer: {}, "model is missing"),
         (TOKENIZER, setting("model", "type", to="Unheard"), "it is no tokenizer"),
+        # The tokenizers library panics.
+        (TOKENIZER, setting("model", "merges", 736, 1, to="<|im_end|>"), "it is no tokenizer"),
         (TOKENIZER, setting("model", "vocab", to={"a": 5000}), "token ids up to 5000"),
         (TOKENIZER, setting("decoder", to={"type": "Unheard"}), "its vocabulary can't be read"),
         (TOKENIZER_CONFIG, setting("chat_template", to=5), "chat_template is 5"),
@@ -179,6 +181,17 @@ def test_contents_that_make_no_sense_are_refused_though_their_hashes_fit(
     problem = problem_of(copy)
     assert path in problem
     assert words in problem
+
+
+def test_a_tokenizer_that_its_library_panics_on_ends_the_command_with_one_error(
+    copy: Path, own_cache: Path
+):
+    edit(copy / TOKENIZER, setting("model", "merges", 736, 1, to="<|im_end|>"))
+    relock(copy)
+    done = run(copy, "--port", 0, "--trust-library", MLC_EDGE_CACHE=str(own_cache))
+    assert done.returncode == 2, done.stderr
+    assert f"{TOKENIZER}: it is no tokenizer" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from edge.terminal.control import visible
 from mlc_edge.bundle import LOCK_NAME, lock_files, read_lock, write_lock
-from tests.terminal.test_chat import CAPITAL, PARIS, Person, run
+from mlc_edge.visible import visible
+from tests.terminal.test_chat import CAPITAL, COMMAND, PARIS, ROOT, Person, run
 
 # What the tokens of the answer stand for; a sequence may begin in one and end in another.
 SAID = ("\x1b]0;title\x07", "\x1b", "[2J", "\u202e\u2066\r\x9b31m\x08\x7f", "\tlast\n\x00")
@@ -35,7 +36,7 @@ def hostile(pocket_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     file.write_text(json.dumps(content))
     write_lock(bundle, replace(read_lock(bundle), files=lock_files(bundle)))
     lock = bundle / LOCK_NAME
-    lock.write_text(lock.read_text().replace('"native": {', '"\\u001b[31mred[/]": {'))
+    lock.write_text(lock.read_text().replace('"native": {', '"[red]odd[/]": {'))
     return bundle
 
 
@@ -54,14 +55,32 @@ def test_a_script_gets_no_control_characters(hostile: Path):
 
 
 def test_a_person_sees_them(person: Person):
-    assert "^[[31mred[/]" in person.terminal.before
+    assert "[red]odd[/]" in person.terminal.before
     person.type(CAPITAL)
     person.see("^[]0;title^G^[[2J<U+202E><U+2066>^M<U+009B>31m^H^?")
 
 
-def test_errors_show_them(tmp_path: Path):
-    done = run(tmp_path / "\x1b[31mmissing\u202e", "--prompt", "Hello")
-    assert done.returncode == 2
+@pytest.mark.parametrize("name", ["\\u009b31mred", "\\u202eder", "a\\nb", "\\ud800"])
+def test_names_that_a_terminal_would_obey_are_refused(hostile: Path, tmp_path: Path, name: str):
+    bundle = shutil.copytree(hostile, tmp_path / "bundle")
+    sound = (hostile / LOCK_NAME).read_text()
+    for part in ('"[red]odd[/]"', '"cpu/params_shard_0.bin"'):
+        assert part in sound
+        (bundle / LOCK_NAME).write_text(sound.replace(part, f'"{name}"'))
+        done = run(bundle, "--prompt", "Hello")
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ") and name.replace("u009b", "x9b") in line
+
+
+@pytest.mark.parametrize("command", ["run", "chat", "build", "web", "bench"])
+def test_errors_show_them(command: str, tmp_path: Path):
+    missing = tmp_path / "\x1b[31mmissing\u202e"
+    output = ["--output", str(tmp_path / "bundle")] if command == "build" else []
+    done = subprocess.run(
+        [*COMMAND[:-1], command, str(missing), *output], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2, done.stderr
     assert "^[[31mmissing<U+202E>" in done.stderr
     assert not OBEYED.search(done.stderr)
 

@@ -2,6 +2,12 @@
 import { EngineError } from "./errors.ts";
 
 export const LOCK_VERSION = 1;
+const MAX_FILES = 10_000;
+const MAX_TOLD = 10;
+/** Not what files can name: the lock itself and its signature. */
+const OWN_NAMES: readonly string[] = ["mlc-lock.json", "mlc-lock.json.sig"];
+/** What Python's `str.isprintable` refuses, halves of surrogate pairs among it. */
+const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu;
 
 export interface LockedFile {
   readonly path: string;
@@ -41,7 +47,7 @@ type Json = Record<string, unknown>;
 /**
  * Checks the whole of a parsed mlc-lock.json.
  *
- * Throws EngineError "bundle_invalid" that names every problem, not just the first.
+ * Throws EngineError "bundle_invalid" that names the first problems and says how many more there are.
  */
 export function parseLock(value: unknown): Lock {
   const reader = new Reader();
@@ -55,9 +61,9 @@ export function parseLock(value: unknown): Lock {
   const lock: Lock = {
     abiVersion: reader.count(root["abi_version"], "abi_version"),
     model: {
-      id: reader.text(model["id"], "model.id"),
-      modelType: reader.text(model["model_type"], "model.model_type"),
-      quantization: reader.text(model["quantization"], "model.quantization"),
+      id: reader.id(model["id"], "model.id"),
+      modelType: reader.name(model["model_type"], "model.model_type"),
+      quantization: reader.name(model["quantization"], "model.quantization"),
       contextWindowSize: reader.count(model["context_window_size"], "model.context_window_size"),
     },
     files,
@@ -69,7 +75,12 @@ export function parseLock(value: unknown): Lock {
 
 function readFiles(value: unknown, reader: Reader): Map<string, LockedFile> {
   const files = new Map<string, LockedFile>();
-  for (const [index, entry] of reader.list(value, "files").entries()) {
+  const entries = reader.list(value, "files");
+  if (entries.length > MAX_FILES) {
+    reader.problem(`it names ${entries.length} files, and a bundle has at most ${MAX_FILES}`);
+    return files;
+  }
+  for (const [index, entry] of entries.entries()) {
     const at = `files[${index}]`;
     const file = reader.object(entry, at);
     const path = reader.path(file["path"], `${at}.path`);
@@ -79,6 +90,7 @@ function readFiles(value: unknown, reader: Reader): Map<string, LockedFile> {
       reader.problem(`${at}.sha256 must be 64 lower-case hex digits`);
     }
     if (files.has(path)) reader.problem(`${at}.path "${path}" is listed twice`);
+    if (OWN_NAMES.includes(path)) reader.problem(`${at}.path "${path}" is the lock's own`);
     files.set(path, { path, bytes, sha256 });
   }
   return files;
@@ -92,10 +104,12 @@ function readTargets(
   const targets = new Map<string, LockedTarget>();
   for (const [name, entry] of Object.entries(reader.object(value, "targets"))) {
     const at = `targets.${name}`;
+    reader.name(name, "a name in targets");
     const target = reader.object(entry, at);
     const needs = reader.object(target["needs"], `${at}.needs`);
     const limits = reader.object(needs["limits"], `${at}.needs.limits`);
     for (const [limit, bound] of Object.entries(limits)) {
+      reader.name(limit, `a name in ${at}.needs.limits`);
       reader.count(bound, `${at}.needs.limits.${limit}`);
     }
     const features = reader.list(needs["features"], `${at}.needs.features`);
@@ -109,7 +123,7 @@ function readTargets(
       library,
       parameters,
       parameterBytes: reader.count(target["parameter_bytes"], `${at}.parameter_bytes`),
-      needs: { features: features.map(String), limits: limits as Record<string, number> },
+      needs: { features: features.map((name) => reader.name(name, `a name in ${at}.needs.features`)), limits: limits as Record<string, number> },
     });
   }
   if (targets.size === 0) reader.problem("targets is empty");
@@ -142,6 +156,22 @@ class Reader {
     return "";
   }
 
+  /** A text that people are shown. */
+  name(value: unknown, name: string): string {
+    const text = this.text(value, name);
+    if (text.search(UNPRINTABLE) >= 0) this.problem(`${name} "${text}" must be printable`);
+    return text;
+  }
+
+  /** What can be a folder's name and a part of its URL. */
+  id(value: unknown, name: string): string {
+    const id = this.text(value, name);
+    if (id && !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(id)) {
+      this.problem(`${name} "${id}" has characters that URLs can't carry`);
+    }
+    return id;
+  }
+
   count(value: unknown, name: string): number {
     if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
     this.problem(`${name} must be a whole number, not ${JSON.stringify(value)}`);
@@ -150,7 +180,7 @@ class Reader {
 
   /** A path that stays inside the bundle. */
   path(value: unknown, name: string): string {
-    const path = this.text(value, name);
+    const path = this.name(value, name);
     const parts = path.split("/");
     if (path && (/[\\:?#%]/.test(path) || parts.some((p) => p === "" || p === "." || p === ".."))) {
       this.problem(`${name} "${path}" must be a relative path inside the bundle`);
@@ -160,10 +190,17 @@ class Reader {
 
   finish(): void {
     if (this.#problems.length === 0) return;
+    const more = this.#problems.length - MAX_TOLD;
+    const first = this.#problems.slice(0, MAX_TOLD).concat(more > 0 ? [`and ${more} more`] : []);
+    const told = first.join("; ").replace(UNPRINTABLE, escaped);
     throw new EngineError({
       code: "bundle_invalid",
-      message: `mlc-lock.json can't be used: ${this.#problems.join("; ")}.`,
+      message: `mlc-lock.json can't be used: ${told}.`,
       remedy: "Build the bundle again with `mlc-edge build`.",
     });
   }
+}
+
+function escaped(character: string): string {
+  return `\\u{${character.codePointAt(0)?.toString(16)}}`;
 }

@@ -1,0 +1,84 @@
+"""Locks that both engines take, and what each refuses alike: the rules on names, said by hand."""
+
+from typing import Any
+
+LIBRARY, INDEX = "lib/webgpu-f32.wasm", "tensor-cache.json"
+TARGET: dict[str, Any] = {
+    "library": LIBRARY,
+    "parameters": INDEX,
+    "parameter_bytes": 8,
+    "needs": {"features": ["shader-f16"], "limits": {"maxBufferSize": 8}},
+}
+LOCK = {
+    "lock_version": 1,
+    "abi_version": 2,
+    "build_inputs": "ab",
+    "model": {
+        "id": "tiny-q4f16_1",
+        "model_type": "llama",
+        "quantization": "q4f16_1",
+        "context_window_size": 64,
+        "parameters": 1000,
+    },
+    "files": [
+        {"path": LIBRARY, "bytes": 1, "sha256": "a" * 64},
+        {"path": INDEX, "bytes": 1, "sha256": "b" * 64},
+        {"path": "extra", "bytes": 0, "sha256": "c" * 64},
+    ],
+    "targets": {"webgpu-f32": TARGET},
+}
+
+# C0, line ends, DEL, C1, a soft hyphen, bidirectional, joiners, spaces that look like others or like nothing,
+# halves of a pair, private use, unassigned.
+UNPRINTABLE = (
+    *"\0\t\n\r\x1b\x7f\x85\x9b\u00a0\u00ad\u061c\u200d\u200f\u2028\u2029\u202e\u2066\u3000\ufeff",
+    *("\ud800", "\udfff", "\ue000", "\u0378", "\U000e0041", "\U0010ffff"),
+)
+PATHS = ("/etc/x", "..", "a/../b", "./a", "a//b", "a/", ".", "a\\b", "https:x", "a?b", "a#b", "%2e")
+OWN = ("mlc-lock.json", "mlc-lock.json.sig", LIBRARY)
+IDS = ("", "a b", "a/b", "..", "-a", "é", "a%62")
+PRINTABLE = ("a", "naïve 日本 👩", "a~b [red] <b>", "e\u0301")
+
+
+def _target(**fields: Any) -> dict[str, Any]:
+    return {**TARGET, **fields}
+
+
+def _with_name(name: str) -> dict[str, tuple[list[Any], Any]]:
+    """Every place of a lock that has a name of the author's choice: where it is, and what to put there."""
+    needs = TARGET["needs"]
+    return {
+        "path": (["files", 2, "path"], name),
+        "model_type": (["model", "model_type"], name),
+        "quantization": (["model", "quantization"], name),
+        "target": (["targets"], {name: TARGET}),
+        "feature": (["targets", "webgpu-f32", "needs", "features"], [*needs["features"], name]),
+        "limit": (["targets", "webgpu-f32", "needs", "limits"], {name: 1}),
+    }
+
+
+def _case(at: list[Any], value: Any, *, taken: bool) -> dict[str, Any]:
+    return {"at": at, "value": value, "taken": taken}
+
+
+def make() -> dict[str, Any]:
+    """`cases`: the lock with `value` put at `at` is taken or refused."""
+    bad = [*(f"x{character}y" for character in UNPRINTABLE), ""]
+    named = [
+        _case(at, value, taken=taken)
+        for taken, names in ((True, PRINTABLE), (False, bad))
+        for name in names
+        for at, value in _with_name(name).values()
+    ]
+    path, model_id = ["files", 2, "path"], ["model", "id"]
+    return {
+        "lock": LOCK,
+        "cases": [
+            *named,
+            *(_case(path, value, taken=False) for value in (*PATHS, *OWN, 7)),
+            *(_case(model_id, value, taken=False) for value in (*IDS, "a\u202eb", "a\ud800", 7)),
+            _case(model_id, "Llama-3.2_1B", taken=True),
+            _case(["targets"], {"webgpu-f32": _target(library="nowhere")}, taken=False),
+            _case(["targets", "webgpu-f32", "needs", "features"], [7], taken=False),
+        ],
+    }
