@@ -152,7 +152,9 @@ def test_interrupting_leaves_nothing_behind(toy: Path, tmp_path: Path):
     )
     os.mkfifo(tmp_path / "never")
     write_list(toy, NOTICED)
+    # A shell's background jobs ignore SIGINT, and so does what they start.
     script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from pathlib import Path; from tests.mutants.__main__ import main;"
         "sys.exit(main([], root=Path(sys.argv[1])))"
     )
