@@ -86,3 +86,5 @@ def test_a_missing_linker_is_named(checkpoint: Path, tmp_path: Path):
     )
     assert result.returncode == 2
     assert "apt install g++-aarch64-linux-gnu" in result.stderr
+    # Before anything is read or compiled.
+    assert result.stderr.startswith("error:")
