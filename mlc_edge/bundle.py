@@ -27,6 +27,7 @@ from mlc_edge.files import (
 LOCK_NAME = "mlc-lock.json"
 SIGNATURE_NAME = "mlc-lock.json.sig"
 LOCK_VERSION = 1
+SHARED_LIBRARY, BROWSER_LIBRARY = ".so", ".wasm"
 # What model libraries offer to engines; engines refuse a lock of another number.
 ABI_VERSION = 2
 # The largest models that are published have some hundred.
@@ -85,6 +86,11 @@ class BundleLock:
     targets: Mapping[str, BundleTarget]
     abi_version: int = ABI_VERSION
     build_inputs: str = ""
+
+    @property
+    def runs_in_browsers(self) -> bool:
+        """Whether there is a library for them."""
+        return any(target.library.endswith(BROWSER_LIBRARY) for target in self.targets.values())
 
     def to_json(self) -> str:
         """The file's text; the same lock always gives the same text."""

@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from mlc_edge.bundle import BundleLock
+from mlc_edge.bundle import BROWSER_LIBRARY, SHARED_LIBRARY, BundleLock
 from mlc_edge.files import FileError, open_plain, read_json
 from mlc_edge.weight_index import parse_index
 
-SHARED_LIBRARY, BROWSER_LIBRARY = ".so", ".wasm"
 WASM_MAGIC = b"\0asm"
 # elf(5), 64 bits, little endian: the file's header, and entries of its table of segments.
 ELF_MAGIC = b"\x7fELF\x02\x01"

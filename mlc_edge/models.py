@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).parent
 EMBEDDED = (PACKAGE.parent / "models/pocket", PACKAGE / "pocket")
 WEIGHT_INDEXES = ("mlc-chat-config.json", "config.json")
 # The target of browsers: any of a bundle's browser libraries does.
-BROWSER, BROWSER_LIBRARY = "webgpu", ".wasm"
+BROWSER = "webgpu"
 TRUST_HINT = (
     "To run the libraries that it brings, if you trust who made them: --trust-library, or list their key in "
     "trusted_key."
@@ -79,9 +79,7 @@ def resolve_model(
 
 def _serves(lock: BundleLock, target: str | None) -> bool:
     """Whether the bundle is meant for `target`; a device that it has nothing for says so itself."""
-    if target != BROWSER:
-        return True
-    return any(entry.library.endswith(BROWSER_LIBRARY) for entry in lock.targets.values())
+    return target != BROWSER or lock.runs_in_browsers
 
 
 def _find(model: str | Path | None, trust: Trust, report: Progress) -> _Source:

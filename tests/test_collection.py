@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.engine_parts.test_parts import PARTS
 
 ROOT = Path(__file__).parent.parent
@@ -14,13 +16,32 @@ def on_disk(pattern: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob(pattern)}
 
 
-def test_every_python_test_file_is_collected():
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+@pytest.fixture(scope="module")
+def plan() -> list[str]:
+    """What a plain `pytest` would set up, run and tear down, a line each."""
+    command = [sys.executable, "-m", "pytest", "--setup-plan", "-q", "-p", "no:cacheprovider"]
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     result = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
-    collected = {line.split("::")[0] for line in result.stdout.splitlines() if "::" in line}
+    return [line.strip() for line in result.stdout.splitlines()]
+
+
+def test_every_python_test_file_is_collected(plan: list[str]):
+    collected = {line.split("::")[0] for line in plan if line.startswith("tests/")}
     assert collected == on_disk("test_*.py")
+
+
+def test_one_browser_is_open_at_a_time(plan: list[str]):
+    """Playwright's event loop runs for as long as one is open, and allows no other beside it."""
+    opened = 0
+    for line in plan:
+        match line.split()[:3]:
+            case ["SETUP", _, "browser"]:
+                opened += 1
+            case ["TEARDOWN", _, "browser"]:
+                opened -= 1
+        assert opened <= 1, line
+    assert opened == 0
 
 
 def test_every_typescript_test_file_is_run():

@@ -12,7 +12,6 @@ from mlc_edge.errors import BundleError, ConfigError
 from web.host import HostConfig, create_app
 
 logger = logging.getLogger(__name__)
-BROWSER_LIBRARY = ".wasm"
 
 
 class Page:
@@ -51,7 +50,6 @@ def describe(model: ModelInfo) -> dict[str, Any]:
 
 def _runs_in_browsers(bundle: Path) -> bool:
     try:
-        targets = read_lock(bundle).targets.values()
+        return read_lock(bundle).runs_in_browsers
     except BundleError:
         return False
-    return any(target.library.endswith(BROWSER_LIBRARY) for target in targets)

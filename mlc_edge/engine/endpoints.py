@@ -51,7 +51,7 @@ class Stream:
 
     def __init__(self, submission: Submission, form: Format) -> None:
         self._submission = submission
-        self._chunks = self._generate(form)
+        self._chunks = _generate(submission, form)
 
     def __aiter__(self) -> "Stream":
         return self
@@ -67,15 +67,17 @@ class Stream:
     def __del__(self) -> None:
         self._submission.cancel()
 
-    async def _generate(self, form: Format) -> AsyncGenerator[Chunk, None]:
-        try:
-            while isinstance(event := await self._submission.next(), TokenEvent):
-                for chunk in form.chunks(event):
-                    yield chunk
-        finally:
-            self._submission.cancel()
-        if self._submission.asked.include_usage:
-            yield form.last(event.usage)
+
+async def _generate(submission: Submission, form: Format) -> AsyncGenerator[Chunk, None]:
+    """A stream's chunks. It holds no stream: a dropped one must not wait for the garbage collector."""
+    try:
+        while isinstance(event := await submission.next(), TokenEvent):
+            for chunk in form.chunks(event):
+                yield chunk
+    finally:
+        submission.cancel()
+    if submission.asked.include_usage:
+        yield form.last(event.usage)
 
 
 async def _whole(submission: Submission, form: Format) -> Answer:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from mlc_edge.errors import EngineError
 
@@ -41,7 +41,7 @@ def whole(given: Params, name: str, low: int, high: int) -> int | None:
     value = given.get(name)
     if value is None:
         return None
-    if is_number(value) and low <= value <= high and value == int(value):
+    if is_whole(value) and low <= value <= high:
         return int(value)
     raise invalid(name, f"{name} is {show(value)}", f"Use a whole number from {low} to {high}.")
 
@@ -66,14 +66,14 @@ def text(value: object, at: str) -> str:
     return value
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Whether it is a JSON number; infinite ones and NaN are, too."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_whole(value: object) -> bool:
     """Whether it is a number without a fraction."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
+    return is_number(value) and value % 1 == 0
 
 
 def show(value: object) -> str:

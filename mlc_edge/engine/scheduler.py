@@ -1,7 +1,7 @@
 """Which sequences compute what in the next step: queue, fairness, preemption."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlc_edge.engine.kv_cache import GRID_TOKENS, KVCache, pages_of
@@ -112,9 +112,8 @@ class Scheduler:
         """Runs of prompts for the next prefill, about `budget` tokens; requests take turns."""
         while True:
             unread = [s for s in self.running if not s.decodes]
-            runs = list(
-                _take_turns(unread, min(budget, self._limits.prefill_chunk), self._limits.scored)
-            )
+            budget = min(budget, self._limits.prefill_chunk)
+            runs = _take_turns(unread, budget, self._limits.scored)
             if not runs or self._make_room([(sequence, len(run)) for sequence, run in runs]):
                 self._prefills += 1
                 for sequence, _ in runs:
@@ -250,15 +249,14 @@ class _Load:
         return self._of_client[request.client], self._of_request[request]
 
 
-def _take_turns(sequences: list[Sequence], budget: int, scored: int) -> Iterator[Run]:
+def _take_turns(sequences: list[Sequence], budget: int, scored: int) -> list[Run]:
     """Runs of about `budget` tokens together; who waited longest comes first.
 
     That one always gets a run, be it longer than the budget.
     """
     order = sorted(sequences, key=lambda s: (s.request.last_prefill, s.request.arrival, s.choice))
     if order and order[0].scores_prompt:
-        yield order[0], order[0].run(max(GRID_TOKENS, min(budget, scored)))
-        return
+        return [(order[0], order[0].run(max(GRID_TOKENS, min(budget, scored))))]
     order = [sequence for sequence in order if not sequence.scores_prompt]
     runs = []
     for sequence in order:
@@ -268,4 +266,4 @@ def _take_turns(sequences: list[Sequence], budget: int, scored: int) -> Iterator
             budget -= len(run)
     if order and not runs:
         runs.append((order[0], order[0].run(GRID_TOKENS)))
-    yield from runs
+    return runs

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from webbuild.kernels.kv_cache import KVCacheShape
+
 Array = np.ndarray
 # Calls a program with arrays, which get what it wrote.
 Call = Callable[..., None]
@@ -14,6 +16,7 @@ Call = Callable[..., None]
 ROTARY = (0, 1.0, 1e4)
 LENGTHS = (5, 1, 20, 37)
 PAGE = 16
+THETA = 1e4
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,18 @@ class Heads:
     @property
     def tolerance(self) -> float:
         return {"float32": 1e-5, "float16": 2e-3}[self.dtype]
+
+    @property
+    def cache_shape(self) -> KVCacheShape:
+        return KVCacheShape(
+            layers=1,
+            query_heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.width,
+            rope_theta=THETA,
+            rope_scaling={},
+            dtype=self.dtype,
+        )
 
     def __str__(self) -> str:
         return f"{self.heads}-on-{self.kv_heads}x{self.width}-{self.dtype}"

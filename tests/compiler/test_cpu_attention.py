@@ -11,10 +11,9 @@ from tvm.target import Target
 
 from tests.compiler.attention_cases import Cases, Heads
 from tests.compiler.test_cpu_kernels import RUNNABLE
-from webbuild.kernels.kv_cache import KVCacheShape, attention_programs, rotary_program
+from webbuild.kernels.kv_cache import attention_programs, rotary_program
 from webbuild.targets import TargetProfile
 
-THETA = 1e4
 VECTORS = [Heads(4, 2, 32), Heads(2, 2, 64), Heads(8, 1, 32), Heads(7, 1, 160), Heads(1, 1, 256)]
 OTHERS = [
     *(Heads(2, 1, 2), Heads(14, 2, 20), Heads(7, 1, 46), Heads(12, 3, 60), Heads(1, 1, 72)),
@@ -33,15 +32,7 @@ def name_of(value: TargetProfile | Heads) -> str:
 @pytest.mark.parametrize(("profile", "heads"), CASES, ids=name_of)
 def test_attention_is_that_of_numpy(profile: TargetProfile, heads: Heads):
     target = Target(profile.tvm_target)
-    shape = KVCacheShape(
-        layers=1,
-        query_heads=heads.heads,
-        kv_heads=heads.kv_heads,
-        head_dim=heads.width,
-        rope_theta=THETA,
-        rope_scaling={},
-        dtype=heads.dtype,
-    )
+    shape = heads.cache_shape
     with target:
         programs = attention_programs(shape, target)._asdict()
         call = _compiled({**programs, "rotary": rotary_program(shape, target)}, target)
@@ -51,7 +42,7 @@ def test_attention_is_that_of_numpy(profile: TargetProfile, heads: Heads):
     cases.paged(call["paged"])
     cases.decode(call["decode"])
     cases.merge(call["merge"])
-    cases.rotary(call["rotary"], THETA)
+    cases.rotary(call["rotary"], shape.rope_theta)
 
 
 def _compiled(programs: dict[str, tirx.PrimFunc], target: Target) -> dict[str, Callable[..., None]]:

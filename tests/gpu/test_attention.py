@@ -13,9 +13,8 @@ from tvm_ffi import load_module
 from tests.compiler.attention_cases import Cases, Heads
 from tests.gpu.device import GpuDevice
 from tests.gpu.models import host_profile
-from webbuild.kernels.kv_cache import KVCacheShape, attention_programs
+from webbuild.kernels.kv_cache import attention_programs
 
-THETA = 1e4
 CASES = [
     # Up to 1024 features of all heads: kernels without barriers.
     *(Heads(4, 2, 32), Heads(7, 1, 46, "float16")),
@@ -29,15 +28,7 @@ CASES = [
 
 @pytest.mark.parametrize("heads", CASES, ids=str)
 def test_attention_is_that_of_numpy(device: GpuDevice, heads: Heads, tmp_path: Path):
-    shape = KVCacheShape(
-        layers=1,
-        query_heads=heads.heads,
-        kv_heads=heads.kv_heads,
-        head_dim=heads.width,
-        rope_theta=THETA,
-        rope_scaling={},
-        dtype=heads.dtype,
-    )
+    shape = heads.cache_shape
     profile = host_profile("webgpu-f16" if heads.dtype == "float16" else "webgpu-f32")
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:

@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Browser
-
-from tests.browser import browser, serving
+from tests.browser import serving
 from tests.gpu.models import CHUNK, CONTEXT, GpuModel
+from web.browser import chromium
 from webbuild.checkpoint import open_checkpoint
 from webbuild.compiler import CompileOptions, compile_kernels
 from webbuild.targets import profiles_for
-
-__all__ = ["browser"]
 
 COMPILE = """async (sources) => {
   const adapter = await navigator.gpu.requestAdapter();
@@ -28,15 +25,13 @@ COMPILE = """async (sources) => {
 }"""
 
 
-def test_chromium_accepts_every_kernel(
-    browser: Browser, model: Callable[[str], GpuModel], tmp_path: Path
-):
+def test_chromium_accepts_every_kernel(model: Callable[[str], GpuModel], tmp_path: Path):
     (profile,) = profiles_for("webgpu-f32", "q4f16_1")
     options = CompileOptions(context_window_size=CONTEXT, prefill_chunk_size=CHUNK)
     config = open_checkpoint(model("wide-f32").checkpoint).model
     sources = compile_kernels(config, "q4f16_1", profile, options)
     (tmp_path / "page.html").write_text("<!doctype html><title>kernels</title>")
-    with serving(tmp_path) as url:
+    with serving(tmp_path) as url, chromium(software=True) as browser:
         page = browser.new_page()
         page.goto(f"{url}page.html")
         assert page.evaluate(COMPILE, {"broken": "fn ("})

@@ -1,6 +1,7 @@
 """Requests that share batches, cache and time get what each would get alone."""
 
 import asyncio
+import gc
 import threading
 from pathlib import Path
 
@@ -160,6 +161,7 @@ def test_an_answer_depends_on_its_seed_alone(open_engine: OpenEngine):
 def test_a_stream_that_is_dropped_unread_ends_its_request(pocket_bundle: Path):
     async def run() -> None:
         engine = AsyncMLCEngine(pocket_bundle)
+        gc.disable()
         stream = await engine.chat.completions.create(
             messages=user("Tell me a story."), n=4, ignore_eos=True, stream=True
         )
@@ -172,7 +174,10 @@ def test_a_stream_that_is_dropped_unread_ends_its_request(pocket_bundle: Path):
         assert engine.stats().generated_tokens < 2000
         await engine.close()
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 def test_a_request_ends_early_with_what_its_choices_have(pocket_bundle: Path):
