@@ -1,0 +1,1 @@
+"""Weights in few bits: formats, which tensor gets which, and how values become levels."""
