@@ -208,9 +208,7 @@ class _Reader:
         dimensions = int(self._number("<u4", f"the number of dimensions of {what}"))
         if not 1 <= dimensions <= MAX_DIMENSIONS:
             self.refuse(f"{what} has {dimensions} dimensions, expected 1 to {MAX_DIMENSIONS}")
-        extents = [
-            int(self._number("<u8", f"the dimensions of {what}")) for _ in range(dimensions)
-        ]
+        extents = [int(self._number("<u8", f"the dimensions of {what}")) for _ in range(dimensions)]
         if not all(extents) or math.prod(extents) > LARGEST_EXTENT:
             self.refuse(
                 f"{what} has dimensions {extents}, expected {LARGEST_EXTENT} weights at most"
