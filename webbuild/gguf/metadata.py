@@ -30,8 +30,7 @@ class Metadata:
     def real(self, key: str, default: float | None = None) -> float:
         """A finite number; 0 and a problem where it is missing and has no default."""
         value = self._values.get(key, default)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return shortest(float(value))
         self._note(key, "a number")
         return 0.0

@@ -58,6 +58,11 @@ class GgufTensor:
         """The type of its weights, as the file has them."""
         return self.info.type_name
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its weights were rounded before they came into the file."""
+        return bool(self.info.type and self.info.type.is_quantized)
+
     def read_rows(self, start: int, stop: int) -> Floats:
         """Rows along axis 0, float32 [stop - start, ...]; raises CheckpointError if the file is too short."""
         assert self.info.type, "tensors of unknown types are refused"
@@ -85,6 +90,16 @@ def huggingface_name(name: str) -> str | None:
     if layer and layer[2] in INNER:
         return f"model.layers.{layer[1]}.{INNER[layer[2]]}.weight"
     return OUTER.get(name)
+
+
+def gguf_name(name: str) -> str:
+    """The GGUF file's name of a checkpoint's tensor."""
+    outer = {theirs: own for own, theirs in OUTER.items()}
+    if name in outer:
+        return outer[name]
+    index, _, inner = name.removeprefix("model.layers.").removesuffix(".weight").partition(".")
+    own = next(own for own, theirs in INNER.items() if theirs == inner)
+    return f"blk.{index}.{own}.weight"
 
 
 def source_tensors(
