@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlc_edge.errors import CheckpointError
 from tests.build.checkpoints import CONFIG, POCKET
 from tests.gguf.writing import write_gguf
 from webbuild.gguf.checkpoint import open_gguf
+from webbuild.gguf.pretokenizers import EXPRESSIONS
 from webbuild.model_folder import ChatFiles
 
 ROOT = Path(__file__).parents[2]
@@ -289,6 +291,29 @@ def test_a_space_is_put_first_only_where_the_file_says_so(
     found = tokenizer_of(chat_files(path))
     assert pieces.id_to_piece(ids(found, "the end")[0])[0] != "\u2581"
     assert found.decode(ids(found, " the end")) == " the end"
+
+
+def test_browsers_find_the_same_ids(tmp_path: Path, pieces: sentencepiece.SentencePieceProcessor):
+    """Their engine has a tokenizer of its own, with the expressions of JavaScript."""
+    words = trained(pre_tokenizers.Sequence(WORDS["gpt-2"]))
+    changes = {pre: replacing_tokenizer(words, pre) for pre in EXPRESSIONS}
+    changes |= {"pieces": with_pieces(pieces)}
+    cases, expected = [], {}
+    for name, change in changes.items():
+        write_gguf(tmp_path / "model.gguf", change=change)
+        chat = chat_files(tmp_path / "model.gguf")
+        parts = {"tokenizer": chat.tokenizer, "config": chat.tokenizer_config}
+        cases.append({**parts, "texts": TEXTS})
+        expected[name] = [ids(tokenizer_of(chat), text) for text in TEXTS]
+    result = subprocess.run(
+        ["node", ROOT / "tests/gguf/browser_ids.mjs"],
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, result.stderr
+    assert dict(zip(changes, json.loads(result.stdout), strict=True)) == expected
 
 
 def changed(key: str, value: Any) -> Callable[[Any], None]:
