@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from webbuild.models.float_weights import FloatWeights
 from webbuild.models.llama_spec import LlamaConfig
@@ -12,6 +13,8 @@ from webbuild.quantization.groups import Floats
 
 # Rows of the embedding, or of the head, that are in memory at once.
 VOCABULARY_BLOCK = 4096
+# Queries whose scores are in memory at once.
+QUERY_BLOCK = 256
 # Told a parameter's name and what it is multiplied with, float32 [tokens, k].
 Tap = Callable[[str, Floats], None]
 
@@ -98,20 +101,30 @@ class FloatModel:
         split = qkv.reshape(sequences, length, heads + 2 * kv_heads, width).transpose(0, 2, 1, 3)
         cosines, sines = _rotations(config, length)
         rotated = _rotate(split[:, : heads + kv_heads], cosines, sines)
+        rotated[:, :heads] *= np.float32(1 / math.sqrt(width))
+        sharing = heads // kv_heads
         out = np.empty((sequences, length, heads, width), np.float32)
-        future = np.triu(np.full((length, length), -np.inf, np.float32), 1)
-        for head in range(heads):
-            shared = head // (heads // kv_heads)
-            queries, keys = rotated[:, head], rotated[:, heads + shared]
-            scores = queries @ keys.transpose(0, 2, 1) * np.float32(1 / math.sqrt(width)) + future
-            out[:, :, head] = _softmax(scores) @ split[:, heads + kv_heads + shared]
+        for shared in range(kv_heads):
+            keys, values = rotated[:, heads + shared], split[:, heads + kv_heads + shared]
+            mine = slice(shared * sharing, (shared + 1) * sharing)
+            for start in range(0, length, QUERY_BLOCK):
+                stop = min(start + QUERY_BLOCK, length)
+                queries = rotated[:, mine, start:stop].reshape(sequences, -1, width)
+                scores = queries @ keys[:, :stop].transpose(0, 2, 1)
+                positions = np.tile(np.arange(start, stop), sharing)
+                attended = _causal_softmax(scores, positions) @ values[:, :stop]
+                shape = (sequences, sharing, stop - start, width)
+                out[:, start:stop, mine] = attended.reshape(shape).transpose(0, 2, 1, 3)
         return out.reshape(sequences, length, heads * width)
 
 
-def _softmax(scores: Floats) -> Floats:
-    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    shares: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return shares
+def _causal_softmax(scores: Floats, positions: npt.NDArray[np.intp]) -> Floats:
+    """In place; `positions` are those of the queries [queries], which see no later keys."""
+    scores[:, np.arange(scores.shape[-1]) > positions[:, None]] = -np.inf
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
 
 
 def _silu(x: Floats) -> Floats:
