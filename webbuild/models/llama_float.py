@@ -37,6 +37,11 @@ class FloatModel:
         tied = self.config.tie_word_embeddings
         return "model.embed_tokens.weight" if tied else "lm_head.weight"
 
+    def layer_of(self, parameter: str) -> int:
+        """The decoder layer that a linear layer's weight is part of; of the head, one more than the last."""
+        parts = parameter.split(".")
+        return int(parts[2]) if parts[:2] == ["model", "layers"] else self.layers
+
     def embed(self, tokens: np.ndarray) -> Floats:
         """Token ids int [sequences, tokens] to hidden states."""
         hidden = np.empty((*tokens.shape, self.config.hidden_size), np.float32)
