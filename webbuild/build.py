@@ -1,7 +1,7 @@
 """Checkpoint in, bundle out: weights, configuration, libraries and lock, all or nothing."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlc_edge.bundle import (
@@ -21,14 +21,15 @@ from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint, open_checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
 from webbuild.destination import check_destination, check_space, find_same_build, replacing
+from webbuild.effort import Rounding, measure_quality, open_quantizer
 from webbuild.fingerprint import build_fingerprint
 from webbuild.interleaved import INTERLEAVED_INDEX, interleave
 from webbuild.linker import find_linker
 from webbuild.models.spec import parameter_count
 from webbuild.published import PublishedWeights, holds_published_weights, open_published
+from webbuild.quality.divergence import Agreement
 from webbuild.quantization.choices import QuantRule, choose_formats
 from webbuild.quantization.formats import WeightFormats, find_quantization
-from webbuild.quantization.nearest import NearestQuantizer
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
 from webbuild.wasm.emscripten import find_emscripten
@@ -46,6 +47,7 @@ class BuildRequest:
     """What to build; sizes in tokens, None for the default; `sign` names a private key's file.
 
     `quant_rules` prevail over the quantisation; with `mlc_compatible`, all weights are in formats of MLC's.
+    `rounding` says how levels and scales are found.
     """
 
     checkpoint: Path
@@ -54,6 +56,7 @@ class BuildRequest:
     quantization: str | None = None
     quant_rules: tuple[QuantRule, ...] = ()
     mlc_compatible: bool = False
+    rounding: Rounding = field(default_factory=Rounding)
     context_window_size: int | None = None
     prefill_chunk_size: int | None = None
     sign: Path | None = None
@@ -75,10 +78,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The bundle's lock, and whether the very same bundle was there before."""
+    """The bundle's lock, whether the very same bundle was there before, and what rounding did to the model.
+
+    `quality` is None where nothing was rounded, or the bundle was there.
+    """
 
     lock: BundleLock
     up_to_date: bool
+    quality: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,8 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         request.checkpoint,
         (
             plan.formats.describe(),
+            request.rounding.effort,
+            request.rounding.text_hash or "",
             *(profile.name for profile in plan.profiles),
             request.output.resolve().name,
             str(plan.context_window_size),
@@ -117,7 +126,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
     with replacing(request.output) as folder:
         _prepare_runtime(plan, progress)
-        _write_weights(plan, folder, progress)
+        quality = _write_weights(plan, folder, progress)
         _write_interleaved(plan, folder, progress)
         _write_chat_files(plan, folder, progress)
         targets = {
@@ -130,7 +139,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         if key:
             key.sign(folder)
         remember(folder, states)
-    return BuildResult(lock, up_to_date=False)
+    return BuildResult(lock, up_to_date=False, quality=quality)
 
 
 def _plan(request: BuildRequest) -> _Plan:
@@ -201,16 +210,28 @@ def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
         runtime_objects()
 
 
-def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
+def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> Agreement | None:
     if isinstance(plan.source, PublishedWeights):
         progress.stage("copying weights", plan.source.total_bytes)
         plan.source.copy_weights(folder, progress.advance)
-        return
+        return None
     quantization = plan.formats.quantization
     weights = plan_weights(plan.source.table, plan.formats)
     progress.stage(f"writing {quantization.name} weights", weights.total_bytes)
-    quantizer = NearestQuantizer(quantization)
-    write_weights(folder, weights, plan.source.tensors, quantizer, progress.advance)
+    rounding, source = plan.request.rounding, plan.source
+    with open_quantizer(rounding, source, plan.formats, progress.warn) as quantizer:
+        write_weights(
+            folder,
+            weights,
+            source.tensors,
+            quantizer,
+            progress.advance,
+            block_bytes=rounding.block_bytes,
+        )
+    if not plan.formats.has_groups:
+        return None
+    progress.stage("measuring what rounding did")
+    return measure_quality(source, folder)
 
 
 def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:

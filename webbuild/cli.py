@@ -13,6 +13,10 @@ RULE_HELP = (
     "Another format for some weights: lm_head=q8, '*.down_proj=q4m'; q0, q4, q4m or q8; repeatable. "
     "Embedding and head are in q8 by default where others have 4 bits, below 3B parameters."
 )
+EFFORT_HELP = (
+    "How levels and scales are found: fast (from the weights alone), default (weighted by what the "
+    "layers read of a text), best (errors are made good by later columns; minutes for 1B weights)."
+)
 TARGET_HELP = (
     "webgpu (all WebGPU libraries of the quantization) or a single one, native (this machine's CPU), "
     "pi4, pi5, jetson-orin, jetson-thor, aarch64, x86-64 (with AVX2), x86-64-v4; repeatable."
@@ -31,6 +35,11 @@ def build(
     quant: Annotated[str | None, typer.Option(help=QUANT_HELP)] = None,
     quant_rule: Annotated[
         list[str] | None, typer.Option(metavar="LAYER=FORMAT", help=RULE_HELP)
+    ] = None,
+    quant_effort: Annotated[str, typer.Option(help=EFFORT_HELP)] = "default",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A text to learn from; default: one of the project."),
     ] = None,
     mlc_compatible: Annotated[
         bool, typer.Option(help="All weights in formats of MLC's, for its libraries, too.")
@@ -52,8 +61,9 @@ def build(
     """Compile a checkpoint into a bundle that browsers and devices run."""
     from webbuild.build import BuildRequest
     from webbuild.build import build as build_bundle
+    from webbuild.effort import Rounding, parse_effort
     from webbuild.quantization.choices import QuantRule
-    from webbuild.terminal import TerminalProgress, print_bundle
+    from webbuild.terminal import TerminalProgress, print_bundle, print_quality
 
     request = BuildRequest(
         checkpoint=checkpoint,
@@ -62,6 +72,7 @@ def build(
         quantization=quant,
         quant_rules=tuple(map(QuantRule.parse, quant_rule or ())),
         mlc_compatible=mlc_compatible,
+        rounding=Rounding(parse_effort(quant_effort), calibration),
         context_window_size=context_window_size,
         prefill_chunk_size=prefill_chunk_size,
         sign=sign,
@@ -73,3 +84,5 @@ def build(
         typer.echo(f"{output} is up to date.")
     else:
         print_bundle(output, result.lock)
+        if result.quality:
+            print_quality(result.quality)

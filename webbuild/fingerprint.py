@@ -40,7 +40,8 @@ def build_fingerprint(checkpoint: Path, options: Sequence[str]) -> str:
 
 
 def _sources() -> list[Path]:
-    return _files((*SOURCES.rglob("*.py"), *SOURCES.rglob("*.h")))
+    patterns = ("*.py", "*.h", "calibration/*.md", "calibration/*.json")
+    return _files(path for pattern in patterns for path in SOURCES.rglob(pattern))
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

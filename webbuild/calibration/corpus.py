@@ -1,4 +1,4 @@
-"""Token ids of texts: of the one that ships with the project, of a given file, of what measures the result."""
+"""Token ids of texts: those that ship with the project, or given ones."""
 
 import hashlib
 import json

@@ -41,7 +41,9 @@ class Statistics:
     that of one layer and of the hidden states between two.
     """
 
-    def __init__(self, model: Callable[[], FloatModel], tokens: Callable[[], Ids], *, products: bool):
+    def __init__(
+        self, model: Callable[[], FloatModel], tokens: Callable[[], Ids], *, products: bool
+    ):
         """`products` asks for means of products [k, k], the inputs' second moments, not squares [k]."""
         self._open, self._tokens = model, tokens
         self._products = products

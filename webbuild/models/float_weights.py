@@ -19,9 +19,7 @@ class FloatWeights(Protocol):
 class CheckpointWeights:
     """A checkpoint's tensors, joined as the parameter table says."""
 
-    def __init__(
-        self, table: Sequence[ParameterSpec], tensors: Mapping[str, SourceTensor]
-    ) -> None:
+    def __init__(self, table: Sequence[ParameterSpec], tensors: Mapping[str, SourceTensor]) -> None:
         self._specs = {spec.name: spec for spec in table}
         self._tensors = tensors
 

@@ -167,6 +167,6 @@ def _llama3_frequencies(
 
 def _rotate(x: Floats, cosines: Floats, sines: Floats) -> Floats:
     first, second = np.split(x, 2, axis=-1)
-    turned = np.concatenate([-second, first], axis=-1)
+    turned: Floats = np.concatenate([-second, first], axis=-1)
     rotated: Floats = x * cosines + turned * sines
     return rotated

@@ -13,7 +13,7 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Agreement:
-    """At each position: KL(reference || model) in nats, log probabilities of the next token, first choices."""
+    """At each position: KL(reference || model) in nats, the next token's logarithms, first choices."""
 
     divergences: Doubles
     reference_logs: Doubles

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
 from webbuild.quantization.formats import GROUP, TensorFormat
 from webbuild.quantization.groups import Floats, Groups, grouped
@@ -62,7 +61,9 @@ def search_groups(
     # Scaled so that products stay far from float32's ends, whatever the activations are.
     inputs = inputs / (inputs.mean(axis=-1, keepdims=True) + np.finfo(np.float32).tiny)
     by_group = grouped(rows)
-    weight_groups = grouped(np.broadcast_to(inputs, rows.shape) if inputs.ndim > 1 else inputs[None])
+    weight_groups = grouped(
+        np.broadcast_to(inputs, rows.shape) if inputs.ndim > 1 else inputs[None]
+    )
     group_count = by_group.shape[1]
     levels = np.empty(by_group.shape, np.uint8)
     scales = np.empty((count, group_count), np.float32)
@@ -118,9 +119,9 @@ def _sum(left: Floats, right: Floats) -> Floats:
     return total
 
 
-def _quotient(numerator: Floats, denominator: Floats) -> Floats:
+def _quotient(numerator: Floats | np.float32, denominator: Floats) -> Floats:
     """Zero where the denominator is."""
-    out = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape), np.float32)
+    out = np.zeros(denominator.shape, np.float32)
     with np.errstate(over="ignore"):
         return np.divide(numerator, denominator, out=out, where=denominator != 0)
 
@@ -136,9 +137,7 @@ def _divisors(format: TensorFormat) -> list[float]:
     return [*fine, *(-divisor for divisor in fine), *range(1, 5), *range(-4, 0)]
 
 
-def _fit_symmetric(
-    values: Floats, weights: Floats, format: TensorFormat, stored: Rounding
-) -> _Fit:
+def _fit_symmetric(values: Floats, weights: Floats, format: TensorFormat, stored: Rounding) -> _Fit:
     lowest = np.float32(-format.zero_point)
     highest = np.float32((1 << format.bits) - 1 - format.zero_point)
     most, least = values.max(axis=0), values.min(axis=0)
