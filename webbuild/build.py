@@ -1,7 +1,7 @@
 """Checkpoint in, bundle out: weights, configuration, libraries and lock, all or nothing."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlc_edge.bundle import (
@@ -29,7 +29,8 @@ from webbuild.models.spec import parameter_count
 from webbuild.published import PublishedWeights, holds_published_weights, open_published
 from webbuild.quality.divergence import Agreement
 from webbuild.quantization.choices import QuantRule, choose_formats
-from webbuild.quantization.formats import WeightFormats, find_quantization
+from webbuild.quantization.formats import WeightFormats, find_quantization, layer_of
+from webbuild.size import formats_for_size
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
 from webbuild.wasm.emscripten import find_emscripten
@@ -47,7 +48,8 @@ class BuildRequest:
     """What to build; sizes in tokens, None for the default; `sign` names a private key's file.
 
     `quant_rules` prevail over the quantisation; with `mlc_compatible`, all weights are in formats of MLC's.
-    `rounding` says how levels and scales are found.
+    `rounding` says how levels and scales are found; `size` are bytes of a parameter set, which formats are
+    then chosen for.
     """
 
     checkpoint: Path
@@ -57,6 +59,7 @@ class BuildRequest:
     quant_rules: tuple[QuantRule, ...] = ()
     mlc_compatible: bool = False
     rounding: Rounding = field(default_factory=Rounding)
+    size: int | None = None
     context_window_size: int | None = None
     prefill_chunk_size: int | None = None
     sign: Path | None = None
@@ -112,6 +115,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
             plan.formats.describe(),
             request.rounding.effort,
             request.rounding.text_hash or "",
+            str(request.size or ""),
             *(profile.name for profile in plan.profiles),
             request.output.resolve().name,
             str(plan.context_window_size),
@@ -123,6 +127,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         if key:
             key.sign(request.output)
         return BuildResult(existing, up_to_date=True)
+    plan = _fit_size(plan, progress)
     check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
     with replacing(request.output) as folder:
         _prepare_runtime(plan, progress)
@@ -173,18 +178,40 @@ def _open(request: BuildRequest) -> Checkpoint | PublishedWeights:
 
 def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights) -> WeightFormats:
     if isinstance(source, PublishedWeights):
-        if request.quant_rules or request.mlc_compatible:
+        if request.quant_rules or request.mlc_compatible or request.size:
             raise ConfigError(
-                f"{request.checkpoint} holds quantised weights, which stay as they are: leave --quant-rule "
-                "and --mlc-compatible out, or build from the original checkpoint."
+                f"{request.checkpoint} holds quantised weights, which stay as they are: leave --quant-rule, "
+                "--size and --mlc-compatible out, or build from the original checkpoint."
             )
         return source.formats
+    if request.size and (request.mlc_compatible or request.rounding.effort == "fast"):
+        raise ConfigError(
+            "--size takes what measurements on a text recommend: leave --mlc-compatible and --quant-effort "
+            "fast out."
+        )
     return choose_formats(
         source.table,
         find_quantization(request.quantization or DEFAULT_QUANTIZATION),
         rules=request.quant_rules,
         mlc_compatible=request.mlc_compatible,
     )
+
+
+def _fit_size(plan: _Plan, progress: Progress) -> _Plan:
+    """With formats for the size that is asked for, if any."""
+    request, source = plan.request, plan.source
+    if request.size is None or isinstance(source, PublishedWeights):
+        return plan
+    progress.stage("measuring what each weight costs in 4 bits")
+    settled = [
+        spec.name
+        for spec in source.table
+        if any(rule.matches(layer_of(spec.name)) for rule in request.quant_rules)
+    ]
+    formats = formats_for_size(
+        source, plan.formats, size=request.size, rounding=request.rounding, settled=settled
+    )
+    return replace(plan, formats=formats)
 
 
 def _context_window_size(request: BuildRequest, longest: int) -> int:

@@ -17,6 +17,10 @@ EFFORT_HELP = (
     "How levels and scales are found: fast (from the weights alone), default (weighted by what the "
     "layers read of a text), best (errors are made good by later columns; minutes for 1B weights)."
 )
+SIZE_HELP = (
+    "Bytes of the weights, such as 95MB: each weight gets 4 bits, 4 with a minimum or 8, by what rounding it "
+    "does to the model; some minutes for 1B weights."
+)
 TARGET_HELP = (
     "webgpu (all WebGPU libraries of the quantization) or a single one, native (this machine's CPU), "
     "pi4, pi5, jetson-orin, jetson-thor, aarch64, x86-64 (with AVX2), x86-64-v4; repeatable."
@@ -41,6 +45,7 @@ def build(
         Path | None,
         typer.Option(metavar="FILE", help="A text to learn from; default: one of the project."),
     ] = None,
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
     mlc_compatible: Annotated[
         bool, typer.Option(help="All weights in formats of MLC's, for its libraries, too.")
     ] = False,
@@ -62,9 +67,11 @@ def build(
     from webbuild.build import BuildRequest
     from webbuild.build import build as build_bundle
     from webbuild.effort import Rounding, parse_effort
+    from webbuild.quantization.budget import parse_size
     from webbuild.quantization.choices import QuantRule
     from webbuild.terminal import TerminalProgress, print_bundle, print_quality
 
+    rounding = Rounding(parse_effort(quant_effort), calibration)
     request = BuildRequest(
         checkpoint=checkpoint,
         output=output,
@@ -72,7 +79,8 @@ def build(
         quantization=quant,
         quant_rules=tuple(map(QuantRule.parse, quant_rule or ())),
         mlc_compatible=mlc_compatible,
-        rounding=Rounding(parse_effort(quant_effort), calibration),
+        rounding=rounding,
+        size=None if size is None else parse_size(size),
         context_window_size=context_window_size,
         prefill_chunk_size=prefill_chunk_size,
         sign=sign,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jinja2
@@ -61,6 +61,10 @@ class TokenIds:
                 ids += self._encode(conversation)
         length = min(SEQUENCE_TOKENS, context)
         return self._cut(ids, length, max(1, tokens // length))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Of some tokens, control tokens by their names."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)

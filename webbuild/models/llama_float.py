@@ -13,6 +13,7 @@ from webbuild.quantization.groups import Floats
 
 # Rows of the embedding, or of the head, that are in memory at once.
 VOCABULARY_BLOCK = 4096
+LINEARS = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 # Queries whose scores are in memory at once.
 QUERY_BLOCK = 256
 # Told a parameter's name and what it is multiplied with, float32 [tokens, k].
@@ -32,10 +33,18 @@ class FloatModel:
         return self.config.num_hidden_layers
 
     @property
+    def embedding(self) -> str:
+        """The parameter with a row for each token."""
+        return "model.embed_tokens.weight"
+
+    @property
     def head(self) -> str:
         """The parameter that makes logits."""
-        tied = self.config.tie_word_embeddings
-        return "model.embed_tokens.weight" if tied else "lm_head.weight"
+        return self.embedding if self.config.tie_word_embeddings else "lm_head.weight"
+
+    def linears(self, index: int) -> list[str]:
+        """The linear weights of decoder layer `index`, in the order in which they are multiplied with."""
+        return [f"model.layers.{index}.{name}.weight" for name in LINEARS]
 
     def layer_of(self, parameter: str) -> int:
         """The decoder layer that a linear layer's weight is part of; of the head, one more than the last."""
@@ -49,7 +58,7 @@ class FloatModel:
             stop = min(start + VOCABULARY_BLOCK, self.config.vocab_size)
             here = (tokens >= start) & (tokens < stop)
             if here.any():
-                rows = self.weights.rows("model.embed_tokens.weight", start, stop)
+                rows = self.weights.rows(self.embedding, start, stop)
                 hidden[here] = rows[tokens[here] - start]
         return hidden
 

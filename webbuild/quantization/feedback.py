@@ -18,8 +18,8 @@ from webbuild.quantization.formats import GROUP, Quantization, TensorFormat
 from webbuild.quantization.groups import Floats, Groups
 from webbuild.quantization.search import Rounding, search_groups
 
-# A text of some thousand tokens shows which inputs go together only roughly: this part of H off its diagonal is
-# believed, and this part of the diagonal's mean is added to it. Found on other texts than the calibration's.
+# A text of some thousand tokens shows only roughly which inputs go together: this part of H off its diagonal
+# is believed, and this part of its diagonal's mean is added. Found on other texts than the calibration's.
 BELIEF, DAMPING = 0.5, 0.3
 # Groups whose changes of the columns far behind them are applied at once.
 BLOCK_GROUPS = 4
