@@ -1,8 +1,6 @@
 """How much work rounding is worth: the quantiser of each effort, and the text that it learns from."""
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from webbuild.checkpoint import Checkpoint
 from webbuild.models.float_weights import CheckpointWeights
 from webbuild.models.llama_float import FloatModel
 from webbuild.models.spec import ParameterSpec
+from webbuild.parallel import worker_threads
 from webbuild.quality.divergence import Agreement
 from webbuild.quality.measure import agreement
 from webbuild.quality.stored_weights import StoredWeights
@@ -76,13 +75,13 @@ def open_quantizer(
     warn: Callable[[str], None],
 ) -> Iterator[Quantizer]:
     """The effort's quantiser; where the model can't read the project's own text, one without statistics."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with worker_threads() as threads:
         tokens = _calibration_tokens(rounding, source, warn)
         if tokens is None:
             yield SearchQuantizer(formats.quantization, threads)
             return
         best = rounding.effort == "best"
-        statistics = Statistics(lambda: open_float(source), lambda: tokens, products=best)
+        statistics = Statistics(open_float(source), tokens, threads, products=best)
 
         def inputs(spec: ParameterSpec) -> Floats | None:
             # Rows of 8-bit vocabularies are near enough, and the head's inputs cost a whole forward pass.
@@ -131,4 +130,5 @@ def measure_quality(source: Checkpoint, folder: Path) -> Agreement | None:
     rounded = float_model(source.model.model_type)(
         source.model, StoredWeights(folder, source.table)
     )
-    return agreement(reference, rounded, tokens)
+    with worker_threads() as threads:
+        return agreement(reference, rounded, tokens, threads)

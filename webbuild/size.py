@@ -1,8 +1,6 @@
 """`--size`: the format of each weight by what it costs the model, measured, and how many bytes there are."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +12,7 @@ from webbuild.checkpoint import Checkpoint
 from webbuild.effort import CALIBRATION_TOKENS, Rounding, open_float
 from webbuild.models.float_weights import CheckpointWeights
 from webbuild.models.spec import ParameterSpec
+from webbuild.parallel import worker_threads
 from webbuild.quality.sensitivity import measure_sensitivities
 from webbuild.quantization.budget import Choice, fit
 from webbuild.quantization.formats import Q4, Q4M, Q8, TensorFormat, WeightFormats
@@ -90,8 +89,8 @@ def _errors(
         context=source.model.context_length,
         tokens=CALIBRATION_TOKENS["default"],
     )
-    statistics = Statistics(lambda: open_float(source), lambda: tokens, products=False)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with worker_threads() as threads:
+        statistics = Statistics(open_float(source), tokens, threads, products=False)
 
         def mean_squares(spec: ParameterSpec) -> Floats | None:
             return None if spec.vocabulary else statistics.of(spec.name)
@@ -103,6 +102,7 @@ def _errors(
             trial.weights,
             tokens[:1, :TOKENS],
             trial.round,
+            threads,
         )
     return {
         spec.name: {

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,9 +18,10 @@ from webbuild.effort import open_float
 from webbuild.models.float_weights import FloatWeights
 from webbuild.models.llama_float import FloatModel
 from webbuild.models.llama_spec import LlamaConfig
+from webbuild.parallel import worker_threads
 from webbuild.published import PublishedWeights, open_published
 from webbuild.quality.divergence import Agreement, Comparison
-from webbuild.quality.measure import relative_error
+from webbuild.quality.measure import hidden_states, relative_error
 from webbuild.quality.stored_weights import StoredWeights
 from webbuild.quantization.groups import Floats
 
@@ -65,8 +65,11 @@ def compare(bundle: Path, source: Checkpoint, text: str, report: Report) -> Comp
     tokens = TokenIds(source.chat).sequences(text, length=window, count=MOST_WINDOWS)
     report("computing the reference")
     reference = open_float(source)
-    with _weights(published) as weights:
-        layers, states = _reference_states(reference, tokens, weights, published)
+    with _weights(published) as weights, worker_threads() as threads:
+        layers = _layer_errors(reference, tokens[:1], weights, published)
+        states = np.concatenate(
+            list(threads.map(lambda row: hidden_states(reference, row[None]), tokens))
+        )
     report("running the bundle")
     runner = ModelRunner(bundle)
     agreement = _agreement(reference, states, runner, tokens)
@@ -112,10 +115,10 @@ def _weights(published: PublishedWeights) -> Iterator[FloatWeights]:
         yield StoredWeights(Path(folder), published.table)
 
 
-def _reference_states(
+def _layer_errors(
     reference: FloatModel, tokens: Ids, weights: FloatWeights, published: PublishedWeights
-) -> tuple[list[LayerError], Floats]:
-    """Each linear layer's error on the first window, and what the head reads of all windows."""
+) -> list[LayerError]:
+    """Each linear layer's error on `tokens` int [1, n]."""
     formats = published.formats.by_layer(published.table)
     errors: list[LayerError] = []
 
@@ -126,10 +129,8 @@ def _reference_states(
 
     hidden = reference.embed(tokens)
     for index in range(reference.layers):
-        step = partial(reference.layer, index)
-        hidden = np.concatenate([step(hidden[:1], take), *(step(row[None]) for row in hidden[1:])])
-    hidden = reference.norm(hidden)
-    return errors, hidden
+        hidden = reference.layer(index, hidden, take)
+    return errors
 
 
 def _agreement(

@@ -1,6 +1,7 @@
 """A model and its rounded twin on a text, a layer at a time, both hidden states together."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -18,9 +19,12 @@ def hidden_states(model: FloatModel, tokens: Ids) -> Floats:
     return model.norm(hidden)
 
 
-def agreement(reference: FloatModel, model: FloatModel, tokens: Ids) -> Agreement:
+def agreement(
+    reference: FloatModel, model: FloatModel, tokens: Ids, threads: ThreadPoolExecutor
+) -> Agreement:
     """How the models agree on each next token of sequences `tokens` int [n, length]."""
-    before, after = (hidden_states(each, tokens)[:, :-1] for each in (reference, model))
+    states = threads.map(lambda each: hidden_states(each, tokens)[:, :-1], (reference, model))
+    before, after = states
     width = before.shape[-1]
     comparison = Comparison(tokens[:, 1:].reshape(-1))
     for start, ours, theirs in _heads(reference, model):

@@ -5,6 +5,7 @@ states differ from the model's from there on.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,6 +18,8 @@ from webbuild.models.llama_float import FloatModel
 from webbuild.quality.divergence import Comparison
 from webbuild.quantization.groups import Floats
 
+# Every so many tokens' distributions are compared: neighbours say much the same.
+POSITION_STEP = 3
 # The model as it is computed from some weights.
 MakeModel = Callable[[FloatWeights], FloatModel]
 # A weight, rounded, float32 [n, k].
@@ -49,14 +52,19 @@ class _Copies:
         self.hidden = np.concatenate([self.hidden, hidden])
         self.names.append(name)
 
-    def advance(self, layer: Callable[[Floats], Floats]) -> None:
+    def advance(self, layer: Callable[[Floats], Floats], threads: ThreadPoolExecutor) -> None:
         step = max(1, BATCH_TOKENS // self.hidden.shape[1])
-        for start in range(0, len(self.hidden), step):
-            self.hidden[start : start + step] = layer(self.hidden[start : start + step])
+        starts = range(0, len(self.hidden), step)
+        parts = threads.map(lambda start: layer(self.hidden[start : start + step]), starts)
+        self.hidden = np.concatenate(list(parts))
 
 
 def measure_sensitivities(
-    make: MakeModel, weights: FloatWeights, tokens: Ids, round_weight: RoundWeight
+    make: MakeModel,
+    weights: FloatWeights,
+    tokens: Ids,
+    round_weight: RoundWeight,
+    threads: ThreadPoolExecutor,
 ) -> dict[str, float]:
     """KL in nats a token, on `tokens` int [1, n], of rounding each linear weight and vocabulary alone."""
     model = make(weights)
@@ -66,14 +74,14 @@ def measure_sensitivities(
     copies.add(embedding, make(Replaced(weights, embedding, rounded[embedding])).embed(tokens))
     for index in range(model.layers):
         fresh = list(_perturbed(make, weights, index, copies.hidden[:1], round_weight))
-        copies.advance(partial(model.layer, index))
+        copies.advance(partial(model.layer, index), threads)
         for name, hidden in fresh:
             copies.add(name, hidden)
-    copies.advance(model.norm)
+    copies.advance(model.norm, threads)
     if model.head != embedding:
         rounded = {model.head: round_weight(model.head)}
         copies.add(model.head, copies.hidden[:1])
-    return _divergences(model, copies, rounded, tokens)
+    return _divergences(model, copies, rounded, tokens, threads)
 
 
 def _perturbed(
@@ -89,17 +97,29 @@ def _perturbed(
 
 
 def _divergences(
-    model: FloatModel, copies: _Copies, rounded: dict[str, Floats], tokens: Ids
+    model: FloatModel,
+    copies: _Copies,
+    rounded: dict[str, Floats],
+    tokens: Ids,
+    threads: ThreadPoolExecutor,
 ) -> dict[str, float]:
     """`rounded` holds the head's weight for the copy that bears its name."""
-    targets = tokens[0, 1:]
+    measured = slice(0, tokens.shape[1] - 1, POSITION_STEP)
+    targets = tokens[0, 1:][measured]
     comparisons = {name: Comparison(targets) for name in copies.names}
-    own = copies.hidden[0, :-1]
+    own = copies.hidden[0, measured]
     for start, rows in model.head_blocks():
         logits = own @ rows.T
-        for name, hidden in zip(copies.names, copies.hidden[1:, :-1], strict=True):
-            used = rows
-            if name == model.head:
-                used = rounded[name][start : start + len(rows)]
+
+        def add(
+            name: str,
+            hidden: Floats,
+            start: int = start,
+            rows: Floats = rows,
+            logits: Floats = logits,
+        ) -> None:
+            used = rounded[name][start : start + len(rows)] if name == model.head else rows
             comparisons[name].add(start, logits, hidden @ used.T)
+
+        list(threads.map(add, copies.names, copies.hidden[1:, measured]))
     return {name: each.result().mean_divergence for name, each in comparisons.items()}

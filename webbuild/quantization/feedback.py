@@ -6,7 +6,7 @@ k > j by -e * U[j, k] / U[j, j]. Here scales are searched for, group by group, o
 changed so, by the squares that the rounding of each still costs, 1 / U[j, j]^2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,6 +23,8 @@ from webbuild.quantization.search import Rounding, search_groups
 BELIEF, DAMPING = 0.5, 0.3
 # Groups whose changes of the columns far behind them are applied at once.
 BLOCK_GROUPS = 4
+# What a thread rounds at a time.
+PART_ROWS = 512
 Products = Callable[[ParameterSpec], Floats | None]
 
 
@@ -36,13 +38,13 @@ def triangle(products: Floats) -> Floats:
     return upper
 
 
+# Infinite scales make values that are none.
+@np.errstate(invalid="ignore")
 def round_with_feedback(
     rows: Floats,
     upper: Floats,
     format: TensorFormat,
     stored: Rounding,
-    *,
-    threads: ThreadPoolExecutor | None = None,
 ) -> Groups:
     """`rows` float32 [n, k] in `format`, given `triangle`'s result; `stored` rounds scales and minimums."""
     rest = rows.copy()
@@ -57,11 +59,11 @@ def round_with_feedback(
             group = slice(first, last)
             rest[:, group] -= errors[:, : first - start] @ upper[start:first, group]
             triangle_here = upper[group, group]
-            groups, wrong = _round_group(rest[:, group], triangle_here, format, stored, threads)
+            groups, wrong = _round_group(rest[:, group], triangle_here, format, stored)
             errors[:, first - start : last - start] = wrong
             found.append(groups)
         rest[:, stop:] -= errors @ upper[start:stop, stop:]
-    return _joined(found)
+    return _joined(found, axis=1)
 
 
 def _round_group(
@@ -69,11 +71,10 @@ def _round_group(
     upper: Floats,
     format: TensorFormat,
     stored: Rounding,
-    threads: ThreadPoolExecutor | None,
 ) -> tuple[Groups, Floats]:
     """Columns of one group, with each one's error divided by its diagonal element."""
     costs: Floats = np.reciprocal(np.square(np.diag(upper)))
-    groups = search_groups(values, format, stored, weights=costs, threads=threads)
+    groups = search_groups(values, format, stored, weights=costs)
     scales = groups.scales[:, 0]
     minimums = np.zeros_like(scales) if groups.minimums is None else groups.minimums[:, 0]
     line = _Line(scales, minimums, format)
@@ -107,13 +108,13 @@ class _Line:
         return levels * self.scales + self.minimums
 
 
-def _joined(found: list[Groups]) -> Groups:
+def _joined(found: Sequence[Groups], *, axis: int) -> Groups:
     minimums = [groups.minimums for groups in found if groups.minimums is not None]
     return Groups(
         found[0].format,
-        np.concatenate([groups.levels for groups in found], axis=1),
-        np.concatenate([groups.scales for groups in found], axis=1),
-        np.concatenate(minimums, axis=1) if minimums else None,
+        np.concatenate([groups.levels for groups in found], axis=axis),
+        np.concatenate([groups.scales for groups in found], axis=axis),
+        np.concatenate(minimums, axis=axis) if minimums else None,
     )
 
 
@@ -139,7 +140,11 @@ class FeedbackQuantizer:
         upper = self._triangle(spec)
         if upper is None:
             return search_groups(rows, format, stored, threads=self._threads)
-        return round_with_feedback(rows, upper, format, stored, threads=self._threads)
+        parts = [rows[start : start + PART_ROWS] for start in range(0, len(rows), PART_ROWS)]
+        rounded = self._threads.map(
+            lambda part: round_with_feedback(part, upper, format, stored), parts
+        )
+        return _joined(list(rounded), axis=0)
 
     def _triangle(self, spec: ParameterSpec) -> Floats | None:
         """Of the last parameter that was asked for: its rows come a block at a time."""

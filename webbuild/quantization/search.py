@@ -69,6 +69,8 @@ def search_groups(
     scales = np.empty((count, group_count), np.float32)
     minimums = np.empty((count, group_count), np.float32)
 
+    # Infinite scales make values that are none.
+    @np.errstate(invalid="ignore")
     def fit_rows(block: slice) -> None:
         values = _columns(by_group[block])
         shared = np.broadcast_to(weight_groups, by_group.shape)[block]
