@@ -23,6 +23,8 @@ from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
 from webbuild.destination import check_destination, check_space, find_same_build, replacing
 from webbuild.effort import Rounding, measure_quality, open_quantizer
 from webbuild.fingerprint import build_fingerprint
+from webbuild.gguf.checkpoint import holds_gguf, open_gguf
+from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings
 from webbuild.interleaved import INTERLEAVED_INDEX, interleave
 from webbuild.linker import find_linker
 from webbuild.models.spec import parameter_count
@@ -171,6 +173,8 @@ def _plan(request: BuildRequest) -> _Plan:
 
 
 def _open(request: BuildRequest) -> Checkpoint | PublishedWeights:
+    if holds_gguf(request.checkpoint):
+        return open_gguf(request.checkpoint)
     if holds_published_weights(request.checkpoint):
         return open_published(request.checkpoint, request.quantization)
     return open_checkpoint(request.checkpoint)
@@ -189,9 +193,15 @@ def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights
             "--size takes what measurements on a text recommend: leave --mlc-compatible and --quant-effort "
             "fast out."
         )
+    quantization = find_quantization(request.quantization or DEFAULT_QUANTIZATION)
+    native = {}
+    if request.quantization is None and not request.mlc_compatible:
+        native = native_formats(source.table, source.tensors)
+        quantization = native_quantization(source.table, native) if native else quantization
     return choose_formats(
         source.table,
-        find_quantization(request.quantization or DEFAULT_QUANTIZATION),
+        quantization,
+        native=native,
         rules=request.quant_rules,
         mlc_compatible=request.mlc_compatible,
     )
@@ -242,23 +252,24 @@ def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> Agreement |
         progress.stage("copying weights", plan.source.total_bytes)
         plan.source.copy_weights(folder, progress.advance)
         return None
-    quantization = plan.formats.quantization
-    weights = plan_weights(plan.source.table, plan.formats)
+    table, tensors, quantization = (
+        plan.source.table,
+        plan.source.tensors,
+        plan.formats.quantization,
+    )
+    for sentence in rounding_warnings(table, tensors, plan.formats):
+        progress.warn(sentence)
+    weights = plan_weights(table, plan.formats)
     progress.stage(f"writing {quantization.name} weights", weights.total_bytes)
-    rounding, source = plan.request.rounding, plan.source
-    with open_quantizer(rounding, source, plan.formats, progress.warn) as quantizer:
+    rounding, sources = plan.request.rounding, fitted(table, tensors, plan.formats)
+    with open_quantizer(rounding, plan.source, plan.formats, progress.warn) as quantizer:
         write_weights(
-            folder,
-            weights,
-            source.tensors,
-            quantizer,
-            progress.advance,
-            block_bytes=rounding.block_bytes,
+            folder, weights, sources, quantizer, progress.advance, block_bytes=rounding.block_bytes
         )
     if not plan.formats.has_groups:
         return None
     progress.stage("measuring what rounding did")
-    return measure_quality(source, folder)
+    return measure_quality(plan.source, folder)
 
 
 def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:

@@ -16,7 +16,9 @@ CONTEXT_TOKENS = 8
 
 def compare(
     bundle: Annotated[str, typer.Argument(help="A bundle, or what is built into one.")],
-    reference: Annotated[Path, typer.Option(help="The checkpoint that the bundle was built from.")],
+    reference: Annotated[
+        Path, typer.Option(help="The checkpoint or GGUF file that the bundle was built from.")
+    ],
     text: Annotated[
         Path | None, typer.Option(help="A text; default: a short one of the project.")
     ] = None,
@@ -30,13 +32,14 @@ def compare(
     from mlc_edge.trust import configured_keys
     from webbuild.calibration.corpus import FOLDER, HELD_OUT, TokenIds, read_text
     from webbuild.checkpoint import open_checkpoint
+    from webbuild.gguf.checkpoint import holds_gguf, open_gguf
     from webbuild.quality.compare import compare as compare_models
     from webbuild.quality.plot import check_plot, draw
 
     content = read_text(text or FOLDER / HELD_OUT)
     if plot:
         check_plot(plot)
-    source = open_checkpoint(reference)
+    source = open_gguf(reference) if holds_gguf(reference) else open_checkpoint(reference)
     folder = _runnable(resolve_model(bundle, trusted_keys=configured_keys()))
     result = compare_models(folder, source, content, lambda step: typer.echo(step, err=True))
     summary = summarise(result, TokenIds(source.chat))

@@ -12,7 +12,9 @@ from mlc_edge.trust import TRUST_HELP
 def chat(
     model: Annotated[
         str | None,
-        typer.Argument(help="Bundle, checkpoint folder or HF://owner/name; default: embedded."),
+        typer.Argument(
+            help="Bundle, checkpoint folder, GGUF file or HF://owner/name; default: embedded."
+        ),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Answer this once and end; '-' reads it from stdin.")
