@@ -131,7 +131,8 @@ class Api:
         return JSONResponse(self._entry(wanted))
 
     def _entry(self, name: str) -> dict[str, Any]:
-        model = self._model.engine().model
+        engine = self._model.engine()
+        model = engine.model
         return {
             "id": name,
             "object": "model",
@@ -139,6 +140,8 @@ class Api:
             "owned_by": "mlc-edge",
             "root": model.id,
             "max_model_len": model.context_window_size,
+            # What the model's files name; the rest is OpenAI's.
+            "sampling": dict(engine.sampling),
         }
 
 

@@ -96,6 +96,11 @@ class AsyncMLCEngine:
         return self._text.active_vocab_size
 
     @property
+    def sampling(self) -> Mapping[str, float]:
+        """Fields of requests that the model's files name values for, which requests may leave out."""
+        return self._text.sampling
+
+    @property
     def tokenizer_info(self) -> dict[str, str | None]:
         """Jinja source of the chat template, and texts of bos_token and the like, null if there is none."""
         return self._text.conversation.tokenizer_info
