@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc_edge.errors import CheckpointError
+from webbuild.models.spec import ParameterSpec
 
 _MODELS = Path(__file__).parent / "models"
 # Same weights and configuration under another name.
@@ -31,3 +32,12 @@ def model_class(model_type: str) -> Any:
     """The TVM module class of a supported model type."""
     name = ALIASES.get(model_type, model_type)
     return importlib.import_module(f"webbuild.models.{name}").Model
+
+
+def parameter_table(config: Any) -> list[ParameterSpec]:
+    """All parameters of a model, by its parsed configuration."""
+    name = ALIASES.get(config.model_type, config.model_type)
+    table: list[ParameterSpec] = importlib.import_module(
+        f"webbuild.models.{name}_spec"
+    ).parameter_table(config)
+    return table

@@ -18,14 +18,17 @@ from mlc_edge.files import FileState
 from mlc_edge.signing import SigningKey
 from mlc_edge.verification import remember
 from webbuild.chat_config import chat_config
-from webbuild.checkpoint import Checkpoint, open_checkpoint, parameter_count
+from webbuild.checkpoint import Checkpoint, open_checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
 from webbuild.destination import check_destination, check_space, find_same_build, replacing
 from webbuild.fingerprint import build_fingerprint
 from webbuild.interleaved import INTERLEAVED_INDEX, interleave
 from webbuild.linker import find_linker
+from webbuild.models.spec import parameter_count
 from webbuild.published import PublishedWeights, holds_published_weights, open_published
-from webbuild.quantization import find_quantization
+from webbuild.quantization.choices import QuantRule, choose_formats
+from webbuild.quantization.formats import WeightFormats, find_quantization
+from webbuild.quantization.nearest import NearestQuantizer
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
 from webbuild.wasm.emscripten import find_emscripten
@@ -40,12 +43,17 @@ LIBRARY_BYTES = 16 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What to build; sizes in tokens, None for the default; `sign` names a private key's file."""
+    """What to build; sizes in tokens, None for the default; `sign` names a private key's file.
+
+    `quant_rules` prevail over the quantisation; with `mlc_compatible`, all weights are in formats of MLC's.
+    """
 
     checkpoint: Path
     output: Path
     targets: tuple[str, ...] = ("webgpu",)
     quantization: str | None = None
+    quant_rules: tuple[QuantRule, ...] = ()
+    mlc_compatible: bool = False
     context_window_size: int | None = None
     prefill_chunk_size: int | None = None
     sign: Path | None = None
@@ -77,7 +85,7 @@ class BuildResult:
 class _Plan:
     request: BuildRequest
     source: Checkpoint | PublishedWeights
-    quantization: str
+    formats: WeightFormats
     profiles: tuple[TargetProfile, ...]
     context_window_size: int
     prefill_chunk_size: int
@@ -94,7 +102,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     fingerprint = build_fingerprint(
         request.checkpoint,
         (
-            plan.quantization,
+            plan.formats.describe(),
             *(profile.name for profile in plan.profiles),
             request.output.resolve().name,
             str(plan.context_window_size),
@@ -127,10 +135,9 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
 
 def _plan(request: BuildRequest) -> _Plan:
     """Check everything that can be checked before work begins."""
-    if request.quantization is not None:
-        find_quantization(request.quantization)
+    asked = find_quantization(request.quantization or DEFAULT_QUANTIZATION)
     for target in request.targets:
-        profiles_for(target, request.quantization or DEFAULT_QUANTIZATION)
+        profiles_for(target, asked.name)
     if not is_valid_id(request.output.resolve().name):
         raise ConfigError(
             f"--output {request.output}: the folder's name becomes the model's id and part of its "
@@ -138,24 +145,37 @@ def _plan(request: BuildRequest) -> _Plan:
         )
     check_destination(request.output)
     source = _open(request)
-    quantization = (
-        source.quantization
-        if isinstance(source, PublishedWeights)
-        else request.quantization or DEFAULT_QUANTIZATION
-    )
+    formats = _choose_formats(request, source)
+    quantization = formats.quantization.name
     found = [p for target in request.targets for p in profiles_for(target, quantization)]
     profiles = tuple({profile.name: profile for profile in found}.values())
     for profile in profiles:
         find_linker(profile) if profile.linker == "shared" else find_emscripten()
     context = _context_window_size(request, source.model.context_length)
     chunk = min(request.prefill_chunk_size or DEFAULT_PREFILL_CHUNK, context)
-    return _Plan(request, source, quantization, profiles, context, chunk)
+    return _Plan(request, source, formats, profiles, context, chunk)
 
 
 def _open(request: BuildRequest) -> Checkpoint | PublishedWeights:
     if holds_published_weights(request.checkpoint):
         return open_published(request.checkpoint, request.quantization)
     return open_checkpoint(request.checkpoint)
+
+
+def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights) -> WeightFormats:
+    if isinstance(source, PublishedWeights):
+        if request.quant_rules or request.mlc_compatible:
+            raise ConfigError(
+                f"{request.checkpoint} holds quantised weights, which stay as they are: leave --quant-rule "
+                "and --mlc-compatible out, or build from the original checkpoint."
+            )
+        return source.formats
+    return choose_formats(
+        source.table,
+        find_quantization(request.quantization or DEFAULT_QUANTIZATION),
+        rules=request.quant_rules,
+        mlc_compatible=request.mlc_compatible,
+    )
 
 
 def _context_window_size(request: BuildRequest, longest: int) -> int:
@@ -171,7 +191,7 @@ def _context_window_size(request: BuildRequest, longest: int) -> int:
 def _weight_bytes(plan: _Plan) -> int:
     if isinstance(plan.source, PublishedWeights):
         return plan.source.total_bytes
-    return plan_weights(plan.source.table, find_quantization(plan.quantization)).total_bytes
+    return plan_weights(plan.source.table, plan.formats).total_bytes
 
 
 def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
@@ -186,14 +206,16 @@ def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
         progress.stage("copying weights", plan.source.total_bytes)
         plan.source.copy_weights(folder, progress.advance)
         return
-    weights = plan_weights(plan.source.table, find_quantization(plan.quantization))
-    progress.stage(f"writing {plan.quantization} weights", weights.total_bytes)
-    write_weights(folder, weights, plan.source.tensors, progress.advance)
+    quantization = plan.formats.quantization
+    weights = plan_weights(plan.source.table, plan.formats)
+    progress.stage(f"writing {quantization.name} weights", weights.total_bytes)
+    quantizer = NearestQuantizer(quantization)
+    write_weights(folder, weights, plan.source.tensors, quantizer, progress.advance)
 
 
 def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:
     """Add the parameter set of CPUs where one is wanted; drop the standard one if nothing reads it."""
-    wants = {profile.interleaves(plan.quantization) for profile in plan.profiles}
+    wants = {profile.interleaves(plan.formats) for profile in plan.profiles}
     if True not in wants:
         return
     progress.stage("interleaving weights for CPUs", _weight_bytes(plan))
@@ -219,7 +241,7 @@ def _write_chat_files(plan: _Plan, folder: Path, progress: Progress) -> None:
             plan.source.model,
             chat,
             conv_template=conv_template.fields,
-            quantization=plan.quantization,
+            quantization=plan.formats.quantization.name,
             context_window_size=plan.context_window_size,
             prefill_chunk_size=plan.prefill_chunk_size,
         ),
@@ -234,7 +256,7 @@ def _mlc_runtimes(plan: _Plan) -> set[str]:
     return {
         WEB_LLM if profile.linker == "wasm" else MLC_LLM
         for profile in plan.profiles
-        if not profile.interleaves(plan.quantization)
+        if not profile.interleaves(plan.formats)
     }
 
 
@@ -250,9 +272,9 @@ def _compile(plan: _Plan, profile: TargetProfile, folder: Path, progress: Progre
         dump_ir=dump_ir / profile.name if dump_ir else None,
     )
     library = folder / profile.library
-    info = build_library(plan.source.model, plan.quantization, profile, library, options)
+    info = build_library(plan.source.model, plan.formats, profile, library, options)
     needs = Needs(tuple(info.needs["features"]), info.needs["limits"])
-    interleaved = profile.interleaves(plan.quantization)
+    interleaved = profile.interleaves(plan.formats)
     index = INTERLEAVED_INDEX if interleaved else TENSOR_CACHE_NAME
     return BundleTarget(profile.library, index, info.parameter_bytes, needs)
 
@@ -261,7 +283,7 @@ def _model_info(plan: _Plan) -> ModelInfo:
     return ModelInfo(
         id=plan.request.output.resolve().name,
         model_type=plan.source.model.model_type,
-        quantization=plan.quantization,
+        quantization=plan.formats.quantization.name,
         context_window_size=plan.context_window_size,
         parameters=parameter_count(plan.source.table),
     )

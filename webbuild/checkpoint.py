@@ -1,7 +1,6 @@
 """Checkpoint folders: Hugging Face's files, checked as a whole before anything is built of them."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from mlc_edge.bundle import is_file_name
 from webbuild.model_folder import DOWNLOAD, ChatFiles, FolderReader
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
+from webbuild.quantization.groups import SourceTensor
 from webbuild.safetensors_file import ITEM_BYTES, StoredTensor, read_header
 
 SINGLE_NAME = "model.safetensors"
@@ -23,7 +23,7 @@ class Checkpoint:
     folder: Path
     model: LlamaConfig
     table: Sequence[ParameterSpec]
-    tensors: dict[str, StoredTensor]
+    tensors: Mapping[str, SourceTensor]
     chat: ChatFiles
 
 
@@ -105,8 +105,3 @@ def _fits(spec: ParameterSpec, found: Sequence[StoredTensor]) -> bool:
     rest = spec.shape[1:]
     alike = all(len(t.shape) == len(spec.shape) and t.shape[1:] == rest for t in found)
     return alike and sum(tensor.shape[0] for tensor in found) == spec.shape[0]
-
-
-def parameter_count(table: Sequence[ParameterSpec]) -> int:
-    """Number of weights, before quantisation."""
-    return sum(math.prod(spec.shape) for spec in table)

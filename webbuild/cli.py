@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-QUANT_HELP = "q4f16_1, q4f32_1, q0f16 or q0f32; default: q4f16_1, or what published weights have."
+QUANT_HELP = (
+    "q4f16_1 (or q4), q4f32_1, q4mf16 (q4m), q4mf32, q8f16 (q8), q8f32, q0f16 or q0f32; default: q4f16_1, or "
+    "what published weights have."
+)
+RULE_HELP = (
+    "Another format for some weights: lm_head=q8, '*.down_proj=q4m'; q0, q4, q4m or q8; repeatable. "
+    "Embedding and head are in q8 by default where others have 4 bits, below 3B parameters."
+)
 TARGET_HELP = (
     "webgpu (all WebGPU libraries of the quantization) or a single one, native (this machine's CPU), "
     "pi4, pi5, jetson-orin, jetson-thor, aarch64, x86-64 (with AVX2), x86-64-v4; repeatable."
@@ -22,6 +29,12 @@ def build(
     ],
     target: Annotated[list[str] | None, typer.Option(help=TARGET_HELP)] = None,
     quant: Annotated[str | None, typer.Option(help=QUANT_HELP)] = None,
+    quant_rule: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER=FORMAT", help=RULE_HELP)
+    ] = None,
+    mlc_compatible: Annotated[
+        bool, typer.Option(help="All weights in formats of MLC's, for its libraries, too.")
+    ] = False,
     context_window_size: Annotated[
         int | None, typer.Option(help="Tokens; default: the model's, at most 4096.", min=16)
     ] = None,
@@ -39,6 +52,7 @@ def build(
     """Compile a checkpoint into a bundle that browsers and devices run."""
     from webbuild.build import BuildRequest
     from webbuild.build import build as build_bundle
+    from webbuild.quantization.choices import QuantRule
     from webbuild.terminal import TerminalProgress, print_bundle
 
     request = BuildRequest(
@@ -46,6 +60,8 @@ def build(
         output=output,
         targets=tuple(target or ("webgpu",)),
         quantization=quant,
+        quant_rules=tuple(map(QuantRule.parse, quant_rule or ())),
+        mlc_compatible=mlc_compatible,
         context_window_size=context_window_size,
         prefill_chunk_size=prefill_chunk_size,
         sign=sign,

@@ -13,7 +13,7 @@ from tvm.target import Target
 
 from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
-from webbuild.architectures import model_class
+from webbuild.architectures import model_class, parameter_table
 from webbuild.chat_config import model_config
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS, cache_buffers
 from webbuild.kernels.sampling import SAMPLING_FUNCTIONS, Sampling, sampling_spec
@@ -22,7 +22,7 @@ from webbuild.models.llama_spec import LlamaConfig
 from webbuild.needs import Buffers, gpu_limits, parameter_bytes, pooled
 from webbuild.numerics import Numerics
 from webbuild.passes import Optimised, optimise
-from webbuild.quantization import find_quantization
+from webbuild.quantization.formats import WeightFormats
 from webbuild.self_test import SelfTest
 from webbuild.targets import TargetProfile
 
@@ -58,7 +58,7 @@ class LibraryInfo:
 
 def build_library(
     config: LlamaConfig,
-    quantization: str,
+    formats: WeightFormats,
     profile: TargetProfile,
     output: Path,
     options: CompileOptions,
@@ -69,8 +69,8 @@ def build_library(
     """
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
-        exported = _export(config, quantization, profile)
-        metadata = _metadata(exported, config, quantization, profile, options)
+        exported = _export(config, formats, profile)
+        metadata = _metadata(exported, config, formats, profile, options)
         optimised = _optimise(exported, profile, options)
         executable = _generate(optimised, metadata, target)
         sources = device_sources(executable)
@@ -89,13 +89,13 @@ def build_library(
 
 
 def compile_kernels(
-    config: LlamaConfig, quantization: str, profile: TargetProfile, options: CompileOptions
+    config: LlamaConfig, formats: WeightFormats, profile: TargetProfile, options: CompileOptions
 ) -> dict[str, str]:
     """WGSL of each of the library's kernels by name, without linking a library."""
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
-        exported = _export(config, quantization, profile)
-        metadata = _metadata(exported, config, quantization, profile, options)
+        exported = _export(config, formats, profile)
+        metadata = _metadata(exported, config, formats, profile, options)
         executable = _generate(_optimise(exported, profile, options), metadata, target)
     return device_sources(executable)
 
@@ -109,21 +109,21 @@ class _Exported:
     parameters: list[tuple[str, nn.Parameter]]
 
 
-def _export(config: LlamaConfig, quantization: str, profile: TargetProfile) -> _Exported:
+def _export(config: LlamaConfig, formats: WeightFormats, profile: TargetProfile) -> _Exported:
     library = type("Library", (model_class(config.model_type), Sampling, SelfTest), {})
-    model = library(config, _numerics(quantization, profile))
+    model = library(config, _numerics(config, formats, profile))
     spec = {**model.export_spec(), **sampling_spec(config.vocab_size), **model.self_test_spec()}
     # The export takes entries out of the methods' dictionaries.
     copied = {name: dict(method) for name, method in spec.items()}
     return _Exported(model, *model.export_tvm(spec=copied))
 
 
-def _numerics(quantization: str, profile: TargetProfile) -> Numerics:
-    interleaved = profile.interleaves(quantization)
+def _numerics(config: LlamaConfig, formats: WeightFormats, profile: TargetProfile) -> Numerics:
+    interleaved = profile.interleaves(formats)
     return Numerics(
-        quantization=quantization,
+        formats=formats.by_layer(parameter_table(config)),
         dtype=profile.dtype,
-        scale_dtype=find_quantization(quantization).dtype if interleaved else profile.dtype,
+        scale_dtype=formats.quantization.dtype if interleaved else profile.dtype,
         dot_product=profile.dot_product if interleaved else None,
         on_cpu=profile.device == "cpu",
     )
@@ -132,7 +132,7 @@ def _numerics(quantization: str, profile: TargetProfile) -> Numerics:
 def _metadata(
     exported: _Exported,
     config: LlamaConfig,
-    quantization: str,
+    formats: WeightFormats,
     profile: TargetProfile,
     options: CompileOptions,
 ) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _metadata(
     return {
         "abi_version": ABI_VERSION,
         "model_type": config.model_type,
-        "quantization": quantization,
+        "quantization": formats.quantization.name,
         "dtype": profile.dtype,
         "vocab_size": config.vocab_size,
         "kv_state_kind": "kv_cache",

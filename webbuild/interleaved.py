@@ -1,6 +1,6 @@
-"""4-bit weights in the order in which a CPU's dot products take them: a parameter set of its own.
+"""Quantised weights in the order in which a CPU's dot products take them: a parameter set of its own.
 
-The order is that of webbuild.kernels.cpu.int4. Everything is stored as libraries read it, in one file, at
+The order is that of webbuild.kernels.cpu.grouped. Everything is stored as libraries read it, in one file, at
 offsets that are multiples of 64 bytes, so that a device maps the file into memory and starts.
 """
 
@@ -22,7 +22,14 @@ from mlc_edge.weight_index import (
     read_index,
     widen_bfloat16,
 )
-from webbuild.quantization import GROUP, VALUES_PER_WORD, OutputTensor, Storage
+from webbuild.quantization.formats import (
+    BLOCK_ROWS,
+    OutputTensor,
+    Storage,
+    TensorFormat,
+    infer_format,
+    layer_of,
+)
 from webbuild.tensor_cache import (
     WeightPlan,
     create_shards,
@@ -33,9 +40,9 @@ from webbuild.tensor_cache import (
 )
 
 FOLDER = "cpu"
+SCALES = ("q_scale", "q_minimum")
 INTERLEAVED_INDEX = f"{FOLDER}/{TENSOR_CACHE_NAME}"
 FILE_NAME = "params_shard_0.bin"
-BLOCK_ROWS = 16
 # Rows that are reordered at a time, to keep memory low.
 STEP_ROWS = 512
 
@@ -45,10 +52,16 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class _Mapped:
-    """A stored tensor, mapped into memory."""
+    """A stored tensor, mapped into memory; `format` is that of the weight that it is a part of."""
 
     record: TensorRecord
+    format: TensorFormat
     values: Rows
+
+    @property
+    def form(self) -> "_Form":
+        """How it changes when weights are interleaved."""
+        return _form_of(self.record.name, self.format)
 
     def rows(self, start: int, stop: int) -> Rows:
         """Part of axis 0 as it is used: bfloat16 widened to float32."""
@@ -57,6 +70,7 @@ class _Mapped:
 
 
 def _map_tensors(folder: Path, shards: Sequence[Shard]) -> Iterator[_Mapped]:
+    shapes = tensor_shapes(shards)
     for shard in shards:
         for record in shard.tensors:
             values = np.memmap(
@@ -66,7 +80,12 @@ def _map_tensors(folder: Path, shards: Sequence[Shard]) -> Iterator[_Mapped]:
                 offset=record.offset,
                 shape=record.shape,
             )
-            yield _Mapped(record, values)
+            yield _Mapped(record, infer_format(layer_of(record.name), shapes), values)
+
+
+def tensor_shapes(shards: Sequence[Shard]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all stored tensors by their names."""
+    return {record.name: record.shape for shard in shards for record in shard.tensors}
 
 
 def interleave(bundle: Path, advance: Advance) -> None:
@@ -96,12 +115,11 @@ def _write(file: BinaryIO, stored: _Mapped, advance: Advance) -> dict[str, Any]:
     """Append a tensor to `file`; its record in the index."""
     offset = file.tell()
     record = stored.record
-    convert = _form_of(record.name).interleave
+    form = stored.form
     for start in range(0, record.shape[0], STEP_ROWS):
-        content = convert(stored.rows(start, start + STEP_ROWS)).tobytes()
+        content = form.interleave(stored.rows(start, start + STEP_ROWS)).tobytes()
         file.write(content)
         advance(len(content))
-    form = _form_of(record.name)
     return {
         "name": record.name,
         "shape": list(form.shape(record.shape)),
@@ -112,9 +130,9 @@ def _write(file: BinaryIO, stored: _Mapped, advance: Advance) -> dict[str, Any]:
     }
 
 
-def interleaved_form(tensor: OutputTensor) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype that a tensor of the standard parameter set has in the interleaved one."""
-    form = _form_of(tensor.name)
+def interleaved_form(tensor: OutputTensor, format: TensorFormat) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype that a tensor of a weight in `format` has in the interleaved parameter set."""
+    form = _form_of(tensor.name, format)
     return form.shape(tensor.shape), form.dtype or tensor.dtype
 
 
@@ -126,7 +144,7 @@ def standard_storages(bundle: Path, shards: Sequence[Shard]) -> dict[str, Storag
     return {
         stored.record.name: "raw"
         for stored in _map_tensors(bundle / FOLDER, shards)
-        if stored.record.name.endswith("q_scale") and stored.record.dtype == "float32"
+        if stored.record.name.endswith(SCALES) and stored.record.dtype == "float32"
         if any(_lower_halves(rows).any() for rows in _steps(stored, STEP_ROWS // BLOCK_ROWS))
     }
 
@@ -152,7 +170,7 @@ def deinterleave(
 
 def _standard(stored: _Mapped, tensor: OutputTensor) -> Iterator[bytes]:
     """The content of `tensor`, a few rows at a time."""
-    form = _form_of(tensor.name)
+    form = stored.form
     rows_left = tensor.shape[0]
     for step in _steps(stored, STEP_ROWS // form.rows):
         rows = form.deinterleave(step)[:rows_left]
@@ -196,17 +214,22 @@ class _Form:
     deinterleave: Callable[[Rows], Rows]
 
 
-def _form_of(name: str) -> _Form:
+def _form_of(name: str, format: TensorFormat) -> _Form:
     if name.endswith("q_weight"):
-        return _Form(BLOCK_ROWS, _weight_shape, "uint8", interleave_words, deinterleave_words)
-    if name.endswith("q_scale"):
+        return _weight_form(format)
+    if name.endswith(SCALES):
         return _Form(BLOCK_ROWS, _scale_shape, None, interleave_scales, deinterleave_scales)
     return _Form(1, lambda shape: shape, "float32", _as_float32, lambda rows: rows)
 
 
-def _weight_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    groups = shape[1] * VALUES_PER_WORD // GROUP
-    return (-(-shape[0] // BLOCK_ROWS), groups, BLOCK_ROWS * GROUP // 2)
+def _weight_form(format: TensorFormat) -> _Form:
+    def shape(standard: tuple[int, ...]) -> tuple[int, ...]:
+        groups = standard[1] // format.words_per_group
+        return (-(-standard[0] // BLOCK_ROWS), groups, BLOCK_ROWS * format.group_bytes)
+
+    if format.bits == 8:
+        return _Form(BLOCK_ROWS, shape, "uint8", interleave_bytes, deinterleave_bytes)
+    return _Form(BLOCK_ROWS, shape, "uint8", interleave_nibbles, deinterleave_nibbles)
 
 
 def _scale_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -235,23 +258,42 @@ def deinterleave_scales(blocks: Rows) -> Rows:
     return rows.reshape(-1, blocks.shape[1])
 
 
-def interleave_words(words: Rows) -> npt.NDArray[np.uint8]:
-    """uint32 [n, G * 4] to uint8 [ceil(n / 16), G, 256]."""
-    pairs = np.ascontiguousarray(_whole_blocks(words)).astype("<u4", copy=False).view(np.uint8)
+def interleave_nibbles(words: Rows) -> npt.NDArray[np.uint8]:
+    """4-bit levels, uint32 [n, G * 4] to uint8 [ceil(n / 16), G, 256]."""
+    pairs = _bytes_of(words)
     values = np.stack([pairs & 15, pairs >> 4], axis=-1)
     # Axes: block, row, group, eight inputs, lower or upper half of a byte, input.
-    order = values.reshape(-1, BLOCK_ROWS, words.shape[1] * VALUES_PER_WORD // GROUP, 4, 2, 4)
+    order = values.reshape(-1, BLOCK_ROWS, words.shape[1] // 4, 4, 2, 4)
     lower, upper = order.transpose(4, 0, 2, 3, 1, 5)
     packed: npt.NDArray[np.uint8] = lower | (upper << 4)
     return packed.reshape(*packed.shape[:2], -1)
 
 
-def deinterleave_words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+def deinterleave_nibbles(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     """uint8 [b, G, 256] to uint32 [b * 16, G * 4]."""
     blocks, groups, _ = packed.shape
     halves = packed.reshape(blocks, groups, 4, BLOCK_ROWS, 4)
-    # Axes as in `interleave_words`.
+    # Axes as in `interleave_nibbles`.
     order = np.stack([halves & 15, halves >> 4]).transpose(1, 4, 2, 3, 0, 5)
     values = np.ascontiguousarray(order).reshape(blocks * BLOCK_ROWS, -1, 2)
     pairs = values[..., 0] | (values[..., 1] << np.uint8(4))
     return np.ascontiguousarray(pairs).view("<u4")
+
+
+def interleave_bytes(words: Rows) -> npt.NDArray[np.uint8]:
+    """8-bit levels, uint32 [n, G * 8] to uint8 [ceil(n / 16), G, 512]."""
+    # Axes: block, row, group, four inputs, input.
+    order = _bytes_of(words).reshape(-1, BLOCK_ROWS, words.shape[1] // 8, 8, 4)
+    packed = np.ascontiguousarray(order.transpose(0, 2, 3, 1, 4))
+    return packed.reshape(*packed.shape[:2], -1)
+
+
+def deinterleave_bytes(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """uint8 [b, G, 512] to uint32 [b * 16, G * 8]."""
+    blocks, groups, _ = packed.shape
+    order = packed.reshape(blocks, groups, 8, BLOCK_ROWS, 4).transpose(0, 3, 1, 2, 4)
+    return np.ascontiguousarray(order).reshape(blocks * BLOCK_ROWS, -1).view("<u4")
+
+
+def _bytes_of(words: Rows) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(_whole_blocks(words)).astype("<u4", copy=False).view(np.uint8)

@@ -5,48 +5,61 @@ from tvm.relax.frontend.nn import Tensor, op
 
 from webbuild.kernels.cpu.elementwise import gated_silu as gated_silu_on_cpu
 from webbuild.kernels.cpu.elementwise import rms_norm as rms_norm_on_cpu
-from webbuild.kernels.cpu.int4 import (
-    BLOCK_ROWS,
-    GROUP_BYTES,
-    blocks_of,
-    groups_of,
-    int4_linear,
-    int4_take,
-)
-from webbuild.kernels.linear import linear, q4_linear, q4_take, take_rows
+from webbuild.kernels.cpu.grouped import block_bytes, blocks_of, groups_of
+from webbuild.kernels.cpu.grouped import grouped_linear as grouped_linear_on_cpu
+from webbuild.kernels.cpu.grouped import grouped_take as grouped_take_on_cpu
+from webbuild.kernels.linear import grouped_linear, grouped_take, linear, take_rows
 from webbuild.numerics import Numerics
-from webbuild.quantization import WORDS_PER_GROUP
+from webbuild.quantization.formats import BLOCK_ROWS
 
 
 class Linear(nn.Module):
-    """y = x W^T with W [out_features, in_features], plain (`q0`) or in groups of 4 bits (`q4`)."""
+    """y = x W^T with W [out_features, in_features], of floats or in groups of few bits."""
 
     def __init__(self, in_features: int, out_features: int, numerics: Numerics) -> None:
         self.in_features = in_features
         self.out_features = out_features
         self.numerics = numerics
-        self.quantized = numerics.quantization.startswith("q4")
+        self.format = numerics.format
         groups = groups_of(in_features)
-        if not self.quantized:
+        if not self.format.bits:
             self.weight = nn.Parameter((out_features, in_features), numerics.dtype)
-        elif numerics.dot_product:
+            return
+        if numerics.dot_product:
             blocks = blocks_of(out_features)
-            self.q_weight = nn.Parameter((blocks, groups, GROUP_BYTES), "uint8")
-            self.q_scale = nn.Parameter((blocks, groups, BLOCK_ROWS), numerics.scale_dtype)
+            self.q_weight = nn.Parameter((blocks, groups, block_bytes(self.format)), "uint8")
+            floats: tuple[int, ...] = (blocks, groups, BLOCK_ROWS)
         else:
-            self.q_weight = nn.Parameter((out_features, groups * WORDS_PER_GROUP), "uint32")
-            self.q_scale = nn.Parameter((out_features, groups), numerics.scale_dtype)
+            words = groups * self.format.words_per_group
+            self.q_weight = nn.Parameter((out_features, words), "uint32")
+            floats = (out_features, groups)
+        self.q_scale = nn.Parameter(floats, numerics.scale_dtype)
+        if self.format.has_minimums:
+            self.q_minimum = nn.Parameter(floats, numerics.scale_dtype)
+
+    @property
+    def stored_as(self) -> list[str]:
+        """Names of the parameters, in the order in which kernels take them."""
+        if not self.format.bits:
+            return ["weight"]
+        minimums = ["q_minimum"] if self.format.has_minimums else []
+        return ["q_weight", "q_scale", *minimums]
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
         """x [..., in_features] to [..., out_features], float of `out_dtype` (default: the layer's)."""
         out_dtype = out_dtype or self.numerics.dtype
-        if not self.quantized:
+        if not self.format.bits:
             return linear(x, self.weight, out_dtype)
-        if self.numerics.dot_product:
-            return int4_linear(
-                x, self.q_weight, self.q_scale, self.out_features, self.numerics.dot_product
+        dot_product = self.numerics.dot_product
+        if dot_product:
+            return grouped_linear_on_cpu(
+                x, self._stored, self.out_features, self.format, dot_product
             )
-        return q4_linear(x, self.q_weight, self.q_scale, out_dtype)
+        return grouped_linear(x, self._stored, self.format, out_dtype)
+
+    @property
+    def _stored(self) -> list[Tensor]:
+        return [getattr(self, name) for name in self.stored_as]
 
 
 class Embedding(Linear):
@@ -57,11 +70,11 @@ class Embedding(Linear):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of `ids` int32 [n], [n, width]."""
-        if not self.quantized:
+        if not self.format.bits:
             return take_rows(self.weight, ids)
         if self.numerics.dot_product:
-            return int4_take(self.q_weight, self.q_scale, ids, self.in_features)
-        return q4_take(self.q_weight, self.q_scale, ids, self.in_features, self.numerics.dtype)
+            return grouped_take_on_cpu(self._stored, ids, self.in_features, self.format)
+        return grouped_take(self._stored, ids, self.in_features, self.format, self.numerics.dtype)
 
 
 class RMSNorm(nn.Module):

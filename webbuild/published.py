@@ -14,11 +14,19 @@ from webbuild.interleaved import (
     deinterleave,
     interleaved_form,
     standard_storages,
+    tensor_shapes,
 )
 from webbuild.model_folder import DOWNLOAD, SAMPLING_FIELDS, TOKEN_FIELDS, ChatFiles, FolderReader
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
-from webbuild.quantization import FORMATS, find_quantization, output_tensors
+from webbuild.quantization.formats import (
+    QUANTIZATIONS,
+    Quantization,
+    WeightFormats,
+    find_quantization,
+    infer_format,
+    layer_of,
+)
 from webbuild.tensor_cache import WeightPlan, hash_md5, plan_weights
 
 # In the order in which they are looked for: the first is taken.
@@ -42,7 +50,7 @@ class PublishedWeights:
     model: LlamaConfig
     table: Sequence[ParameterSpec]
     chat: ChatFiles
-    quantization: str
+    formats: WeightFormats
     index: str
     shards: Sequence[Shard]
 
@@ -68,7 +76,7 @@ class PublishedWeights:
 
     def _standard_plan(self) -> WeightPlan:
         storages = standard_storages(self.folder, self.shards)
-        return plan_weights(self.table, find_quantization(self.quantization), storages)
+        return plan_weights(self.table, self.formats, storages)
 
 
 def holds_published_weights(folder: Path) -> bool:
@@ -96,24 +104,39 @@ def open_published(folder: Path, quantization: str | None) -> PublishedWeights:
     inherited = TOKEN_FIELDS if has_generation else _generation_fields(chat_config)
     chat = reader.chat_files(chat_config, inherited)
     name = str(chat_config.get("quantization"))
-    if chat_config and name not in FORMATS:
+    if chat_config and name not in QUANTIZATIONS:
         reader.problems.append(
             f"{CHAT_CONFIG_NAME}: quantization {name!r:.80} is not supported: use weights in one of "
-            f"{', '.join(FORMATS)}"
+            f"{', '.join(QUANTIZATIONS)}"
         )
-    elif quantization not in (None, name):
+    elif quantization and find_quantization(quantization).name != name:
         raise ConfigError(
             f"{folder} holds {name} weights, and --quant asks for {quantization}: leave --quant "
             "out, or build from the original checkpoint."
         )
-    if model and name in FORMATS:
+    if model and name in QUANTIZATIONS:
         reader.check_vocabulary(model[0], chat)
+        formats = _formats(shards, model[1], QUANTIZATIONS[name])
         if shards:
             interleaved = index == INTERLEAVED_INDEX
-            reader.problems += _tensor_problems(shards, model[1], name, interleaved=interleaved)
+            reader.problems += _tensor_problems(shards, model[1], formats, interleaved=interleaved)
     reader.raise_problems()
     assert model, "a model without problems was parsed"
-    return PublishedWeights(folder, *model, chat, name, index, shards)
+    return PublishedWeights(folder, *model, chat, formats, index, shards)
+
+
+def _formats(
+    shards: Sequence[Shard], table: Sequence[ParameterSpec], quantization: Quantization
+) -> WeightFormats:
+    """Each weight's format, from the shapes of what there is; a missing one's is the quantisation's."""
+    shapes = tensor_shapes(shards)
+    found = {
+        spec.name: infer_format(layer_of(spec.name), shapes)
+        for spec in table
+        if spec.quantized and {spec.name, f"{layer_of(spec.name)}.q_weight"} & shapes.keys()
+    }
+    kept = {name: format for name, format in found.items() if format != quantization.linear}
+    return WeightFormats(quantization, kept)
 
 
 def _generation_fields(chat_config: dict[str, Any]) -> tuple[str, ...]:
@@ -164,13 +187,19 @@ def _is_whole(reader: FolderReader, name: str, shard: Shard) -> bool:
 
 
 def _tensor_problems(
-    shards: Sequence[Shard], table: Sequence[ParameterSpec], quantization: str, *, interleaved: bool
+    shards: Sequence[Shard],
+    table: Sequence[ParameterSpec],
+    formats: WeightFormats,
+    *,
+    interleaved: bool,
 ) -> list[str]:
     found = {tensor.name: tensor for shard in shards for tensor in shard.tensors}
-    format = find_quantization(quantization)
     problems = []
-    for wanted in (tensor for spec in table for tensor in output_tensors(spec, format)):
-        shape, dtype = interleaved_form(wanted) if interleaved else (wanted.shape, wanted.dtype)
+    stored = [(spec, tensor) for spec in table for tensor in formats.output_tensors(spec)]
+    for spec, wanted in stored:
+        shape, dtype = wanted.shape, wanted.dtype
+        if interleaved:
+            shape, dtype = interleaved_form(wanted, formats.of(spec))
         tensor = found.get(wanted.name)
         if tensor is None:
             problems.append(f"tensor {wanted.name} is missing")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_edge.errors import CheckpointError
+from webbuild.quantization.groups import Groups
 
 MAX_HEADER_BYTES = 100_000_000
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
@@ -28,6 +29,14 @@ class StoredTensor:
     dtype: str
     shape: tuple[int, ...]
     offset: int
+
+    @property
+    def group_format(self) -> None:
+        """None: the file holds floats."""
+
+    def read_groups(self, start: int, stop: int) -> Groups:
+        """Nothing: there is no `group_format`."""
+        raise NotImplementedError
 
     def read_rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows `start` to `stop` along axis 0, widened to float32 [stop - start, ...].

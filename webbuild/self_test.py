@@ -175,12 +175,9 @@ class SelfTest:
 
     def _stored(self, name: str, layer: Linear) -> dict[str, Any]:
         """How a layer's weight is stored; the layouts are those of docs/development.md."""
-        layout = "plain"
-        if layer.quantized:
-            layout = "q4_interleaved" if self.numerics.dot_product else "q4"
-        parameters = (
-            [f"{name}.q_weight", f"{name}.q_scale"] if layer.quantized else [f"{name}.weight"]
-        )
+        interleaved = "_interleaved" if self.numerics.dot_product else ""
+        layout = f"{layer.format.name}{interleaved}" if layer.format.bits else "plain"
+        parameters = [f"{name}.{stored}" for stored in layer.stored_as]
         return {
             "parameters": parameters,
             "layout": layout,
@@ -196,7 +193,7 @@ def _tolerance(numerics: Numerics) -> dict[str, float]:
     relative to the sum of a product's magnitudes, for float32 sums of any order; `value` to the value, for
     its own type; `activation` to a gated value; `attention` is absolute. `logits` is relative to their root
     mean square, between one step and two: a rounding that falls to the other side moves all after it, by
-    much where it is to float16, or to int8 as in products of 4-bit weights on CPUs.
+    much where it is to float16, or to int8 as in products of quantised weights on CPUs.
     """
     coarse = numerics.dtype == "float16" or numerics.dot_product
     if numerics.dtype == "float16":

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from mlc_edge.cpu import CPU_TARGETS, Cpu, host_cpu, suits
 from mlc_edge.errors import ConfigError
+from webbuild.quantization.formats import WeightFormats
 
 # What kernels may use; a library's lock entry says what it does use.
 WEBGPU_LIMITS = {"max_num_threads": 256, "max_shared_memory_per_block": 32768}
@@ -19,8 +20,8 @@ class TargetProfile:
     `library` is the file's path in a bundle, `dtype` the kernels' float type, `features` what a browser's
     adapter or a CPU must have (WebGPU's names, or Linux's), `direct_reduction` the longest reduction that
     one GPU thread (or CPU lane) does alone instead of sharing it with its workgroup, `dot_product` the
-    instructions that 4-bit products of a CPU are made of, `compiler` the program that links a shared
-    library and `max_batch_size` the number of sequences that one step takes.
+    instructions that a CPU's products of quantised weights are made of, `compiler` the program that links a
+    shared library and `max_batch_size` the number of sequences that one step takes.
     """
 
     name: str
@@ -37,9 +38,9 @@ class TargetProfile:
     max_batch_size: int = 4
     group: str = field(default="")
 
-    def interleaves(self, quantization: str) -> bool:
-        """Whether 4-bit weights are stored in the order in which a CPU's dot products take them."""
-        return self.dot_product is not None and quantization.startswith("q4")
+    def interleaves(self, formats: WeightFormats) -> bool:
+        """Whether quantised weights are stored in the order in which a CPU's dot products take them."""
+        return self.dot_product is not None and formats.has_groups
 
 
 _WASM_HOST = {"kind": "llvm", "mtriple": "wasm32-unknown-unknown-wasm", "vector-width": 128}

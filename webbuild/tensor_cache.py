@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mlc_edge.weight_index import TENSOR_CACHE_NAME
-from webbuild.checkpoint import parameter_count
-from webbuild.models.spec import ParameterSpec
-from webbuild.quantization import OutputTensor, Quantization, Storage, encode, output_tensors
-from webbuild.safetensors_file import StoredTensor
+from webbuild.models.spec import ParameterSpec, parameter_count
+from webbuild.quantization.encode import encode_rows
+from webbuild.quantization.formats import OutputTensor, Storage, WeightFormats
+from webbuild.quantization.groups import Quantizer, SourceTensor
 
 SHARD_BYTES = 32 << 20
 # Peak memory is a few times this, whatever the size of the tensors.
@@ -31,7 +32,7 @@ class Placement:
 class WeightPlan:
     """Which tensors go where; made from shapes alone, before any weight is read."""
 
-    quantization: Quantization
+    formats: WeightFormats
     table: Sequence[ParameterSpec]
     placements: dict[str, list[Placement]]
     shard_bytes: list[int]
@@ -44,7 +45,7 @@ class WeightPlan:
 
 def plan_weights(
     table: Sequence[ParameterSpec],
-    quantization: Quantization,
+    formats: WeightFormats,
     storages: Mapping[str, Storage] | None = None,
 ) -> WeightPlan:
     """Place every tensor of `table`, in order, in shards of 32 MiB.
@@ -56,7 +57,7 @@ def plan_weights(
     sizes = [0]
     pending = 0
     for spec in table:
-        for tensor in output_tensors(spec, quantization):
+        for tensor in formats.output_tensors(spec):
             tensor = replace(tensor, storage=(storages or {}).get(tensor.name, tensor.storage))
             need = tensor.stored_bytes
             overflows = sizes[pending] > 0 and sizes[pending] + need > SHARD_BYTES
@@ -67,7 +68,7 @@ def plan_weights(
                 pending = shard
             placements[spec.name].append(Placement(tensor, shard, sizes[shard]))
             sizes[shard] += need
-    return WeightPlan(quantization, table, placements, sizes)
+    return WeightPlan(formats, table, placements, sizes)
 
 
 def shard_name(index: int) -> str:
@@ -78,7 +79,8 @@ def shard_name(index: int) -> str:
 def write_weights(
     folder: Path,
     plan: WeightPlan,
-    sources: dict[str, StoredTensor],
+    sources: Mapping[str, SourceTensor],
+    quantizer: Quantizer,
     advance: Callable[[int], None],
 ) -> None:
     """Encode `sources` into `folder`'s shards and describe them in tensor-cache.json.
@@ -88,7 +90,8 @@ def write_weights(
     """
     create_shards(folder, plan)
     for spec in plan.table:
-        _write_parameter(folder, spec, plan, sources, advance)
+        encoded = _encode(spec, plan, sources, quantizer)
+        _write_parameter(folder, plan.placements[spec.name], encoded, advance)
     describe_shards(folder, plan)
 
 
@@ -112,20 +115,17 @@ def write_index(folder: Path, content: dict[str, Any]) -> None:
 
 def _write_parameter(
     folder: Path,
-    spec: ParameterSpec,
-    plan: WeightPlan,
-    sources: dict[str, StoredTensor],
+    placements: Sequence[Placement],
+    encoded: Iterator[Iterator[bytes]],
     advance: Callable[[int], None],
 ) -> None:
-    placements = plan.placements[spec.name]
+    """Write the tensors of a parameter; `encoded` has some rows of each of them at a time."""
     files: list[BinaryIO] = [(folder / shard_name(p.shard)).open("r+b") for p in placements]
     try:
         for file, placement in zip(files, placements, strict=True):
             file.seek(placement.offset)
-        for name, start, stop in _blocks(spec, sources):
-            rows = sources[name].read_rows(start, stop)
-            encoded = encode(name, rows, spec, plan.quantization)
-            for file, content in zip(files, encoded, strict=True):
+        for contents in encoded:
+            for file, content in zip(files, contents, strict=True):
                 file.write(content)
                 advance(len(content))
     finally:
@@ -133,18 +133,28 @@ def _write_parameter(
             file.close()
 
 
-def _blocks(
-    spec: ParameterSpec, sources: dict[str, StoredTensor]
-) -> Iterator[tuple[str, int, int]]:
-    """Source tensors in their order, cut into runs of rows of at most BLOCK_BYTES as float32."""
-    row_bytes = 4
-    for extent in spec.shape[1:]:
-        row_bytes *= extent
-    step = max(1, BLOCK_BYTES // row_bytes)
+def _encode(
+    spec: ParameterSpec,
+    plan: WeightPlan,
+    sources: Mapping[str, SourceTensor],
+    quantizer: Quantizer,
+) -> Iterator[Iterator[bytes]]:
+    """The parameter's rows, in runs of at most BLOCK_BYTES as float32, as bytes of each of its tensors."""
+    step = max(1, BLOCK_BYTES // (4 * math.prod(spec.shape[1:])))
+    first = 0
     for name in spec.sources:
         rows = sources[name].shape[0]
         for start in range(0, rows, step):
-            yield name, start, min(start + step, rows)
+            stop = min(start + step, rows)
+            yield encode_rows(
+                sources[name],
+                spec,
+                rows=(start, stop),
+                first=first + start,
+                formats=plan.formats,
+                quantizer=quantizer,
+            )
+        first += rows
 
 
 def _describe(folder: Path, plan: WeightPlan) -> dict[str, Any]:

@@ -1,24 +1,28 @@
 """Linear layers and embeddings over plain or group-quantised weights, as tensor expressions.
 
-Group quantisation as in MLC's q4 formats: 8 values of 4 bits to a uint32, lowest bits first, a scale
-for every 32 values along the input dimension, value = (u - 7) * scale.
+Quantised weights are those of webbuild.quantization.formats, in MLC's order: levels in uint32 words, lowest
+bits first, a scale (and a minimum) for every 32 of them along the input dimension.
 """
 
 from tvm import te, tirx
 from tvm.relax.frontend.nn import Tensor, op
 
-GROUP = 32
-VALUES_PER_WORD = 8
-ZERO_POINT = 7
+from webbuild.quantization.formats import GROUP, TensorFormat
+
 # relax's OpPatternKind: element-wise consumers, such as a residual add, may join the kernel.
 OUT_ELEMENTWISE_FUSABLE = 4
 
 
-def _dequantize(words: te.Tensor, scales: te.Tensor, row: tirx.Expr, k: tirx.Expr) -> tirx.Expr:
-    shift = tirx.Cast("uint32", (k % VALUES_PER_WORD) * 4)
-    value = (words[row, k // VALUES_PER_WORD] >> shift) & tirx.const(15, "uint32")
-    centred = tirx.Cast("float32", tirx.Cast("int32", value) - ZERO_POINT)
-    return centred * tirx.Cast("float32", scales[row, k // GROUP])
+def _dequantize(
+    weight: tuple[te.Tensor, ...], row: tirx.Expr, k: tirx.Expr, format: TensorFormat
+) -> tirx.Expr:
+    words, *floats = weight
+    per_word = format.levels_per_word
+    shift = tirx.Cast("uint32", (k % per_word) * format.bits)
+    level = (words[row, k // per_word] >> shift) & tirx.const((1 << format.bits) - 1, "uint32")
+    centred = tirx.Cast("float32", tirx.Cast("int32", level) - format.zero_point)
+    scale, *minimum = (tirx.Cast("float32", tensor[row, k // GROUP]) for tensor in floats)
+    return centred * scale + minimum[0] if minimum else centred * scale
 
 
 def _matmul(x: te.Tensor, weight: te.Tensor, out_dtype: str) -> te.Tensor:
@@ -47,32 +51,34 @@ def linear(x: Tensor, weight: Tensor, out_dtype: str) -> Tensor:
     )
 
 
-def q4_linear(x: Tensor, words: Tensor, scales: Tensor, out_dtype: str) -> Tensor:
-    """x [..., K], words uint32 [N, ceil(K/32)*4] and scales [N, ceil(K/32)] to [..., N]."""
+def grouped_linear(x: Tensor, weight: list[Tensor], format: TensorFormat, out_dtype: str) -> Tensor:
+    """x [..., K] to [..., N]; `weight` is words uint32 [N, W], scales [N, G] and, if any, minimums."""
 
-    def compute(x: te.Tensor, words: te.Tensor, scales: te.Tensor) -> te.Tensor:
-        weight = te.compute(
-            (words.shape[0], x.shape[-1]),
-            lambda n, k: _dequantize(words, scales, n, k),
+    def compute(x: te.Tensor, *weight: te.Tensor) -> te.Tensor:
+        dequantized = te.compute(
+            (weight[0].shape[0], x.shape[-1]),
+            lambda n, k: _dequantize(weight, n, k, format),
             name="dequantize",
         )
-        return _matmul(x, weight, out_dtype)
+        return _matmul(x, dequantized, out_dtype)
 
     attrs = {"op_pattern": OUT_ELEMENTWISE_FUSABLE}
-    return op.tensor_expr_op(compute, "q4_linear", [x, words, scales], attrs=attrs)
+    return op.tensor_expr_op(compute, f"{format.name}_linear", [x, *weight], attrs=attrs)
 
 
-def q4_take(words: Tensor, scales: Tensor, ids: Tensor, width: int, out_dtype: str) -> Tensor:
+def grouped_take(
+    weight: list[Tensor], ids: Tensor, width: int, format: TensorFormat, out_dtype: str
+) -> Tensor:
     """Rows `ids` int32 [n] of a quantised table with `width` columns, [n, width]."""
 
-    def compute(words: te.Tensor, scales: te.Tensor, ids: te.Tensor) -> te.Tensor:
+    def compute(ids: te.Tensor, *weight: te.Tensor) -> te.Tensor:
         return te.compute(
             (ids.shape[0], width),
-            lambda i, k: tirx.Cast(out_dtype, _dequantize(words, scales, ids[i], k)),
-            name="q4_take",
+            lambda i, k: tirx.Cast(out_dtype, _dequantize(weight, ids[i], k, format)),
+            name=f"{format.name}_take",
         )
 
-    return op.tensor_expr_op(compute, "q4_take", [words, scales, ids])
+    return op.tensor_expr_op(compute, f"{format.name}_take", [ids, *weight])
 
 
 def take_rows(table: Tensor, ids: Tensor, axis: int = 0) -> Tensor:

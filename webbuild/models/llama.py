@@ -22,8 +22,8 @@ class LlamaAttention(nn.Module):
         self.fused_heads = config.num_attention_heads + 2 * config.num_key_value_heads
         self.head_dim = config.head_dim
         width = config.hidden_size
-        self.qkv_proj = Linear(width, self.fused_heads * self.head_dim, numerics)
-        self.o_proj = Linear(self.heads * self.head_dim, width, numerics)
+        self.qkv_proj = Linear(width, self.fused_heads * self.head_dim, numerics.of("qkv_proj"))
+        self.o_proj = Linear(self.heads * self.head_dim, width, numerics.of("o_proj"))
 
     def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
         batch, length, _ = x.shape
@@ -38,8 +38,8 @@ class LlamaMLP(nn.Module):
     def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
         self.numerics = numerics
         width, inner = config.hidden_size, config.intermediate_size
-        self.gate_up_proj = Linear(width, 2 * inner, numerics)
-        self.down_proj = Linear(inner, width, numerics)
+        self.gate_up_proj = Linear(width, 2 * inner, numerics.of("gate_up_proj"))
+        self.down_proj = Linear(inner, width, numerics.of("down_proj"))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(gated_silu(self.gate_up_proj(x), self.numerics))
@@ -47,8 +47,8 @@ class LlamaMLP(nn.Module):
 
 class LlamaDecoderLayer(nn.Module):
     def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
-        self.self_attn = LlamaAttention(config, numerics)
-        self.mlp = LlamaMLP(config, numerics)
+        self.self_attn = LlamaAttention(config, numerics.of("self_attn"))
+        self.mlp = LlamaMLP(config, numerics.of("mlp"))
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, numerics)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, numerics)
 
@@ -59,9 +59,14 @@ class LlamaDecoderLayer(nn.Module):
 
 class LlamaModel(nn.Module):
     def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size, numerics)
+        self.embed_tokens = Embedding(
+            config.vocab_size, config.hidden_size, numerics.of("embed_tokens")
+        )
         self.layers = nn.ModuleList(
-            [LlamaDecoderLayer(config, numerics) for _ in range(config.num_hidden_layers)]
+            [
+                LlamaDecoderLayer(config, numerics.of(f"layers.{index}"))
+                for index in range(config.num_hidden_layers)
+            ]
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, numerics)
 
@@ -83,9 +88,9 @@ class Model(nn.Module):
         self.config = config
         self.numerics = numerics
         self.dtype = numerics.dtype
-        self.model = LlamaModel(config, numerics)
+        self.model = LlamaModel(config, numerics.of("model"))
         if not config.tie_word_embeddings:
-            self.lm_head = Linear(config.hidden_size, config.vocab_size, numerics)
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, numerics.of("lm_head"))
 
     def _logits(self, x: Tensor) -> Tensor:
         head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head

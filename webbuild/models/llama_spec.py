@@ -161,10 +161,16 @@ def parameter_table(config: LlamaConfig) -> list[ParameterSpec]:
         names = tuple(f"{source}.weight" for source in sources or (name,))
         return ParameterSpec(f"{name}.weight", shape, names, quantized=True)
 
+    def vocabulary(name: str) -> ParameterSpec:
+        shape = (config.vocab_size, width)
+        return ParameterSpec(
+            f"{name}.weight", shape, (f"{name}.weight",), quantized=True, vocabulary=True
+        )
+
     def norm(name: str) -> ParameterSpec:
         return ParameterSpec(f"{name}.weight", (width,), (f"{name}.weight",), quantized=False)
 
-    table = [linear("model.embed_tokens", (config.vocab_size, width))]
+    table = [vocabulary("model.embed_tokens")]
     for index in range(config.num_hidden_layers):
         layer = f"model.layers.{index}"
         attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
@@ -179,5 +185,5 @@ def parameter_table(config: LlamaConfig) -> list[ParameterSpec]:
         ]
     table.append(norm("model.norm"))
     if not config.tie_word_embeddings:
-        table.append(linear("lm_head", (config.vocab_size, width)))
+        table.append(vocabulary("lm_head"))
     return table

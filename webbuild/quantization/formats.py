@@ -12,7 +12,7 @@ each group:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ from webbuild.models.spec import ParameterSpec
 
 GROUP = 32
 WORD_BITS = 32
+# Rows that are put together where weights are interleaved for a CPU's dot products.
+BLOCK_ROWS = 16
 Storage = Literal["raw", "f32-to-bf16"]
 
 
@@ -120,12 +122,42 @@ class OutputTensor:
         return self.row_bytes * self.shape[0]
 
 
+def layer_of(tensor: str) -> str:
+    """The layer's name, from that of a parameter or of a tensor that it is stored as."""
+    return tensor.rpartition(".")[0]
+
+
+def infer_format(layer: str, shapes: Mapping[str, tuple[int, ...]]) -> TensorFormat:
+    """The format of a layer's weight, from the shapes of stored tensors by their names.
+
+    In the standard parameter set or, with levels in three axes, the interleaved one.
+    """
+    levels, scales = (shapes.get(f"{layer}.{name}") for name in ("q_weight", "q_scale"))
+    if not levels or not scales:
+        return Q0
+    if f"{layer}.q_minimum" in shapes:
+        return Q4M
+    if len(levels) == 3:
+        return Q8 if levels[-1] == BLOCK_ROWS * Q8.group_bytes else Q4
+    return Q8 if levels[-1] == scales[-1] * Q8.words_per_group else Q4
+
+
 @dataclass(frozen=True)
 class WeightFormats:
-    """A model's formats: those of `exceptions`, by the parameter's name, and the quantisation's for the rest."""
+    """A model's formats: those of `exceptions` by parameter, and the quantisation's for the rest."""
 
     quantization: Quantization
     exceptions: Mapping[str, TensorFormat]
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether there may be quantised weights."""
+        return any(format.bits for format in (self.quantization.linear, *self.exceptions.values()))
+
+    def describe(self) -> str:
+        """The same text for the same formats."""
+        exceptions = (f"{name}={format.name}" for name, format in sorted(self.exceptions.items()))
+        return " ".join((self.quantization.name, *exceptions))
 
     def of(self, spec: ParameterSpec) -> TensorFormat:
         """How `spec` is stored."""
@@ -133,13 +165,9 @@ class WeightFormats:
             return Q0
         return self.exceptions.get(spec.name, self.quantization.linear)
 
-    def by_layer(self, table: "list[ParameterSpec] | tuple[ParameterSpec, ...]") -> dict[str, str]:
-        """The format's name for each layer that has a weight, by the layer's name."""
-        return {
-            spec.name.removesuffix(".weight"): self.of(spec).name
-            for spec in table
-            if spec.quantized
-        }
+    def by_layer(self, table: Sequence[ParameterSpec]) -> dict[str, TensorFormat]:
+        """The format of each layer that has a weight to quantise, by the layer's name."""
+        return {layer_of(spec.name): self.of(spec) for spec in table if spec.quantized}
 
     def output_tensors(self, spec: ParameterSpec) -> list[OutputTensor]:
         """The tensors that a parameter is stored as, in order."""
@@ -148,15 +176,18 @@ class WeightFormats:
             return [OutputTensor(spec.name, spec.shape, quantization.dtype, "raw")]
         rows, columns = spec.shape
         groups = -(-columns // GROUP)
-        stem = spec.name.removesuffix("weight")
+        layer = layer_of(spec.name)
         floats = ["q_scale", "q_minimum"] if format.has_minimums else ["q_scale"]
         return [
             OutputTensor(
-                f"{stem}q_weight", (rows, groups * format.words_per_group), "uint32", "raw"
+                f"{layer}.q_weight", (rows, groups * format.words_per_group), "uint32", "raw"
             ),
             *(
                 OutputTensor(
-                    stem + name, (rows, groups), quantization.dtype, quantization.scale_storage
+                    f"{layer}.{name}",
+                    (rows, groups),
+                    quantization.dtype,
+                    quantization.scale_storage,
                 )
                 for name in floats
             ),

@@ -12,7 +12,7 @@ export interface ParameterShape {
 /** A weight [out_features, in_features] and how it is stored. */
 export interface StoredWeight {
   readonly parameters: readonly string[];
-  readonly layout: "plain" | "q4";
+  readonly layout: "plain" | "q4" | "q4m" | "q8";
   readonly in_features: number;
   readonly out_features: number;
 }

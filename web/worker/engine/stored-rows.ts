@@ -5,8 +5,7 @@ import type { Metadata, ParameterShape, StoredWeight } from "./metadata.ts";
 /** Outputs of a product that are compared: the first, the last, and what lies evenly between. */
 export const COMPARED = 16;
 const GROUP = 32;
-const VALUES_PER_WORD = 8;
-const ZERO_POINT = 7;
+const ZERO_POINTS = { q4: 7, q4m: 0, q8: 128 } as const;
 
 /** Up to `wanted` numbers below `count`: 0, count - 1, and what lies evenly between. */
 export function spread(count: number, wanted = COMPARED): number[] {
@@ -47,14 +46,19 @@ export class StoredRows {
 
   /** One row of a weight, [in_features]. */
   row({ parameters, layout, in_features: width }: StoredWeight, row: number): Float64Array {
-    const [weight = "", scale = ""] = parameters;
+    const [weight = "", scale = "", minimum] = parameters;
     if (layout === "plain") return Float64Array.from(this.#floats(weight, row));
     const words = new Uint32Array(this.#bytes(weight, row).slice().buffer);
     const scales = this.#floats(scale, row);
+    const minimums = minimum === undefined ? undefined : this.#floats(minimum, row);
+    const bits = layout === "q8" ? 8 : 4;
+    const perWord = 32 / bits;
     return Float64Array.from({ length: width }, (_, k) => {
-      const word = words[Math.floor(k / VALUES_PER_WORD)] ?? 0;
-      const level = (word >>> (4 * (k % VALUES_PER_WORD))) & 15;
-      return (level - ZERO_POINT) * (scales[Math.floor(k / GROUP)] ?? Number.NaN);
+      const word = words[Math.floor(k / perWord)] ?? 0;
+      const level = (word >>> (bits * (k % perWord))) & (2 ** bits - 1);
+      const group = Math.floor(k / GROUP);
+      const value = (level - ZERO_POINTS[layout]) * (scales[group] ?? Number.NaN);
+      return minimums ? value + (minimums[group] ?? Number.NaN) : value;
     });
   }
 

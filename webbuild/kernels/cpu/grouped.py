@@ -1,12 +1,12 @@
-"""4-bit weights times 8-bit activations: y = x W^T with W in blocks that suit a CPU's dot products.
+"""Quantised weights times 8-bit activations: y = x W^T with W in blocks that suit a CPU's dot products.
 
-Weights are those of MLC's q4 formats, value = (u - 7) * scale for groups of 32 inputs, in another order:
-uint8 [ceil(N/16), G, 256] with byte 64 j + 4 r + i holding, for output row r of the block, input
-8 j + i in its lower and input 8 j + 4 + i in its upper four bits; scales [ceil(N/16), G, 16].
+Weights are those of webbuild.quantization.formats, in another order: uint8 [ceil(N/16), G, bytes], with
+scales and minimums [ceil(N/16), G, 16]. In 4 bits, byte 64 j + 4 r + i holds, for output row r of the
+block, input 8 j + i in its lower and input 8 j + 4 + i in its upper half; in 8 bits, input 4 j + i.
 Activations are quantised to int8 by groups of 32, symmetrically, as they come. With s = scale of
 the activations' group and q their values, a group adds
-    weight scale * s * (sum of u * q - 7 * sum of q),
-where the second sum is the same for all output rows: the correction.
+    weight scale * s * (sum of level * q - zero point * sum of q) + minimum * s * sum of q,
+where the terms of sum of q are the same for all output rows: the correction.
 """
 
 from functools import lru_cache
@@ -15,7 +15,12 @@ from tvm import te, tirx
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.script.ir_builder import tirx as T
 
-from webbuild.kernels.cpu.dot_products import BLOCK_BYTES, BLOCK_ROWS, DOT_PRODUCTS, DotProduct
+from webbuild.kernels.cpu.dot_products import (
+    BLOCK_BYTES,
+    BLOCK_ROWS,
+    DotProduct,
+    find_dot_product,
+)
 from webbuild.kernels.cpu.elementwise import rows_of
 from webbuild.kernels.cpu.program import (
     LANES,
@@ -35,15 +40,14 @@ from webbuild.kernels.cpu.program import (
     store,
     total_of,
 )
-from webbuild.kernels.linear import GROUP, ZERO_POINT
+from webbuild.quantization.formats import GROUP, TensorFormat
 
 LEVELS = 127
 # Where all values of a group are zero, any divisor will do.
 SMALLEST = 1e-30
-GROUP_BYTES = BLOCK_ROWS * GROUP // 2
 QUADS = GROUP // 4
-# How far ahead of the products weights are asked for: 8 KiB.
-PREFETCH_GROUPS = 32
+# How far ahead of the products weights are asked for.
+PREFETCH_BYTES = 8192
 # Activation rows that are taken together against all weights: their int8 values fit a small L2 cache.
 CHUNK_ROWS = 128
 
@@ -58,59 +62,88 @@ def groups_of(depth: int) -> int:
     return -(-depth // GROUP)
 
 
-def int4_linear(x: Tensor, weight: Tensor, scales: Tensor, rows: int, dot_product: str) -> Tensor:
-    """x float32 [..., K], weight uint8 [B, G, 256] and scales [B, G, 16] to float32 [..., rows]."""
+def block_bytes(format: TensorFormat) -> int:
+    """Bytes of a group of all rows of a block."""
+    return BLOCK_ROWS * format.group_bytes
+
+
+def grouped_linear(
+    x: Tensor, weight: list[Tensor], rows: int, format: TensorFormat, dot_product: str
+) -> Tensor:
+    """x float32 [..., K] to float32 [..., rows].
+
+    `weight` is levels uint8 [B, G, bytes], scales [B, G, 16] and, where the format has them, minimums.
+    """
     *lead, depth = x.shape
     count = rows_of(lead)
     flat = op.reshape(x, (count, depth))
     groups = groups_of(int(depth))
     quantized = op.tensor_ir_op(
-        quantize_program(int(depth)),
+        quantize_program(int(depth), format),
         "quantize_int8",
         [flat],
         out=[
             Tensor.placeholder((count, groups * GROUP), "int8"),
             Tensor.placeholder((count, groups), "float32"),
-            Tensor.placeholder((count, groups), "int32"),
+            Tensor.placeholder((count, groups), correction_dtype(format)),
         ],
     )
     y = op.tensor_ir_op(
-        matmul_program(rows, int(depth), scales.dtype, dot_product),
-        "int4_matmul",
-        [*quantized, weight, scales],
+        matmul_program(rows, int(depth), format, weight[1].dtype, dot_product),
+        f"{format.name}_matmul",
+        [*quantized, *weight],
         out=Tensor.placeholder((count, rows), "float32"),
     )
     return op.reshape(y, (*lead, rows))
 
 
-def int4_take(weight: Tensor, scales: Tensor, ids: Tensor, width: int) -> Tensor:
+def correction_dtype(format: TensorFormat) -> str:
+    """Of the third result of `quantize_program`."""
+    return "float32" if format.has_minimums else "int32"
+
+
+def grouped_take(weight: list[Tensor], ids: Tensor, width: int, format: TensorFormat) -> Tensor:
     """Rows `ids` int32 [n] of a table with `width` columns, float32 [n, width]."""
 
-    def value(weight: te.Tensor, scales: te.Tensor, row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+    def level(levels: te.Tensor, row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
         block, lane, group, inner = (
             row // BLOCK_ROWS,
             row % BLOCK_ROWS,
             column // GROUP,
             column % GROUP,
         )
-        byte = weight[block, group, inner // 8 * BLOCK_BYTES + lane * 4 + inner % 4]
+        if format.bits == 8:
+            return levels[block, group, inner // 4 * BLOCK_BYTES + lane * 4 + inner % 4]
+        byte = levels[block, group, inner // 8 * BLOCK_BYTES + lane * 4 + inner % 4]
         shift = tirx.Cast("uint8", inner // 4 % 2 * 4)
-        level = tirx.Cast("int32", (byte >> shift) & tirx.const(15, "uint8")) - ZERO_POINT
-        return tirx.Cast("float32", level) * tirx.Cast("float32", scales[block, group, lane])
+        return (byte >> shift) & tirx.const(15, "uint8")
 
-    def compute(weight: te.Tensor, scales: te.Tensor, ids: te.Tensor) -> te.Tensor:
+    def value(
+        levels: te.Tensor, floats: tuple[te.Tensor, ...], row: tirx.Expr, column: tirx.Expr
+    ) -> tirx.Expr:
+        place = (row // BLOCK_ROWS, column // GROUP, row % BLOCK_ROWS)
+        scale, *minimum = (tirx.Cast("float32", tensor[place]) for tensor in floats)
+        centred = tirx.Cast("int32", level(levels, row, column)) - format.zero_point
+        product = tirx.Cast("float32", centred) * scale
+        return product + minimum[0] if minimum else product
+
+    def compute(ids: te.Tensor, levels: te.Tensor, *floats: te.Tensor) -> te.Tensor:
         return te.compute(
             (ids.shape[0], width),
-            lambda i, k: value(weight, scales, ids[i], k),
-            name="int4_take",
+            lambda i, k: value(levels, floats, ids[i], k),
+            name=f"{format.name}_take",
         )
 
-    return op.tensor_expr_op(compute, "int4_take", [weight, scales, ids])
+    return op.tensor_expr_op(compute, f"{format.name}_take", [ids, *weight])
 
 
 @lru_cache
-def quantize_program(depth: int) -> tirx.PrimFunc:
-    """x float32 [m, depth] to int8 [m, G * 32], scales float32 [m, G], corrections int32 [m, G]."""
+def quantize_program(depth: int, format: TensorFormat) -> tirx.PrimFunc:
+    """x float32 [m, depth] to int8 [m, G * 32], scales float32 [m, G], corrections [m, G].
+
+    Corrections are int32, to be added to sums of products, or, for a format with minimums, float32 factors
+    of those.
+    """
     groups = groups_of(depth)
     whole = depth // GROUP
 
@@ -119,7 +152,7 @@ def quantize_program(depth: int) -> tirx.PrimFunc:
         x = argument("x", (m, depth), "float32")
         values = argument("values", (m, groups * GROUP), "int8")
         scales = argument("scales", (m, groups), "float32")
-        corrections = argument("corrections", (m, groups), "int32")
+        corrections = argument("corrections", (m, groups), correction_dtype(format))
 
         def quantize_group(
             row: tirx.Var, group: tirx.Expr | int, first: tirx.Expr | int, source: tirx.Buffer
@@ -132,9 +165,15 @@ def quantize_program(depth: int) -> tirx.PrimFunc:
             whole_numbers = [keep(T.cast(v, f"int32x{LANES}"), "int32") for v in levels]
             for offset, level in zip((0, LANES), whole_numbers, strict=True):
                 store(values, T.cast(level, f"int8x{LANES}"), row, group * GROUP + offset)
-            T.buffer_store(scales, largest * T.float32(1 / LEVELS), [row, group])
+            scale = keep(largest * T.float32(1 / LEVELS), lanes=1)
+            T.buffer_store(scales, scale, [row, group])
             total = total_of(whole_numbers[0] + whole_numbers[1], "int32")
-            T.buffer_store(corrections, total * T.int32(-ZERO_POINT), [row, group])
+            correction = (
+                T.cast(total, "float32") * scale
+                if format.has_minimums
+                else total * T.int32(-format.zero_point)
+            )
+            T.buffer_store(corrections, correction, [row, group])
 
         def quantize_row(row: tirx.Var) -> None:
             with T.serial(0, whole) as group:
@@ -151,27 +190,30 @@ def quantize_program(depth: int) -> tirx.PrimFunc:
 
 
 @lru_cache
-def matmul_program(rows: int, depth: int, scale_dtype: str, dot_product: str) -> tirx.PrimFunc:
-    """Quantised activations of m rows, weights and scales to float32 [m, rows]."""
-    dot = DOT_PRODUCTS[dot_product]
+def matmul_program(
+    rows: int, depth: int, format: TensorFormat, scale_dtype: str, dot_product: str
+) -> tirx.PrimFunc:
+    """Quantised activations of m rows, levels, scales and minimums, if any, to float32 [m, rows]."""
+    dot = find_dot_product(dot_product, format.bits)
     groups, blocks = groups_of(depth), blocks_of(rows)
 
     def body() -> None:
         m = size("m")
         x = argument("values", (m, groups * GROUP), "int8")
         x_scales = argument("x_scales", (m, groups), "float32")
-        corrections = argument("corrections", (m, groups), "int32")
-        weight = argument("weight", (blocks, groups, GROUP_BYTES), "uint8")
-        scales = argument("scales", (blocks, groups, BLOCK_ROWS), scale_dtype)
+        corrections = argument("corrections", (m, groups), correction_dtype(format))
+        weight = argument("weight", (blocks, groups, block_bytes(format)), "uint8")
+        names = ("scales", "minimums") if format.has_minimums else ("scales",)
+        floats = [argument(name, (blocks, groups, BLOCK_ROWS), scale_dtype) for name in names]
         y = argument("y", (m, rows), "float32")
-        operands = _Operands(x, x_scales, corrections, weight, scales, y, rows)
+        operands = _Operands(x, x_scales, corrections, weight, floats, y, rows)
         with T.serial(0, (m + (CHUNK_ROWS - 1)) // CHUNK_ROWS) as chunk:
             first = T.bind(chunk * CHUNK_ROWS)
             count = T.bind(T.min(m - first, T.int64(CHUNK_ROWS)))
             with T.parallel(0, blocks) as block:
                 _emit_tiles(dot, operands, block, first, count)
 
-    return build("int4_matmul", body)
+    return build(f"{format.name}_matmul", body)
 
 
 class _Operands:
@@ -183,12 +225,13 @@ class _Operands:
         x_scales: tirx.Buffer,
         corrections: tirx.Buffer,
         weight: tirx.Buffer,
-        scales: tirx.Buffer,
+        floats: list[tirx.Buffer],
         y: tirx.Buffer,
         rows: int,
     ) -> None:
         self.x, self.x_scales, self.corrections = x, x_scales, corrections
-        self.weight, self.scales, self.y, self.rows = weight, scales, y, rows
+        self.weight, self.y, self.rows = weight, y, rows
+        self.scales, *self.minimums = floats
 
     def write(self, value: tirx.Expr, row: tirx.Expr, first: tirx.Expr, lanes: int) -> None:
         """Store outputs [row, first:first + lanes], without those that only pad a block."""
@@ -233,29 +276,37 @@ def _emit_tile(
             _prefetch(operands.weight, block, group)
         for p, part in enumerate(parts):
             weights = _unpack(dot, operands.weight, block, group, part)
-            scale = T.bind(
-                T.cast(
-                    load(operands.scales, block, group, part * lanes, lanes=lanes),
-                    f"float32x{lanes}",
-                )
+            scale, *minimum = (
+                T.bind(_widened(tensor, block, group, part * lanes, lanes))
+                for tensor in (operands.scales, *operands.minimums)
             )
             for r in range(rows):
-                sums = _group_sums(dot, operands, weights, row + r, group)
-                factor = scale * splat(operands.x_scales[row + r, group], lanes)
                 total = totals[r, p]
-                value = fma(
-                    T.cast(sums, f"float32x{lanes}"), factor, load(total, 0, lanes=lanes), lanes
+                sums = T.cast(
+                    _group_sums(dot, operands, weights, row + r, group), f"float32x{lanes}"
                 )
+                factor = scale * splat(operands.x_scales[row + r, group], lanes)
+                value = fma(sums, factor, load(total, 0, lanes=lanes), lanes)
+                if minimum:
+                    correction = splat(operands.corrections[row + r, group], lanes)
+                    value = fma(minimum[0], correction, value, lanes)
                 store(total, value, 0, lanes=lanes)
     for (r, p), total in totals.items():
         outputs = block * BLOCK_ROWS + parts[p] * lanes
         operands.write(load(total, 0, lanes=lanes), row + r, outputs, lanes)
 
 
+def _widened(
+    tensor: tirx.Buffer, block: tirx.Var, group: tirx.Var, first: tirx.Expr | int, lanes: int
+) -> tirx.Expr:
+    return T.cast(load(tensor, block, group, first, lanes=lanes), f"float32x{lanes}")
+
+
 def _prefetch(weight: tirx.Buffer, block: tirx.Var, group: tirx.Var) -> None:
     """Ask for the weights of a few groups later: a row alone is bound by memory."""
-    for line in range(0, GROUP_BYTES, BLOCK_BYTES):
-        place = T.address_of(weight[block, group + PREFETCH_GROUPS, line])
+    group_bytes = int(weight.shape[2])
+    for line in range(0, group_bytes, BLOCK_BYTES):
+        place = T.address_of(weight[block, group + PREFETCH_BYTES // group_bytes, line])
         T.evaluate(
             tirx.call_intrin("void", "tirx.prefetch", place, T.int32(0), T.int32(3), T.int32(1))
         )
@@ -264,11 +315,16 @@ def _prefetch(weight: tirx.Buffer, block: tirx.Var, group: tirx.Var) -> None:
 def _unpack(
     dot: DotProduct, weight: tirx.Buffer, block: tirx.Var, group: tirx.Var, part: tirx.Expr | int
 ) -> list[tirx.Expr]:
-    """A part's weights of a group, uint8 in 8 registers: inputs 4 i to 4 i + 3 in register i."""
+    """A part's levels of a group, uint8 in 8 registers: inputs 4 i to 4 i + 3 in register i."""
     width = BLOCK_BYTES // dot.parts
+    lines = [
+        T.bind(load(weight, block, group, first + part * width, lanes=width))
+        for first in range(0, int(weight.shape[2]), BLOCK_BYTES)
+    ]
+    if len(lines) == QUADS:
+        return lines
     registers = []
-    for half in range(QUADS // 2):
-        packed = T.bind(load(weight, block, group, half * BLOCK_BYTES + part * width, lanes=width))
+    for packed in lines:
         registers.append(T.bind(packed & T.broadcast(T.uint8(15), width)))
         registers.append(T.bind(packed >> T.broadcast(T.uint8(4), width)))
     return registers
@@ -281,7 +337,7 @@ def _group_sums(
     row: tirx.Expr,
     group: tirx.Var,
 ) -> tirx.Expr:
-    correction = T.bind(operands.corrections[row, group])
+    correction = T.int32(0) if operands.minimums else T.bind(operands.corrections[row, group])
     sums = T.bind(dot.start(correction))
     for quad, register in enumerate(weights):
         sums = T.bind(dot.add(sums, register, dot.inputs(operands.x, row, group, quad)))
