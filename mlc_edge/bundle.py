@@ -29,22 +29,36 @@ SIGNATURE_NAME = "mlc-lock.json.sig"
 LOCK_VERSION = 1
 SHARED_LIBRARY, BROWSER_LIBRARY = ".so", ".wasm"
 # What model libraries offer to engines; engines refuse a lock of another number.
-ABI_VERSION = 2
+ABI_VERSION = 3
 # The largest models that are published have some hundred.
 MAX_FILES = 10_000
 MAX_TOLD = 10
+# Norms are no format to speak of.
+SMALLEST_SHARE = 0.005
 REBUILD = "Build the bundle again with `mlc-edge build`, or download it again."
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the bundle holds; the context window is in tokens, `parameters` counts weights."""
+    """What the bundle holds; the context window is in tokens, `parameters` counts weights.
+
+    `formats` says how many of them are in which format, as in {"q4": 106168320, "q8": 28311552}.
+    """
 
     id: str
     model_type: str
     quantization: str
     context_window_size: int
     parameters: int
+    formats: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        """The formats with their shares, for people: "q4 79 %, q8 21 %"."""
+        total = sum(self.formats.values())
+        shares = {name: count / total for name, count in self.formats.items() if count}
+        shown = [f"{name} {share:.0%}" for name, share in shares.items() if share >= SMALLEST_SHARE]
+        return ", ".join(shown) or self.quantization
 
 
 @dataclass(frozen=True)
@@ -218,10 +232,21 @@ def _parse_model(reader: _Reader, entry: Any) -> ModelInfo:
         quantization=reader.name(entry, "quantization", "model"),
         context_window_size=reader.get(entry, "context_window_size", int, "model"),
         parameters=reader.get(entry, "parameters", int, "model"),
+        formats=_parse_formats(reader, entry),
     )
     if model.id and not is_valid_id(model.id):
         reader.problems.append(f"model.id {model.id!r:.80} has characters that URLs can't carry")
     return model
+
+
+def _parse_formats(reader: _Reader, entry: Any) -> dict[str, int]:
+    if not isinstance(entry, dict) or "formats" not in entry:
+        return {}
+    formats: dict[str, int] = reader.get(entry, "formats", dict, "model")
+    for name in formats:
+        reader.check_name(name, "a name in model.formats")
+        reader.get(formats, name, int, "model.formats")
+    return formats
 
 
 def is_valid_id(name: str) -> bool:

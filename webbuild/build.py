@@ -286,4 +286,5 @@ def _model_info(plan: _Plan) -> ModelInfo:
         quantization=plan.formats.quantization.name,
         context_window_size=plan.context_window_size,
         parameters=parameter_count(plan.source.table),
+        formats=plan.formats.counts(plan.source.table),
     )

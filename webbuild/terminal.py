@@ -60,7 +60,7 @@ class TerminalProgress(Progress):
 
 def print_bundle(folder: Path, lock: BundleLock) -> None:
     """A table of the bundle's files; libraries with what a browser downloads of them."""
-    table = Table("file", "bytes", "gzipped", title=str(folder))
+    table = Table("file", "bytes", "gzipped", title=f"{folder}: {lock.model.weights}")
     for column in table.columns[1:]:
         column.justify = "right"
     for file in lock.files:

@@ -62,7 +62,7 @@ def read_size(folder: Path) -> ModelSize:
         lock = read_lock(folder)
         weights = lock.targets[choose_target(lock, host_cpu())].parameter_bytes
         chat_config = _read(folder / "mlc-chat-config.json")
-        name = f"{lock.model.id} ({lock.model.quantization})"
+        name = f"{lock.model.id} ({lock.model.weights})"
         return _of_shape(name, weights, chat_config.get("model_config", {}))
     if (folder / "config.json").is_file():
         parameters = sum(map(_parameters, folder.glob("*.safetensors")))

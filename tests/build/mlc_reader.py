@@ -39,29 +39,47 @@ def read_interleaved(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _reorder(name: str, tensor: np.ndarray) -> np.ndarray:
-    if name.endswith("q_scale"):
+    if name.endswith(("q_scale", "q_minimum")):
         blocks, groups, rows = tensor.shape
         return tensor.transpose(0, 2, 1).reshape(blocks * rows, groups)
     if not name.endswith("q_weight"):
         return tensor
-    blocks, groups, _ = tensor.shape
-    words = np.zeros((blocks * 16, groups * 4), np.uint32)
+    blocks, groups, size = tensor.shape
+    bits = size * 8 // 512
+    words = np.zeros((blocks * 16, groups * bits), np.uint32)
     for block, group, byte in np.ndindex(*tensor.shape):
-        eight, lane, inner = byte // 64, byte % 64 // 4, byte % 4
         value = int(tensor[block, group, byte])
-        word = (block * 16 + lane, group * 4 + eight)
-        words[word] |= np.uint32((value & 15) << (4 * inner) | (value >> 4) << (4 * (inner + 4)))
+        line, lane, inner = byte // 64, byte % 64 // 4, byte % 4
+        row = block * 16 + lane
+        if bits == 8:
+            words[row, group * 8 + line] |= np.uint32(value << (8 * inner))
+        else:
+            both = (value & 15) << (4 * inner) | (value >> 4) << (4 * (inner + 4))
+            words[row, group * 4 + line] |= np.uint32(both)
     return words
 
 
-def dequantize(words: np.ndarray, scales: np.ndarray, columns: int) -> np.ndarray:
-    """q4 words [n, w] and scales [n, g] to values [n, columns], exactly, in float32."""
+def dequantize(
+    words: np.ndarray, scales: np.ndarray, columns: int, minimums: np.ndarray | None = None
+) -> np.ndarray:
+    """Words [n, w], scales and minimums [n, g] to values [n, columns], exactly, in float32."""
+    bits = words.shape[1] // scales.shape[1]
+    zero = {4: 7, 8: 128}[bits] if minimums is None else 0
     values = np.zeros((words.shape[0], columns), np.float32)
     for column in range(columns):
-        level = (words[:, column // 8] >> np.uint32(4 * (column % 8))) & np.uint32(15)
+        first = column * bits
+        level = (words[:, first // 32] >> np.uint32(first % 32)) & np.uint32((1 << bits) - 1)
         scale = scales[:, column // 32].astype(np.float32)
-        values[:, column] = (level.astype(np.float32) - 7) * scale
+        values[:, column] = (level.astype(np.float32) - zero) * scale
+        if minimums is not None:
+            values[:, column] += minimums[:, column // 32].astype(np.float32)
     return values
+
+
+def layer_weight(layer: str, stored: dict[str, np.ndarray], columns: int) -> np.ndarray:
+    """A layer's weight [n, columns], out of the tensors that it is stored as."""
+    words, scales = (stored[f"{layer}.{name}"] for name in ("q_weight", "q_scale"))
+    return dequantize(words, scales, columns, stored.get(f"{layer}.q_minimum"))
 
 
 def stored_parameter(
@@ -73,8 +91,7 @@ def stored_parameter(
     fused, before = _place(name, stored, shape)
     if fused in stored:
         return stored[fused][before : before + shape[0]].astype(np.float32)
-    stem = fused.removesuffix(".weight")
-    values = dequantize(stored[f"{stem}.q_weight"], stored[f"{stem}.q_scale"], shape[1])
+    values = layer_weight(fused.removesuffix(".weight"), stored, shape[1])
     return values[before : before + shape[0]]
 
 

@@ -12,16 +12,19 @@ from tvm.contrib import tvmjs
 
 from tests.build.mlc_reader import read_tensors
 from webbuild.checkpoint import open_checkpoint
-from webbuild.quantization import FORMATS
+from webbuild.quantization.choices import choose_formats
+from webbuild.quantization.formats import QUANTIZATIONS
+from webbuild.quantization.nearest import NearestQuantizer
 from webbuild.tensor_cache import plan_weights, write_weights
 
 
 def write_standard_set(folder: Path, checkpoint: Path, quantization: str) -> Path:
     """What a build of `checkpoint` writes to tensor-cache.json and its shards."""
     source = open_checkpoint(checkpoint)
-    plan = plan_weights(source.table, FORMATS[quantization])
+    chosen = QUANTIZATIONS[quantization]
+    plan = plan_weights(source.table, choose_formats(source.table, chosen, mlc_compatible=True))
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(folder, plan, source.tensors, lambda _: None)
+    write_weights(folder, plan, source.tensors, NearestQuantizer(chosen), lambda _: None)
     return folder
 
 

@@ -10,9 +10,10 @@ from tvm import tirx
 from tvm.target import Target
 
 from mlc_edge.cpu import host_cpu
-from webbuild.interleaved import interleave_scales, interleave_words
+from webbuild.interleaved import interleave_bytes, interleave_nibbles, interleave_scales
 from webbuild.kernels.cpu.elementwise import gated_silu_program, rms_norm_program
-from webbuild.kernels.cpu.int4 import groups_of, matmul_program, quantize_program
+from webbuild.kernels.cpu.grouped import groups_of, matmul_program, quantize_program
+from webbuild.quantization.formats import Q4, Q4M, Q8, TensorFormat
 from webbuild.targets import CPU_PROFILES, TargetProfile
 
 CPU = host_cpu()
@@ -50,7 +51,10 @@ def floats(*shape: int) -> Array:
     return random.standard_normal(shape).astype(np.float32)
 
 
-def quantized(x: Array) -> tuple[Array, Array, Array]:
+FORMATS = pytest.mark.parametrize("format", [Q4, Q4M, Q8], ids=lambda format: format.name)
+
+
+def quantized(x: Array, format: TensorFormat) -> tuple[Array, Array, Array]:
     """Values int8 [m, G * 32], scales [m, G], corrections [m, G], one group at a time."""
     rows, depth = x.shape
     groups = groups_of(depth)
@@ -65,77 +69,108 @@ def quantized(x: Array) -> tuple[Array, Array, Array]:
         if largest:
             values[row, group * 32 : group * 32 + 32] = np.rint(part * (np.float32(127) / largest))
     sums = values.reshape(rows, groups, 32).sum(axis=2, dtype=np.int32)
-    return values, scales, -7 * sums
+    if format.has_minimums:
+        return values, scales, sums.astype(np.float32) * scales
+    return values, scales, {4: -7, 8: -128}[format.bits] * sums
 
 
+@FORMATS
 @pytest.mark.parametrize(("rows", "depth"), [(1, 32), (3, 70), (9, 96), (2, 31)])
-def test_activations_are_rounded_by_groups(compile_program: Compile, rows: int, depth: int):
+def test_activations_are_rounded_by_groups(
+    compile_program: Compile, rows: int, depth: int, format: TensorFormat
+):
     x = floats(rows, depth)
     x[0, :32] = 0
-    wanted = quantized(x)
+    wanted = quantized(x, format)
     found = tuple(np.full_like(array, 99) for array in wanted)
-    compile_program(quantize_program(depth))(x, *found)
+    compile_program(quantize_program(depth, format))(x, *found)
     np.testing.assert_array_equal(found[0], wanted[0])
     np.testing.assert_allclose(found[1], wanted[1], rtol=1e-6)
-    np.testing.assert_array_equal(found[2], wanted[2])
+    np.testing.assert_allclose(found[2], wanted[2], rtol=1e-6)
 
 
-def weights_of(levels: Array, scales: Array) -> tuple[Array, Array]:
-    """Levels uint8 [n, G * 32] and scales [n, G] in MLC's words, then interleaved."""
-    words = np.zeros((len(levels), levels.shape[1] // 8), np.uint32)
-    for index in range(8):
-        words |= levels[:, index::8].astype(np.uint32) << np.uint32(4 * index)
-    return interleave_words(words), interleave_scales(scales)
+class Weight:
+    """Levels uint8 [n, G * 32], scales and, if any, minimums [n, G]."""
+
+    def __init__(self, format: TensorFormat, levels: Array, *floats: Array) -> None:
+        self.format, self.levels, self.floats = format, levels, floats
+
+    def interleaved(self) -> list[Array]:
+        """As kernels take it, by way of MLC's words."""
+        bits, count = self.format.bits, 32 // self.format.bits
+        words = np.zeros((len(self.levels), self.levels.shape[1] // count), np.uint32)
+        for index in range(count):
+            words |= self.levels[:, index::count].astype(np.uint32) << np.uint32(bits * index)
+        interleave = interleave_bytes if bits == 8 else interleave_nibbles
+        return [interleave(words), *map(interleave_scales, self.floats)]
+
+    def times(self, values: Array, x_scales: Array) -> Array:
+        """Exact sums in groups, in float64."""
+        scales, *minimums = (array.astype(np.float64) for array in self.floats)
+        groups, zero = scales.shape[1], {"q4": 7, "q4m": 0, "q8": 128}[self.format.name]
+        x = values.reshape(len(values), groups, 32).astype(np.int64)
+        w = self.levels.reshape(len(self.levels), groups, 32).astype(np.int64) - zero
+        sums = np.einsum("mgk,ngk->mng", x, w) * scales
+        for minimum in minimums:
+            sums = sums + x.sum(axis=2)[:, None, :] * minimum
+        return np.einsum("mng,mg->mn", sums, x_scales.astype(np.float64))
 
 
-def product(values: Array, x_scales: Array, levels: Array, scales: Array) -> Array:
-    """Exact sums in groups, in float64."""
-    groups = scales.shape[1]
-    x = values.reshape(len(values), groups, 32).astype(np.int64)
-    w = levels.reshape(len(levels), groups, 32).astype(np.int64) - 7
-    sums = np.einsum("mgk,ngk->mng", x, w).astype(np.float64)
-    return np.einsum("mng,ng,mg->mn", sums, scales.astype(np.float64), x_scales.astype(np.float64))
+def random_weight(format: TensorFormat, rows: int, groups: int, dtype: str) -> Weight:
+    levels = random.integers(0, 1 << format.bits, (rows, groups * 32), np.uint8)
+    minimums = [-8 * random.random((rows, groups))] if format.has_minimums else []
+    floats = (array.astype(dtype) for array in (random.random((rows, groups)), *minimums))
+    return Weight(format, levels, *floats)
 
 
+@FORMATS
 @pytest.mark.parametrize("scale_dtype", ["float16", "float32"])
-@pytest.mark.parametrize(("rows", "depth"), [(1, 32), (15, 70), (16, 128), (33, 96)])
+@pytest.mark.parametrize(("rows", "depth"), [(1, 32), (15, 70), (33, 96)])
 def test_products_are_those_of_numpy(
-    compile_program: Compile, profile: TargetProfile, rows: int, depth: int, scale_dtype: str
+    compile_program: Compile,
+    profile: TargetProfile,
+    rows: int,
+    depth: int,
+    scale_dtype: str,
+    format: TensorFormat,
 ):
-    groups = groups_of(depth)
-    levels = random.integers(0, 16, (rows, groups * 32), np.uint8)
-    scales = random.random((rows, groups)).astype(scale_dtype)
-    weight = weights_of(levels, scales)
+    weight = random_weight(format, rows, groups_of(depth), scale_dtype)
     assert profile.dot_product
-    matmul = compile_program(matmul_program(rows, depth, scale_dtype, profile.dot_product))
+    matmul = compile_program(matmul_program(rows, depth, format, scale_dtype, profile.dot_product))
     for count in (1, 3, 4, 8, 13, 130):
-        inputs = quantized(floats(count, depth))
+        inputs = quantized(floats(count, depth), format)
         y = np.full((count, rows), np.nan, np.float32)
-        matmul(*inputs, *weight, y)
-        expected = product(inputs[0], inputs[1], levels, scales)
+        matmul(*inputs, *weight.interleaved(), y)
+        expected = weight.times(*inputs[:2])
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("level", "sign"), [(15, 1), (15, -1), (0, 1)])
+@pytest.mark.parametrize(
+    ("format", "level"), [(Q4, 15), (Q4, 0), (Q4M, 15), (Q8, 255), (Q8, 0)], ids=str
+)
+@pytest.mark.parametrize("sign", [1, -1])
 def test_extremes_do_not_overflow(
-    compile_program: Compile, profile: TargetProfile, level: int, sign: int
+    compile_program: Compile, profile: TargetProfile, format: TensorFormat, level: int, sign: int
 ):
-    levels = np.full((16, 64), level, np.uint8)
-    scales = np.ones((16, 2), np.float32)
-    inputs = quantized(np.full((5, 64), sign, np.float32))
+    ones = [np.ones((16, 2), np.float32)] * (2 if format.has_minimums else 1)
+    weight = Weight(format, np.full((16, 64), level, np.uint8), *ones)
+    inputs = quantized(np.full((5, 64), sign, np.float32), format)
     y = np.zeros((5, 16), np.float32)
     assert profile.dot_product
-    program = matmul_program(16, 64, "float32", profile.dot_product)
-    compile_program(program)(*inputs, *weights_of(levels, scales), y)
-    np.testing.assert_allclose(y, sign * (level - 7) * 64, rtol=1e-6)
+    program = matmul_program(16, 64, format, "float32", profile.dot_product)
+    compile_program(program)(*inputs, *weight.interleaved(), y)
+    value = {"q4": level - 7, "q4m": level + 1, "q8": level - 128}[format.name]
+    np.testing.assert_allclose(y, sign * value * 64, rtol=1e-6)
 
 
-def test_a_row_has_the_same_bits_in_every_batch(compile_program: Compile, profile: TargetProfile):
-    levels = random.integers(0, 15, (48, 160), np.uint8)
-    weight = weights_of(levels, random.random((48, 5)).astype(np.float16))
+@FORMATS
+def test_a_row_has_the_same_bits_in_every_batch(
+    compile_program: Compile, profile: TargetProfile, format: TensorFormat
+):
+    weight = random_weight(format, 48, 5, "float16").interleaved()
     assert profile.dot_product
-    matmul = compile_program(matmul_program(48, 160, "float16", profile.dot_product))
-    inputs = quantized(floats(21, 160))
+    matmul = compile_program(matmul_program(48, 160, format, "float16", profile.dot_product))
+    inputs = quantized(floats(21, 160), format)
     together = np.zeros((21, 48), np.float32)
     matmul(*inputs, *weight, together)
     for row in range(21):

@@ -63,7 +63,7 @@ def round_inputs_to_int8(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -
     return ((groups / steps).round().mul(steps).flatten(-2)[..., :width],)
 
 
-@pytest.mark.parametrize("quant", ["q4f32_1", "q4f16_1"])
+@pytest.mark.parametrize("quant", ["q4f32_1", "q4f16_1", "q4mf16", "q8f16", "q8f32"])
 def test_quantised_logits_agree_with_dequantised_weights(
     compile_native: Callable[..., Compiled], quant: str
 ):

@@ -105,7 +105,7 @@ test("a waiting job that is aborted never starts, and one that fails holds up no
 
 const lock = {
   lock_version: 1,
-  abi_version: 2,
+  abi_version: 3,
   model: { id: "m", model_type: "llama", quantization: "q0f32", context_window_size: 64 },
   files: [
     { path: "lib/webgpu-f32.wasm", bytes: 1, sha256: "a".repeat(64) },

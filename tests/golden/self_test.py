@@ -50,24 +50,31 @@ class _Model:
         return values.astype(np.float64)
 
     def linear(self, name: str, depth: int, width: int) -> dict[str, Any]:
+        stored = ["weight"]
         if self.layout == "plain":
             weight = (self.random.integers(-64, 65, (width, depth)) / 64).astype(self.dtype)
             self._store(f"{name}.weight", weight)
         else:
             groups = -(-depth // 32)
-            words = self.random.integers(0, 1 << 32, (width, groups * 4), np.uint32)
-            scales = (self.random.integers(1, 32, (width, groups)) / 64).astype(self.dtype)
-            self._store(f"{name}.q_weight", words)
-            self._store(f"{name}.q_scale", scales)
-            weight = dequantize(words, scales, depth)
+            bits = 8 if self.layout == "q8" else 4
+            words = self.random.integers(0, 1 << 32, (width, groups * bits), np.uint32)
+            scales = self._floats(width, groups)
+            minimums = -self._floats(width, groups) if self.layout == "q4m" else None
+            parts = {"q_weight": words, "q_scale": scales, "q_minimum": minimums}
+            stored = [part for part, values in parts.items() if values is not None]
+            for part in stored:
+                self._store(f"{name}.{part}", parts[part])
+            weight = dequantize(words, scales, depth, minimums)
         self.weights[name] = weight.astype(np.float64)
-        stored = ["weight"] if self.layout == "plain" else ["q_weight", "q_scale"]
         return {
             "parameters": [f"{name}.{part}" for part in stored],
             "layout": self.layout,
             "in_features": depth,
             "out_features": width,
         }
+
+    def _floats(self, width: int, groups: int) -> Array:
+        return (self.random.integers(1, 32, (width, groups)) / 64).astype(self.dtype)
 
     def _store(self, name: str, values: Array) -> None:
         entry = {"name": name, "shape": list(values.shape), "dtype": str(values.dtype)}
@@ -145,5 +152,14 @@ def make() -> dict[str, Any]:
     """Inputs, and a model of each layout."""
     return {
         "input": {"rows": 3, "width": 70, "in_128ths": _input(3, 70)},
-        "cases": [_case("q4", "float32"), _case("plain", "float16"), _case("q4", "float16")],
+        "cases": [
+            _case(layout, dtype)
+            for layout, dtype in (
+                ("q4", "float32"),
+                ("plain", "float16"),
+                ("q4", "float16"),
+                ("q4m", "float16"),
+                ("q8", "float32"),
+            )
+        ],
     }

@@ -37,9 +37,9 @@ ODD = {
     "vocab_size": 1031,
 }
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "narrow-f16": ("webgpu-f16", "q4f16_1", NARROW),
+    "narrow-f16": ("webgpu-f16", "q4mf16", NARROW),
     "wide-f32": ("webgpu-f32", "q4f16_1", WIDE),
-    "wide-f16": ("webgpu-f16", "q4f16_1", WIDE),
+    "wide-f16": ("webgpu-f16", "q8f16", WIDE),
     "odd-f16": ("webgpu-f16", "q0f16", {**ODD, "tie_word_embeddings": True}),
     "odd-f32": ("webgpu-f32", "q4f32_1", ODD),
 }

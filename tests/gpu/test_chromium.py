@@ -8,6 +8,8 @@ from tests.gpu.models import CHUNK, CONTEXT, GpuModel
 from web.browser import chromium
 from webbuild.checkpoint import open_checkpoint
 from webbuild.compiler import CompileOptions, compile_kernels
+from webbuild.quantization.choices import choose_formats
+from webbuild.quantization.formats import find_quantization
 from webbuild.targets import profiles_for
 
 COMPILE = """async (sources) => {
@@ -28,8 +30,9 @@ COMPILE = """async (sources) => {
 def test_chromium_accepts_every_kernel(model: Callable[[str], GpuModel], tmp_path: Path):
     (profile,) = profiles_for("webgpu-f32", "q4f16_1")
     options = CompileOptions(context_window_size=CONTEXT, prefill_chunk_size=CHUNK)
-    config = open_checkpoint(model("wide-f32").checkpoint).model
-    sources = compile_kernels(config, "q4f16_1", profile, options)
+    source = open_checkpoint(model("wide-f32").checkpoint)
+    formats = choose_formats(source.table, find_quantization("q4f16_1"))
+    sources = compile_kernels(source.model, formats, profile, options)
     (tmp_path / "page.html").write_text("<!doctype html><title>kernels</title>")
     with serving(tmp_path) as url, chromium(software=True) as browser:
         page = browser.new_page()

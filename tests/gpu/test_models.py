@@ -8,7 +8,9 @@ import pytest
 from tests.build.checkpoints import CONFIG
 from tests.gpu.models import CHUNK, CONTEXT, MODELS, WIDE, Floats, GpuModel, host_profile
 from webbuild.compiler import CompileOptions, compile_kernels
-from webbuild.models.llama_spec import LlamaConfig
+from webbuild.models.llama_spec import LlamaConfig, parameter_table
+from webbuild.quantization.choices import choose_formats
+from webbuild.quantization.formats import find_quantization
 from webbuild.targets import profiles_for
 
 TOKENS = np.random.default_rng(0).integers(3, 900, CHUNK + 8).tolist()
@@ -41,9 +43,10 @@ def test_logits_are_those_of_transformers(model: Callable[[str], GpuModel], name
 
 def test_kernels_are_those_of_the_browsers_library():
     config = LlamaConfig.from_huggingface({**CONFIG, **WIDE})
+    formats = choose_formats(parameter_table(config), find_quantization("q4f16_1"))
     options = CompileOptions(context_window_size=CONTEXT, prefill_chunk_size=CHUNK)
     browsers, own = (
-        compile_kernels(config, "q4f16_1", profile, options)
+        compile_kernels(config, formats, profile, options)
         for profile in (*profiles_for("webgpu-f16", "q4f16_1"), host_profile("webgpu-f16"))
     )
     assert len(own) > 30 and own == browsers

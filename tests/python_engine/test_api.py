@@ -209,11 +209,11 @@ def test_another_abi_is_refused_with_both_numbers(pocket_bundle: Path, tmp_path:
     other = tmp_path / "pocket-q4f16_1"
     shutil.copytree(pocket_bundle, other)
     write_lock(other, replace(read_lock(other), abi_version=99))
-    with pytest.raises(BundleError, match="ABI 99 and this mlc-edge has 2"):
+    with pytest.raises(BundleError, match="ABI 99 and this mlc-edge has 3"):
         MLCEngine(other)
     library = other / "lib/native.so"
-    # The lock says 2, the library's own metadata says 7.
-    library.write_bytes(library.read_bytes().replace(b'{"abi_version":2,', b'{"abi_version":7,'))
-    write_lock(other, replace(read_lock(other), abi_version=2, files=lock_files(other)))
-    with pytest.raises(BundleError, match="has ABI 7 and this mlc-edge has 2"):
+    # The lock says 3, the library's own metadata says 7.
+    library.write_bytes(library.read_bytes().replace(b'{"abi_version":3,', b'{"abi_version":7,'))
+    write_lock(other, replace(read_lock(other), abi_version=3, files=lock_files(other)))
+    with pytest.raises(BundleError, match="has ABI 7 and this mlc-edge has 3"):
         MLCEngine(other)

@@ -165,6 +165,13 @@ class WeightFormats:
             return Q0
         return self.exceptions.get(spec.name, self.quantization.linear)
 
+    def counts(self, table: Sequence[ParameterSpec]) -> dict[str, int]:
+        """Weights in each format that occurs."""
+        found = dict.fromkeys(TENSOR_FORMATS, 0)
+        for spec in table:
+            found[self.of(spec).name] += math.prod(spec.shape)
+        return {name: count for name, count in found.items() if count}
+
     def by_layer(self, table: Sequence[ParameterSpec]) -> dict[str, TensorFormat]:
         """The format of each layer that has a weight to quantise, by the layer's name."""
         return {layer_of(spec.name): self.of(spec) for spec in table if spec.quantized}

@@ -38,8 +38,9 @@ def levels_of(
     """The nearest level, uint8, of each of `values` [n, G, 32] at given scales and minimums [n, G]."""
     highest = (1 << format.bits) - 1
     divisors = np.where(scales == 0, np.float32(1), scales)[:, :, None]
-    shifted = values if minimums is None else values - minimums[:, :, None]
-    levels = shifted / divisors
-    np.rint(levels, out=levels)
-    levels += format.zero_point
-    return np.clip(levels, 0, highest, out=levels).astype(np.uint8)
+    # Scales that are infinite are refused when they are stored.
+    with np.errstate(invalid="ignore"):
+        levels = (values if minimums is None else values - minimums[:, :, None]) / divisors
+        np.rint(levels, out=levels)
+        levels += format.zero_point
+        return np.clip(levels, 0, highest, out=levels).astype(np.uint8)

@@ -3,7 +3,7 @@ import { EngineError } from "../shared/errors.ts";
 import { parseLock, type Lock, type LockedFile } from "../shared/lock.ts";
 import type { Progress } from "./progress.ts";
 
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 const ATTEMPTS = 4;
 const retryDelayMs = (attempt: number): number => 250 * 2 ** attempt;
 
