@@ -23,6 +23,7 @@ from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.cpu import host_cpu
 from mlc_edge.errors import BundleError, CheckpointError, ConfigError, MlcEdgeError
 from mlc_edge.files import FOLDER, FileError, read_json
+from mlc_edge.gguf_names import part_names
 from mlc_edge.places import bundles_folder, child_environment
 from mlc_edge.verification import check_bundle
 from mlc_edge.version import __version__
@@ -40,7 +41,7 @@ ERROR = "error: "
 
 @dataclass(frozen=True)
 class Note:
-    """What a bundle was compiled from and for; `source` is a folder."""
+    """What a bundle was compiled from and for; `source` is a folder or a GGUF file."""
 
     name: str
     source: str
@@ -76,10 +77,11 @@ def compiled_bundle(
     `hint` ends the error if compiling fails. Raises MlcEdgeError.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "model"
-    published = (source / "mlc-chat-config.json").is_file()
-    quantized = [] if published else ["--quant", QUANTIZATION]
+    # What has formats already keeps them.
+    keeps = source.is_file() or (source / "mlc-chat-config.json").is_file()
+    quantized = [] if keeps else ["--quant", QUANTIZATION]
     folder = bundles_folder() / _key(source, target)
-    output = folder / (name if published else f"{name}-{QUANTIZATION}")
+    output = folder / (name if keeps else f"{name}-{QUANTIZATION}")
     while not _take(output, report):
         with _alone(folder, report):
             # Another process may have made it meanwhile.
@@ -272,10 +274,17 @@ def _key(source: Path, target: str) -> str:
     if target == NATIVE:
         cpu = host_cpu()
         parts += [cpu.arch, *sorted(cpu.features)]
-    for path in sorted(path for path in source.iterdir() if path.is_file()):
+    for path in _files_of(source):
         status = path.stat()
         parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _files_of(source: Path) -> list[Path]:
+    if source.is_dir():
+        return sorted(path for path in source.iterdir() if path.is_file())
+    parts = (source.with_name(name) for name in part_names(source.name))
+    return [source, *(path for path in parts if path != source and path.is_file())]
 
 
 def _build(arguments: Sequence[str], report: Progress, hint: str) -> None:

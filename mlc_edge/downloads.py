@@ -1,4 +1,4 @@
-"""Checkpoints and bundles from the Hugging Face Hub."""
+"""Checkpoints, bundles and GGUF files from the Hugging Face Hub."""
 
 import importlib.util
 import re
@@ -6,14 +6,18 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlc_edge.bundle import LOCK_NAME, SIGNATURE_NAME
 from mlc_edge.errors import ConfigError, MlcEdgeError
+from mlc_edge.gguf_names import model_name, part_names
 
 HUB_PREFIX = "HF://"
-REPOSITORY = re.compile(r"HF://(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+REPOSITORY = re.compile(
+    r"HF://(?P<id>[\w.-]+/[\w.-]+)(?:/(?P<file>(?:[\w.+-]+/)*[\w.+-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?",
+    re.IGNORECASE,
+)
 # Files without code: pickled weights and Python modules stay where they are.
 PATTERNS = ("*.json", "*.jinja", "*.safetensors", "*params_shard_*.bin", "tokenizer.model")
 LIBRARIES = "lib/*"
@@ -34,27 +38,39 @@ class DownloadError(MlcEdgeError):
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository on the Hub; `revision` None for its main branch."""
+    """A repository on the Hub; `revision` None for its main branch, `file` one of its GGUF files (POSIX)."""
 
     id: str
     revision: str | None
+    file: str | None = None
 
     @property
     def name(self) -> str:
-        """Its name without the owner's."""
-        return self.id.partition("/")[2]
+        """The model's: the file's, or the repository's without its owner's."""
+        return model_name(PurePosixPath(self.file).name) if self.file else self.id.partition("/")[2]
+
+    @property
+    def parts(self) -> list[str]:
+        """The files that the model of `file` is in."""
+        place = PurePosixPath(self.file or "")
+        return [str(place.with_name(name)) for name in part_names(place.name)]
 
 
 def parse_repository(model: str) -> Repository:
-    """Read "HF://owner/name[@revision]"; raises ConfigError."""
+    """Read "HF://owner/name[/file.gguf][@revision]"; raises ConfigError."""
     match = REPOSITORY.fullmatch(model)
-    if not match:
-        raise ConfigError(f"{model!r} names no repository: write HF://owner/name or …@revision.")
-    return Repository(match["id"], match["revision"])
+    if not match or ".." in PurePosixPath(match["file"] or "").parts:
+        raise ConfigError(
+            f"{model!r} names no repository: write HF://owner/name or HF://owner/name/file.gguf, with "
+            "@revision behind it for another than the main branch."
+        )
+    return Repository(match["id"], match["revision"], match["file"])
 
 
 def download(repository: Repository, report: Progress, *, libraries: bool) -> Path:
     """The repository's folder in the Hub's cache, complete; with or without its compiled libraries.
+
+    Where the repository's `file` is meant, that file, with its other parts beside it.
 
     A connection that breaks is resumed; files that an earlier, killed download finished are not
     fetched again; without a network, what is in the cache is used. Honours HF_ENDPOINT, HF_HOME,
@@ -62,8 +78,21 @@ def download(repository: Repository, report: Progress, *, libraries: bool) -> Pa
     """
     step = f"downloading {repository.id}"
     report(step, None)
+    if repository.file:
+        return _download_file(repository, repository.file, step, report)
     patterns = (*PATTERNS, SIGNATURE_NAME, *([LIBRARIES] if libraries else []))
     return _download(repository, patterns, step, report)
+
+
+def _download_file(repository: Repository, file: str, step: str, report: Progress) -> Path:
+    folder = _download(repository, repository.parts, step, report)
+    missing = [name for name in repository.parts if not (folder / name).is_file()]
+    if missing:
+        raise DownloadError(
+            f"{repository.id} has no file {missing[0]}, or it isn't in the cache and the Hub can't be reached: check "
+            "the name, or connect to the internet once."
+        )
+    return folder / file
 
 
 def download_signature(repository: Repository, report: Progress) -> Path:
@@ -82,7 +111,7 @@ def _download(repository: Repository, patterns: Sequence[str], step: str, report
             "repo_id": repository.id,
             "revision": repository.revision,
             "allow_patterns": list(patterns),
-            "ignore_patterns": list(DUPLICATES),
+            "ignore_patterns": [] if repository.file else list(DUPLICATES),
         }
         missing = _missing_bytes(wanted)
         _check_space(repository, missing)

@@ -62,10 +62,10 @@ class FileState(NamedTuple):
 
 
 def hub_repository(path: Path) -> Path | None:
-    """The folder of the repository in a Hub's cache whose snapshot `path` (resolved) is, or is in."""
+    """The folder of the repository in a Hub's cache whose snapshot or blob `path` (resolved) is, or is in."""
     for folder in (path, *path.parents):
         repository = folder.parent.parent
-        if folder.parent.name == SNAPSHOTS and repository.name.startswith(REPOSITORY):
+        if folder.parent.name in (SNAPSHOTS, BLOBS) and repository.name.startswith(REPOSITORY):
             return repository
     return None
 

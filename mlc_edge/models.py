@@ -15,6 +15,7 @@ from mlc_edge.downloads import (
 )
 from mlc_edge.errors import ConfigError
 from mlc_edge.files import hub_repository
+from mlc_edge.gguf_names import is_gguf, model_name
 from mlc_edge.trust import Trust
 from mlc_edge.verification import check_bundle
 
@@ -32,9 +33,9 @@ TRUST_HINT = (
 
 @dataclass(frozen=True)
 class _Source:
-    """A model's folder, and what to call what is made of it."""
+    """A model's folder or GGUF file, and what to call what is made of it."""
 
-    folder: Path
+    path: Path
     name: str
 
 
@@ -48,33 +49,33 @@ def resolve_model(
 ) -> Path:
     """The bundle folder of `model`, downloaded, verified, and compiled first if need be.
 
-    `model` is a bundle, a folder with a Hugging Face checkpoint or MLC weights, "HF://owner/name"
-    (with "@revision" if wanted), or None for the embedded model. Checkpoints are compiled once, for
-    `target` (default: this machine), and kept in the user's cache. So are the weights of a bundle that
-    came over the network: its own libraries run only with `trust_library`, or if one of `trusted_keys`
-    (texts of public keys) signed it. With trusted keys, what none of them signed is refused, but for
-    checkpoints on this machine. Raises MlcEdgeError.
+    `model` is a bundle, a folder with a Hugging Face checkpoint or MLC weights, a GGUF file,
+    "HF://owner/name" or "HF://owner/name/file.gguf" (with "@revision" if wanted), or None for the
+    embedded model. Checkpoints and GGUF files are compiled once, for `target` (default: this machine),
+    and kept in the user's cache. So are the weights of a bundle that came over the network: its own
+    libraries run only with `trust_library`, or if one of `trusted_keys` (texts of public keys) signed it.
+    With trusted keys, what none of them signed is refused, but for checkpoints on this machine. Raises
+    MlcEdgeError.
     """
     report = progress or (lambda step, share: None)
     trust = Trust.of(trust_library, trusted_keys)
     source = _find(model, trust, report)
-    if (source.folder / LOCK_NAME).exists():
-        trusted = trust.runs_libraries_of(source.folder)
-        if trusted and _serves(read_lock(source.folder), target):
-            check_bundle(source.folder, report)
-            return source.folder
+    if (source.path / LOCK_NAME).exists():
+        trusted = trust.runs_libraries_of(source.path)
+        if trusted and _serves(read_lock(source.path), target):
+            check_bundle(source.path, report)
+            return source.path
         # What is built of a bundle is held to its lock.
         hint = "" if trusted else TRUST_HINT
-        return compiled_bundle(
-            source.folder, source.name, target or NATIVE, report=report, hint=hint
-        )
-    if not any((source.folder / name).is_file() for name in WEIGHT_INDEXES):
+        return compiled_bundle(source.path, source.name, target or NATIVE, report=report, hint=hint)
+    is_file = source.path.is_file()
+    if not is_file and not any((source.path / name).is_file() for name in WEIGHT_INDEXES):
         raise ConfigError(
-            f"{source.folder} is neither a bundle (no {LOCK_NAME}) nor a checkpoint (no config.json): "
-            "name one of them, or HF://owner/name."
+            f"{source.path} is neither a bundle (no {LOCK_NAME}) nor a checkpoint (no config.json): "
+            "name one of them, HF://owner/name, or a GGUF file (HF://owner/name/file.gguf)."
         )
-    trust.require_source(source.folder)
-    return compiled_bundle(source.folder, source.name, target or NATIVE, report=report)
+    trust.require_source(source.path)
+    return compiled_bundle(source.path, source.name, target or NATIVE, report=report)
 
 
 def _serves(lock: BundleLock, target: str | None) -> bool:
@@ -90,10 +91,14 @@ def _find(model: str | Path | None, trust: Trust, report: Progress) -> _Source:
         repository = parse_repository(str(model))
         return _Source(_download(repository, trust, report), repository.name)
     folder = Path(model).expanduser()
+    if is_gguf(folder.name) and folder.is_file():
+        # Links are kept: the file of a Hub's cache, and parts beside it, have their names there.
+        return _Source(folder.parent.resolve() / folder.name, model_name(folder.name))
     if not folder.is_dir():
+        kind = "file" if is_gguf(folder.name) else "folder"
         raise ConfigError(
-            f"there is no folder {folder}: name a bundle, a checkpoint folder, HF://owner/name, or "
-            "nothing for the embedded model."
+            f"there is no {kind} {folder}: name a bundle, a checkpoint folder, a GGUF file, HF://owner/name, "
+            "or nothing for the embedded model."
         )
     folder = folder.resolve()
     cached = hub_repository(folder)

@@ -38,20 +38,20 @@ class Trust:
             return True
         return self.library or not is_downloaded(bundle)
 
-    def require_source(self, folder: Path) -> None:
-        """Raise BundleError if `folder`, which is no bundle, may not even be compiled."""
-        if self.keys and is_downloaded(folder):
+    def require_source(self, source: Path) -> None:
+        """Raise BundleError if `source`, which is no bundle, may not even be compiled."""
+        if self.keys and is_downloaded(source):
             raise BundleError(
-                f"{folder} was downloaded and can't have a signature, and this machine runs signed bundles "
+                f"{source} was downloaded and can't have a signature, and this machine runs signed bundles "
                 "only: name a bundle, or copy the checkpoint to a folder of your own."
             )
 
 
-def is_downloaded(folder: Path) -> bool:
-    """Whether a folder lies where the Hub's client keeps what it downloads, whatever path names it."""
+def is_downloaded(path: Path) -> bool:
+    """Whether a folder or file lies where the Hub's client keeps downloads, whatever path names it."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    resolved = folder.resolve()
+    resolved = path.resolve()
     cache = Path(HF_HUB_CACHE).expanduser().resolve()
     return hub_repository(resolved) is not None or resolved.is_relative_to(cache)
 

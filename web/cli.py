@@ -14,7 +14,7 @@ def web(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]...",
-            help="Bundles, checkpoint folders, HF://owner/name; default: the embedded model. "
+            help="Bundles, checkpoint folders, GGUF files, HF://owner/name; default: the embedded model. "
             "Checkpoints are compiled for browsers, once.",
         ),
     ] = None,

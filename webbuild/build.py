@@ -22,6 +22,8 @@ from webbuild.checkpoint import Checkpoint, open_checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
 from webbuild.destination import check_destination, check_space, find_same_build, replacing
 from webbuild.fingerprint import build_fingerprint
+from webbuild.gguf.checkpoint import holds_gguf, open_gguf
+from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings
 from webbuild.interleaved import INTERLEAVED_INDEX, interleave
 from webbuild.linker import find_linker
 from webbuild.models.spec import parameter_count
@@ -157,6 +159,8 @@ def _plan(request: BuildRequest) -> _Plan:
 
 
 def _open(request: BuildRequest) -> Checkpoint | PublishedWeights:
+    if holds_gguf(request.checkpoint):
+        return open_gguf(request.checkpoint)
     if holds_published_weights(request.checkpoint):
         return open_published(request.checkpoint, request.quantization)
     return open_checkpoint(request.checkpoint)
@@ -170,9 +174,15 @@ def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights
                 "and --mlc-compatible out, or build from the original checkpoint."
             )
         return source.formats
+    quantization = find_quantization(request.quantization or DEFAULT_QUANTIZATION)
+    native = {}
+    if request.quantization is None and not request.mlc_compatible:
+        native = native_formats(source.table, source.tensors)
+        quantization = native_quantization(source.table, native) if native else quantization
     return choose_formats(
         source.table,
-        find_quantization(request.quantization or DEFAULT_QUANTIZATION),
+        quantization,
+        native=native,
         rules=request.quant_rules,
         mlc_compatible=request.mlc_compatible,
     )
@@ -206,11 +216,18 @@ def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
         progress.stage("copying weights", plan.source.total_bytes)
         plan.source.copy_weights(folder, progress.advance)
         return
-    quantization = plan.formats.quantization
-    weights = plan_weights(plan.source.table, plan.formats)
+    table, tensors, quantization = (
+        plan.source.table,
+        plan.source.tensors,
+        plan.formats.quantization,
+    )
+    for sentence in rounding_warnings(table, tensors, plan.formats):
+        progress.warn(sentence)
+    weights = plan_weights(table, plan.formats)
     progress.stage(f"writing {quantization.name} weights", weights.total_bytes)
     quantizer = NearestQuantizer(quantization)
-    write_weights(folder, weights, plan.source.tensors, quantizer, progress.advance)
+    sources = fitted(table, tensors, plan.formats)
+    write_weights(folder, weights, sources, quantizer, progress.advance)
 
 
 def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:

@@ -1,10 +1,11 @@
 """Checkpoint folders: Hugging Face's files, checked as a whole before anything is built of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlc_edge.bundle import is_file_name
+from mlc_edge.weight_index import shortened
 from webbuild.model_folder import DOWNLOAD, ChatFiles, FolderReader
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
@@ -18,9 +19,12 @@ PICKLES = ("*.bin", "*.pth", "*.pt")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose files are all there and fit each other; weights are read on demand."""
+    """A checkpoint whose files are all there and fit each other; weights are read on demand.
 
-    folder: Path
+    `path` is its folder, or the file that holds all of it.
+    """
+
+    path: Path
     model: LlamaConfig
     table: Sequence[ParameterSpec]
     tensors: Mapping[str, SourceTensor]
@@ -80,28 +84,40 @@ def _weight_files(reader: FolderReader) -> list[str]:
 
 
 def _tensor_problems(table: Sequence[ParameterSpec], tensors: dict[str, StoredTensor]) -> list[str]:
+    used = (tensors[name] for spec in table for name in spec.sources if name in tensors)
+    problems = [
+        f"tensor {tensor.name} has type {tensor.dtype}, expected {', '.join(ITEM_BYTES)}"
+        for tensor in used
+        if tensor.dtype not in ITEM_BYTES
+    ]
+    return [*shortened(problems), *table_problems(table, tensors, by="config.json")]
+
+
+def table_problems(
+    table: Sequence[ParameterSpec],
+    tensors: Mapping[str, SourceTensor],
+    *,
+    by: str,
+    shown: Callable[[str], str] = str,
+) -> list[str]:
+    """Tensors that are missing, or have other shapes than `table`, which was made `by` some file.
+
+    `shown` gives the name that the file has for a tensor.
+    """
     problems = []
     for spec in table:
         found = [tensors[name] for name in spec.sources if name in tensors]
-        problems += [f"tensor {name} is missing" for name in spec.sources if name not in tensors]
         problems += [
-            f"tensor {tensor.name} has type {tensor.dtype}, expected {', '.join(ITEM_BYTES)}"
-            for tensor in found
-            if tensor.dtype not in ITEM_BYTES
+            f"tensor {shown(name)} is missing" for name in spec.sources if name not in tensors
         ]
         if len(found) == len(spec.sources) and not _fits(spec, found):
-            got = " and ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in found)
+            got = " and ".join(f"{shown(tensor.name)} {list(tensor.shape)}" for tensor in found)
             joined = " together" if len(found) > 1 else ""
-            problems.append(
-                f"wrong shape: {got}, expected{joined} {list(spec.shape)} by config.json"
-            )
-    shown = 20
-    if len(problems) > shown:
-        return [*problems[:shown], f"and {len(problems) - shown} more tensors"]
-    return problems
+            problems.append(f"wrong shape: {got}, expected{joined} {list(spec.shape)} by {by}")
+    return shortened(problems)
 
 
-def _fits(spec: ParameterSpec, found: Sequence[StoredTensor]) -> bool:
+def _fits(spec: ParameterSpec, found: Sequence[SourceTensor]) -> bool:
     rest = spec.shape[1:]
     alike = all(len(t.shape) == len(spec.shape) and t.shape[1:] == rest for t in found)
     return alike and sum(tensor.shape[0] for tensor in found) == spec.shape[0]

@@ -7,7 +7,7 @@ import typer
 
 QUANT_HELP = (
     "q4f16_1 (or q4), q4f32_1, q4mf16 (q4m), q4mf32, q8f16 (q8), q8f32, q0f16 or q0f32; default: q4f16_1, or "
-    "what published weights have."
+    "what published weights or a GGUF file have."
 )
 RULE_HELP = (
     "Another format for some weights: lm_head=q8, '*.down_proj=q4m'; q0, q4, q4m or q8; repeatable. "
@@ -22,7 +22,9 @@ TARGET_HELP = (
 def build(
     checkpoint: Annotated[
         Path,
-        typer.Argument(help="Folder of a Hugging Face checkpoint, of MLC weights, or a bundle."),
+        typer.Argument(
+            help="Folder of a Hugging Face checkpoint, of MLC weights, or a bundle; or a GGUF file."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Bundle folder; its name is the model's id.")

@@ -8,9 +8,11 @@ from pathlib import Path
 import mlc_edge.bundle
 import mlc_edge.chat_template
 import mlc_edge.cpu
+import mlc_edge.gguf_names
 import mlc_edge.text_files
 import mlc_edge.weight_index
 from mlc_edge.files import hash_file
+from mlc_edge.gguf_names import part_names
 from webbuild.interleaved import FOLDER as INTERLEAVED
 
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "numpy")
@@ -20,23 +22,30 @@ BORDERS = (
     mlc_edge.bundle,
     mlc_edge.chat_template,
     mlc_edge.cpu,
+    mlc_edge.gguf_names,
     mlc_edge.text_files,
     mlc_edge.weight_index,
 )
 
 
 def build_fingerprint(checkpoint: Path, options: Sequence[str]) -> str:
-    """SHA-256 over the checkpoint's files, the options, versions, and this package's sources."""
+    """SHA-256 over the checkpoint's file or files, the options, versions, and this package's sources."""
     digest = hashlib.sha256("\0".join(options).encode())
     for wheel in WHEELS:
         digest.update(f"{wheel} {importlib.metadata.version(wheel)}\n".encode())
-    # A bundle has more in folders; a checkpoint's folders hold what is not read.
-    inputs = _files((*checkpoint.iterdir(), *(checkpoint / INTERLEAVED).glob("*")))
-    for path in inputs:
-        digest.update(f"{path.relative_to(checkpoint)} {hash_file(path)}\n".encode())
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    for path in _inputs(checkpoint):
+        digest.update(f"{path.relative_to(folder)} {hash_file(path)}\n".encode())
     for path in (*_sources(), *(Path(str(module.__file__)) for module in BORDERS)):
         digest.update(f"{path.name} {hash_file(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _inputs(checkpoint: Path) -> list[Path]:
+    if not checkpoint.is_dir():
+        return [checkpoint.with_name(name) for name in part_names(checkpoint.name)]
+    # A bundle has more in folders; a checkpoint's folders hold what is not read.
+    return _files((*checkpoint.iterdir(), *(checkpoint / INTERLEAVED).glob("*")))
 
 
 def _sources() -> list[Path]:

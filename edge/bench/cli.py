@@ -15,7 +15,9 @@ BROWSER_TARGETS = ("webgpu", "wasm")
 def bench(
     model: Annotated[
         str | None,
-        typer.Argument(help="Bundle, checkpoint folder or HF://owner/name; default: embedded."),
+        typer.Argument(
+            help="Bundle, checkpoint folder, GGUF file or HF://owner/name; default: embedded."
+        ),
     ] = None,
     target: Annotated[
         str | None,

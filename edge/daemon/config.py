@@ -37,7 +37,7 @@ class DaemonConfig:
         default=None,
         metadata=option(
             TEXT,
-            "Bundle folder, HF://owner/name, or checkpoint folder; the embedded model if left out.",
+            "Bundle or checkpoint folder, GGUF file, or HF://owner/name; the embedded model if left out.",
             panel=ENGINE,
         ),
     )

@@ -14,7 +14,9 @@ DEFAULT = "default: the model's, else a chat's, as /help says."
 def chat(
     model: Annotated[
         str | None,
-        typer.Argument(help="Bundle, checkpoint folder or HF://owner/name; default: embedded."),
+        typer.Argument(
+            help="Bundle, checkpoint folder, GGUF file or HF://owner/name; default: embedded."
+        ),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Answer this once and end; '-' reads it from stdin.")

@@ -58,7 +58,7 @@ class AsyncMLCEngine:
         progress: Progress | None = None,
         trust_library: bool = False,
     ) -> None:
-        """Load `model`: a bundle, a checkpoint folder, "HF://owner/name", or the embedded model.
+        """Load `model`: a bundle, a checkpoint folder, a GGUF file, "HF://owner/name", or the embedded model.
 
         Blocks until it is loaded; `progress` is told of steps and, where known, their share done.
         With `trust_library`, compiled code that came over the network runs. Raises MlcEdgeError.

@@ -20,7 +20,12 @@ class ParameterSpec:
     quantized: bool
     vocabulary: bool = False
 
+    @property
+    def weights(self) -> int:
+        """Their number."""
+        return math.prod(self.shape)
+
 
 def parameter_count(table: Sequence[ParameterSpec]) -> int:
     """Number of weights, before quantisation."""
-    return sum(math.prod(spec.shape) for spec in table)
+    return sum(spec.weights for spec in table)
