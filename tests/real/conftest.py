@@ -1,0 +1,39 @@
+"""SmolLM2-135M-Instruct from its GGUF file, and what is built of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.real_model import real_model
+from tests.browser import build_bundle
+from tests.daemon.daemons import Daemon, started
+
+ROOT = Path(__file__).parents[2]
+# Where `make test-real` installs llama.cpp.
+PEER = ROOT / "build/llama-venv/bin/python"
+
+
+@pytest.fixture(scope="package")
+def gguf() -> Path:
+    """Q4_1, token embedding Q8_0; downloaded the first time."""
+    return real_model()
+
+
+@pytest.fixture(scope="package")
+def bundle(gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For this CPU, with the file's weights as they are."""
+    return build_bundle(gguf, tmp_path_factory.mktemp("real") / "smollm2", "--target", "native")
+
+
+@pytest.fixture(scope="package")
+def daemon(bundle: Path) -> Iterator[Daemon]:
+    with started(bundle) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="package")
+def peer() -> Path:
+    """The interpreter that has llama-cpp-python."""
+    assert PEER.exists(), f"{PEER} is missing: run `make test-real`, which builds it"
+    return PEER
