@@ -89,8 +89,8 @@ def _download_file(repository: Repository, file: str, step: str, report: Progres
     missing = [name for name in repository.parts if not (folder / name).is_file()]
     if missing:
         raise DownloadError(
-            f"{repository.id} has no file {missing[0]}, or it isn't in the cache and the Hub can't be reached: check "
-            "the name, or connect to the internet once."
+            f"{repository.id} has no file {missing[0]}, or it isn't in the cache and the Hub can't be "
+            "reached: check the name, or connect to the internet once."
         )
     return folder / file
 

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tvm.contrib import tvmjs
 
-from tests.build.mlc_reader import read_tensors
+from tests.build.mlc_reader import read_interleaved, read_tensors
 from webbuild.checkpoint import open_checkpoint
 from webbuild.quantization.choices import choose_formats
 from webbuild.quantization.formats import QUANTIZATIONS
@@ -28,16 +29,37 @@ def write_standard_set(folder: Path, checkpoint: Path, quantization: str) -> Pat
     return folder
 
 
-def publish(folder: Path, checkpoint: Path, quantization: str) -> Path:
-    """A folder as MLC's models on Hugging Face are: weights, mlc-chat-config.json, tokenizer."""
-    with tempfile.TemporaryDirectory() as standard:
-        tensors = read_tensors(write_standard_set(Path(standard), checkpoint, quantization))
+def publish(
+    folder: Path,
+    checkpoint: Path,
+    quantization: str,
+    tensors: dict[str, np.ndarray] | None = None,
+) -> Path:
+    """A folder as MLC's models on Hugging Face are: weights, mlc-chat-config.json, tokenizer.
+
+    `tensors` are the weights; None for the checkpoint's, rounded to the nearest level.
+    """
+    if tensors is None:
+        with tempfile.TemporaryDirectory() as standard:
+            tensors = read_tensors(write_standard_set(Path(standard), checkpoint, quantization))
     dump(folder, tensors)
     config = json.loads((checkpoint / "config.json").read_text())
     (folder / "mlc-chat-config.json").write_text(json.dumps(chat_config(config, quantization)))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(checkpoint / name, folder / name)
     return folder
+
+
+def bundle_tensors(bundle: Path, checkpoint: Path, quantization: str) -> dict[str, np.ndarray]:
+    """The weights of a bundle for CPUs, in MLC's order and types."""
+    source, chosen = open_checkpoint(checkpoint), QUANTIZATIONS[quantization]
+    stored = (read_interleaved if (bundle / "cpu").is_dir() else read_tensors)(bundle)
+    formats = choose_formats(source.table, chosen, mlc_compatible=True)
+    wanted = [tensor for spec in source.table for tensor in formats.output_tensors(spec)]
+    return {
+        tensor.name: stored[tensor.name][: tensor.shape[0]].astype(tensor.dtype)
+        for tensor in wanted
+    }
 
 
 def dump(folder: Path, tensors: dict[str, Any]) -> None:

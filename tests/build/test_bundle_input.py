@@ -138,7 +138,7 @@ def test_values_that_the_format_cannot_hold_are_named(tmp_path: Path, checkpoint
 def test_a_bundle_for_browsers_is_taken_as_it_is(browser_bundle: Path):
     weights = open_published(browser_bundle, None)
     assert weights.index == "tensor-cache.json"
-    assert weights.quantization == "q4f16_1"
+    assert weights.formats.quantization.name == "q4f16_1"
     assert weights.model.context_length == 256
 
 

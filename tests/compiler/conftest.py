@@ -52,19 +52,23 @@ def compile_native(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Co
     cache: dict[str, Compiled] = {}
 
     def compile_checkpoint(
-        quant: str = "q0f32", *, first: tuple[str, ...] = (), **changes: Any
+        quant: str = "q0f32",
+        *,
+        first: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
+        **changes: Any,
     ) -> Compiled:
         """`first` names targets that are built before the native one, in the same process."""
-        key = repr((quant, first, changes))
+        key = repr((quant, first, options, changes))
         if key not in cache:
             folder = tmp_path_factory.mktemp("native")
             checkpoint = write_checkpoint(folder / "checkpoint", **changes)
             output = folder / "bundle"
             targets = [word for name in (*first, "native") for word in ("--target", name)]
             phases = folder / "phases"
-            options = (*targets, "--quant", quant, "--prefill-chunk-size", CHUNK)
-            options = (*options, "--dump-ir", phases)
-            result = run_build(checkpoint, *options, "-o", output)
+            sizes = ("--quant", quant, "--prefill-chunk-size", CHUNK)
+            words = (*targets, *sizes, *options, "--dump-ir", phases)
+            result = run_build(checkpoint, *words, "-o", output)
             assert result.returncode == 0, result.stderr
             cache[key] = Compiled(checkpoint, output, OneSequence(output), phases)
         cache[key].runner.reset()

@@ -12,7 +12,7 @@ from tvm.contrib import tvmjs
 from mlc_edge.errors import BundleError
 from mlc_edge.parameters import ParameterSet
 from tests.build.conftest import run_build
-from tests.build.published import dump, publish
+from tests.build.published import bundle_tensors, dump, publish
 from tests.compiler.conftest import CHUNK, Compiled
 from tests.compiler.one_sequence import OneSequence
 
@@ -24,8 +24,9 @@ CPU = tvm.cpu()
 def test_published_weights_give_the_logits_of_the_checkpoint(
     compile_native: Callable[..., Compiled], tmp_path: Path, quant: str
 ):
-    own = compile_native(quant)
-    published = publish(tmp_path / "published", own.checkpoint, quant)
+    own = compile_native(quant, options=("--mlc-compatible",))
+    tensors = bundle_tensors(own.bundle, own.checkpoint, quant)
+    published = publish(tmp_path / "published", own.checkpoint, quant, tensors)
     options = ("--target", "native", "--prefill-chunk-size", CHUNK)
     result = run_build(published, *options, "-o", tmp_path / "bundle")
     assert result.returncode == 0, result.stderr

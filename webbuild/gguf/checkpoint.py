@@ -44,7 +44,8 @@ def open_gguf(path: Path) -> Checkpoint:
         metadata,
         rope_factors=_rope_factors(headers),
         tied=HEAD not in infos,
-        vocab_size=infos[EMBEDDING].shape[0] if EMBEDDING in infos else 0,
+        # Without embeddings, that they are missing is said of the tensor.
+        vocab_size=infos[EMBEDDING].shape[0] if EMBEDDING in infos else 1,
     )
     problems = metadata.problems
     if not config:

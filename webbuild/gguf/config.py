@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from webbuild.gguf.metadata import Metadata, shortest
+from webbuild.gguf.metadata import Metadata
 from webbuild.quantization.groups import Floats
 
 ARCHITECTURE = "llama"
@@ -120,7 +120,7 @@ def _llama3_scaling(
     if np.allclose(values, 1, rtol=TOLERANCE):
         return None
     frequencies = config["rope_theta"] ** (-np.arange(len(values)) / len(values))
-    factor = shortest(float(factors.max()))
+    factor = _rounded(values.max())
     fields = (LLAMA3_LOW, LLAMA3_HIGH, LLAMA3_CONTEXT)
     if not _gives(values, frequencies, factor, *fields):
         fields = _fitted(values, frequencies, factor) or fields
@@ -179,4 +179,9 @@ def _fitted(
         return None
     high = LLAMA3_LOW - LLAMA3_LOW / offset
     context = slope * 2 * math.pi * (high - LLAMA3_LOW)
-    return LLAMA3_LOW, float(f"{high:.6g}"), float(f"{context:.6g}")
+    return LLAMA3_LOW, _rounded(high), _rounded(context)
+
+
+def _rounded(value: float) -> float:
+    """To the digits that float32 keeps through a division."""
+    return float(f"{value:.6g}")

@@ -77,7 +77,11 @@ def rounding_warnings(
         for tensor in _quantized(spec, tensors):
             is_chosen = native.get(spec.name) != format
             told[_loss(tensor, format, is_chosen=is_chosen)] += 1
-    return [f"{count} weights are {loss}." for loss, count in sorted(told.items()) if loss]
+    return [f"{_counted(count)} {loss}." for loss, count in sorted(told.items()) if loss]
+
+
+def _counted(count: int) -> str:
+    return "1 weight is" if count == 1 else f"{count} weights are"
 
 
 def _loss(tensor: GgufTensor, format: TensorFormat, *, is_chosen: bool) -> str:

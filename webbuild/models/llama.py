@@ -1,6 +1,7 @@
 """Llama 2 and 3, and what shares their form: TinyLlama, SmolLM2, Mistral without a window."""
 
 import math
+from operator import attrgetter
 from typing import Any
 
 from tvm import te, tirx
@@ -172,33 +173,28 @@ class Model(nn.Module):
         return op.reshape(attended, (batch, length, attention.heads * attention.head_dim))
 
     def probes(self) -> list[Probe]:
-        """Layers of each kind, of different decoder layers where there are enough."""
-        last = self.config.num_hidden_layers - 1
-        picked = [last * part // 3 for part in range(4)]
-        layers = [self.model.layers[index] for index in picked]
-        name = [f"model.layers.{index}" for index in picked]
+        """Layers of each kind and format, of different decoder layers where there are enough."""
         tied = self.config.tie_word_embeddings
+        norm = self.model.layers[0].input_layernorm
+        head = self.model.embed_tokens if tied else self.lm_head
         return [
-            Probe(name=f"{name[0]}.input_layernorm", layer=layers[0].input_layernorm),
-            Probe(name=f"{name[0]}.self_attn.qkv_proj", layer=layers[0].self_attn.qkv_proj),
-            Probe(
-                name=f"{name[1]}.self_attn.o_proj",
-                layer=layers[1].self_attn.o_proj,
-                reads="heads",
-                residual=True,
-            ),
-            Probe(name=f"{name[2]}.mlp.gate_up_proj", layer=layers[2].mlp.gate_up_proj, gated=True),
-            Probe(
-                name=f"{name[3]}.mlp.down_proj",
-                layer=layers[3].mlp.down_proj,
-                reads="inner",
-                residual=True,
-            ),
-            Probe(
-                name="model.embed_tokens" if tied else "lm_head",
-                layer=self.model.embed_tokens if tied else self.lm_head,
-                logits=True,
-            ),
+            Probe(name="model.layers.0.input_layernorm", layer=norm),
+            *self._linear_probes("self_attn.qkv_proj", 0),
+            *self._linear_probes("self_attn.o_proj", 1 / 3, reads="heads", residual=True),
+            *self._linear_probes("mlp.gate_up_proj", 2 / 3, gated=True),
+            *self._linear_probes("mlp.down_proj", 1, reads="inner", residual=True),
+            Probe(name="model.embed_tokens" if tied else "lm_head", layer=head, logits=True),
+        ]
+
+    def _linear_probes(self, kind: str, part: float, **how: Any) -> list[Probe]:
+        """A layer of `kind` for each of its formats: the next after `part` of all decoder layers."""
+        layers = [attrgetter(kind)(layer) for layer in self.model.layers]
+        first = int((len(layers) - 1) * part)
+        indices = [*range(first, len(layers)), *range(first)]
+        found = {layers[index].format: index for index in reversed(indices)}
+        return [
+            Probe(name=f"model.layers.{index}.{kind}", layer=layers[index], **how)
+            for index in sorted(found.values(), key=indices.index)
         ]
 
     def widths(self) -> dict[str, int]:
