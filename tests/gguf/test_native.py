@@ -9,6 +9,7 @@ import torch
 from gguf import GGMLQuantizationType as Type
 
 from tests.build.mlc_reader import read_tensors
+from tests.build.nearest import NearestQuantizer
 from tests.gguf.writing import WIDE, write_gguf
 from webbuild.checkpoint import Checkpoint
 from webbuild.gguf.checkpoint import open_gguf
@@ -22,7 +23,6 @@ from webbuild.quantization.formats import (
     WeightFormats,
     find_quantization,
 )
-from webbuild.quantization.nearest import NearestQuantizer
 from webbuild.tensor_cache import plan_weights, write_weights
 
 QKV = "model.layers.{}.self_attn.qkv_proj.weight"
