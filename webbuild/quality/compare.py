@@ -91,7 +91,7 @@ def _require_same_model(published: PublishedWeights, source: Checkpoint, text: s
     ]
     if different:
         raise ConfigError(
-            f"{published.folder} and {source.folder} are different models ({'; '.join(different)}): name the "
+            f"{published.folder} and {source.path} are different models ({'; '.join(different)}): name the "
             "checkpoint that the bundle was built from as --reference."
         )
     ours, theirs = (
@@ -99,7 +99,7 @@ def _require_same_model(published: PublishedWeights, source: Checkpoint, text: s
     )
     if not np.array_equal(ours, theirs):
         raise ConfigError(
-            f"the tokenizers of {published.folder} and {source.folder} differ: name the checkpoint that the "
+            f"the tokenizers of {published.folder} and {source.path} differ: name the checkpoint that the "
             "bundle was built from as --reference."
         )
 
