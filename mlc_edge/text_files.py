@@ -159,6 +159,8 @@ def _is_integers(value: Any) -> bool:
 SAMPLING_RULES: tuple[Rule, ...] = (
     ("temperature", lambda n: _is_number(n) and n >= 0, "a number from 0"),
     ("top_p", lambda n: _is_number(n) and 0 < n <= 1, "a number above 0, at most 1"),
+    ("top_k", lambda n: _is_number(n) and n % 1 == 0, "a whole number"),
+    ("min_p", lambda n: _is_number(n) and 0 <= n <= 1, "a number from 0 to 1"),
     ("presence_penalty", _is_number, "a number"),
     ("frequency_penalty", _is_number, "a number"),
     ("repetition_penalty", lambda n: _is_number(n) and n > 0, "a number above 0"),

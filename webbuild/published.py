@@ -37,7 +37,6 @@ RENAMED = {
     "position_embedding_base": "rope_theta",
     "context_window_size": "max_position_embeddings",
 }
-GENERATION_FIELDS = (*TOKEN_FIELDS, *SAMPLING_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,8 @@ def open_published(folder: Path, quantization: str | None) -> PublishedWeights:
     model = reader.model(_huggingface_config(chat_config))
     # MLC's folders have no generation_config.json: its fields are in MLC's configuration.
     has_generation = reader.has("generation_config.json")
-    chat = reader.chat_files(chat_config, TOKEN_FIELDS if has_generation else GENERATION_FIELDS)
+    inherited = TOKEN_FIELDS if has_generation else _generation_fields(chat_config)
+    chat = reader.chat_files(chat_config, inherited)
     name = str(chat_config.get("quantization"))
     if chat_config and name not in QUANTIZATIONS:
         reader.problems.append(
@@ -137,6 +137,12 @@ def _formats(
     }
     kept = {name: format for name, format in found.items() if format != quantization.linear}
     return WeightFormats(quantization, kept)
+
+
+def _generation_fields(chat_config: dict[str, Any]) -> tuple[str, ...]:
+    """MLC's writer puts 1 where a model's files name nothing."""
+    named = (field for field in SAMPLING_FIELDS if chat_config.get(field) != 1)
+    return (*TOKEN_FIELDS, *named)
 
 
 def _huggingface_config(chat_config: dict[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,6 @@ from mlc_edge.engine import AsyncMLCEngine
 from mlc_edge.engine.endpoints import Answer, Endpoint
 from mlc_edge.errors import EngineError
 
-# vLLM's fields of /tokenize, with what prompts get here.
-ONLY_TOKENIZES = (("add_special_tokens", False), ("add_generation_prompt", True))
-
 Work = Callable[[AsyncMLCEngine, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -131,7 +128,8 @@ class Api:
         return JSONResponse(self._entry(wanted))
 
     def _entry(self, name: str) -> dict[str, Any]:
-        model = self._model.engine().model
+        engine = self._model.engine()
+        model = engine.model
         return {
             "id": name,
             "object": "model",
@@ -139,6 +137,8 @@ class Api:
             "owned_by": "mlc-edge",
             "root": model.id,
             "max_model_len": model.context_window_size,
+            # What the model's files name; the rest is OpenAI's.
+            "sampling": dict(engine.sampling),
         }
 
 
@@ -149,21 +149,32 @@ def _encode(answer: Answer) -> tuple[Response, dict[str, Any]]:
 
 
 async def _tokenize(engine: AsyncMLCEngine, params: dict[str, Any]) -> dict[str, Any]:
-    """The tokens of `prompt`, or of the prompt that `messages` make."""
-    for name, only in ONLY_TOKENIZES:
-        if params.pop(name, None) not in (None, only):
-            text = f"{name} can only be {str(only).lower()} here, as in completions."
-            raise ApiError(400, "unsupported", text, param=name)
-    if "messages" in params:
-        tokens = await engine.tokenize_chat(params)
+    """The tokens of `prompt`, or of the prompt that `messages` make; fields and defaults are vLLM's."""
+    is_chat = "messages" in params
+    special = _flag(params, "add_special_tokens", default=not is_chat)
+    if not _flag(params, "add_generation_prompt", default=True):
+        text = "add_generation_prompt can only be true here, as in completions."
+        raise ApiError(400, "unsupported", text, param="add_generation_prompt")
+    if is_chat:
+        tokens = await engine.tokenize_chat(params, add_special_tokens=special)
     else:
-        tokens = await engine.tokenize(_text(params, "prompt"))
+        tokens = await engine.tokenize(_text(params, "prompt"), add_special_tokens=special)
     window = engine.model.context_window_size
     return {"tokens": tokens, "count": len(tokens), "max_model_len": window}
 
 
 async def _detokenize(engine: AsyncMLCEngine, params: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": await engine.detokenize(_token_ids(params.get("tokens"), engine.vocab_size))}
+
+
+def _flag(params: dict[str, Any], name: str, *, default: bool) -> bool:
+    """Taken out of `params`."""
+    value = params.pop(name, None)
+    if value is None:
+        return default
+    if isinstance(value, bool):
+        return value
+    raise ApiError(400, "invalid_request", f"{name} must be true or false.", param=name)
 
 
 def _text(params: dict[str, Any], name: str) -> str:

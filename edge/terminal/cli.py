@@ -8,6 +8,8 @@ import typer
 
 from mlc_edge.trust import TRUST_HELP
 
+DEFAULT = "default: the model's, else a chat's, as /help says."
+
 
 def chat(
     model: Annotated[
@@ -21,7 +23,14 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="0 to 2; default: the model's.", min=0, max=2)
+        float | None, typer.Option(help=f"0 to 2; {DEFAULT}", min=0, max=2)
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help=f"Share of likely tokens; {DEFAULT}", min=0, max=1)
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(help=f"Least share of the likeliest token; {DEFAULT}", min=0, max=1),
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same answers.")] = None,
@@ -31,7 +40,14 @@ def chat(
     """Chat with a model in the terminal; /help lists the commands."""
     from edge.terminal.session import Settings, Terminal, open_engine
 
-    settings = Settings(system, temperature, max_tokens, seed)
+    settings = Settings(
+        system=system,
+        temperature=temperature,
+        top_p=top_p,
+        min_p=min_p,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
     asked = sys.stdin.read() if prompt == "-" else prompt
     with open_engine(model, target, trust_library=trust_library) as engine:
         terminal = Terminal(engine, settings)

@@ -1,7 +1,7 @@
 """A conversation in a terminal."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from edge.hardware.device import probe, profile
 from mlc_edge import EngineConfig, MLCEngine
+from mlc_edge.engine.sampling_defaults import CHAT, NEUTRAL, chat_sampling
 from mlc_edge.errors import EngineError
 from mlc_edge.models import resolve_model
 from mlc_edge.openai import Usage
@@ -37,17 +38,22 @@ class Settings:
 
     system: str | None
     temperature: float | None
+    top_p: float | None
+    min_p: float | None
     max_tokens: int | None
     seed: int | None
 
-    def params(self) -> dict[str, Any]:
-        """For `create`."""
+    def params(self, named: Mapping[str, float]) -> dict[str, Any]:
+        """For `create`; `named` are the fields that the model's files name."""
         given = {
             "temperature": self.temperature,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        set_ones = {name: value for name, value in given.items() if value is not None}
+        return {**chat_sampling(named), **set_ones}
 
 
 @contextmanager
@@ -109,6 +115,7 @@ class Terminal:
             f"[bold]{escape(model.id)}[/bold] on {escape(target)}, "
             f"{model.context_window_size} tokens of context. [dim]/help lists the commands.[/dim]"
         )
+        self._print_sampling()
         session: PromptSession[str] = PromptSession(history=FileHistory(str(history)))
         while True:
             try:
@@ -132,6 +139,7 @@ class Terminal:
         elif line.startswith("/"):
             for name, meaning in COMMANDS.items():
                 self._console.print(f"  [bold]{name:8}[/bold]{meaning}")
+            self._print_sampling()
         elif line:
             self._try_to_answer(line)
 
@@ -153,7 +161,7 @@ class Terminal:
             messages=turns,
             stream=True,
             stream_options={"include_usage": True},
-            **self.settings.params(),
+            **self.settings.params(self.engine.sampling),
         )
         said = []
         is_whole = True
@@ -170,6 +178,15 @@ class Terminal:
         print(flush=True)
         self.turns = [*turns, {"role": "assistant", "content": "".join(said)}]
         return is_whole
+
+    def _print_sampling(self) -> None:
+        named = self.engine.sampling
+        source = (
+            "named by the model's files" if CHAT.keys() & named.keys() else "as its files name none"
+        )
+        values = {**NEUTRAL, **named, **self.settings.params(named)}
+        shown = ", ".join(f"{field.replace('_', '-')} {values[field]:g}" for field in CHAT)
+        self._console.print(f"[dim]Answers have {shown}: {source}, or set by you.[/dim]")
 
     def _print_stats(self) -> None:
         stats = self.engine.stats()

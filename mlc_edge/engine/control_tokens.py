@@ -22,6 +22,8 @@ Encode = Callable[[str], list[int]]
 class ControlTokens:
     """The tokens by which a chat template tells a model who speaks, and where turns begin and end.
 
+    `front` are those that the tokenizer's post-processor puts before a text that no template wrote.
+
     These are the special ones among the added tokens, and any others that the template's source
     contains; in assistant messages the special ones alone, because templates look for the others there.
     """
@@ -42,6 +44,7 @@ class ControlTokens:
         for part in ("normalizer", "pre_tokenizer"):
             if getattr(main, part) is not None:
                 setattr(self._plain, part, getattr(main, part))
+        self.front = _front_tokens(main)
         self._begins_with_space = any(map(_puts_space_first, _parts(tokenizer)))
 
     def set_apart(
@@ -115,6 +118,14 @@ class ControlTokens:
 
 def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [found.ids for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _front_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What is put behind a text would end it: it isn't wanted where an answer goes on."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    ids = tokenizer.encode("a").ids
+    starts = (start for start in range(len(ids)) if bare and ids[start:][: len(bare)] == bare)
+    return tuple(ids[: next(starts, 0)])
 
 
 class _Finder:

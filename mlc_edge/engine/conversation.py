@@ -42,6 +42,11 @@ class Conversation:
         given = {name: self._template.special_tokens.get(name) for name in SPECIAL_NAMES}
         return {**given, "chat_template": self._template.source}
 
+    @property
+    def front(self) -> tuple[int, ...]:
+        """The tokens that the tokenizer puts before a text that no template wrote, such as <s>."""
+        return self._control.front
+
     def encode(self, text: str) -> list[int]:
         """The text's tokens, without any that mark its begin or end; names of control tokens become these."""
         return self._control.encode(text, {})

@@ -96,6 +96,11 @@ class AsyncMLCEngine:
         return self._text.active_vocab_size
 
     @property
+    def sampling(self) -> Mapping[str, float]:
+        """Fields of requests that the model's files name values for, which requests may leave out."""
+        return self._text.sampling
+
+    @property
     def tokenizer_info(self) -> dict[str, str | None]:
         """Jinja source of the chat template, and texts of bos_token and the like, null if there is none."""
         return self._text.conversation.tokenizer_info
@@ -150,14 +155,25 @@ class AsyncMLCEngine:
             self._thread.call(partial(self._loop.abort, request))
         return True
 
-    async def tokenize(self, text: str) -> list[int]:
-        """The text's token ids, as in prompts of completions; raises EngineError queue_full."""
-        return await self._tokenizing.run(partial(self._text.conversation.encode, text))
+    async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """The text's token ids, as in prompts of completions; raises EngineError queue_full.
 
-    async def tokenize_chat(self, params: Mapping[str, Any]) -> list[int]:
-        """The token ids of the prompt that a chat request gives; raises EngineError."""
+        Special tokens are those that the tokenizer puts in front, such as <s>.
+        """
+        front = self._text.conversation.front if add_special_tokens else ()
+        return [*front, *await self._tokenizing.run(partial(self._text.conversation.encode, text))]
+
+    async def tokenize_chat(
+        self, params: Mapping[str, Any], *, add_special_tokens: bool = False
+    ) -> list[int]:
+        """The token ids of the prompt that a chat request gives; raises EngineError.
+
+        Templates write special tokens themselves: others come before those of the template.
+        """
         asked = parse_chat(params, self._facts)
-        return await self._tokenizing.run(partial(self._text.conversation.tokens, asked.messages))
+        front = self._text.conversation.front if add_special_tokens else ()
+        tokens = partial(self._text.conversation.tokens, asked.messages)
+        return [*front, *await self._tokenizing.run(tokens)]
 
     async def detokenize(self, ids: Iterable[int]) -> str:
         """The text of tokens, without special ones; raises EngineError queue_full."""
@@ -272,6 +288,7 @@ class AsyncMLCEngine:
             vocabulary=self._text.vocabulary,
             stop_tokens=self._text.stop_tokens,
             context_window_size=self._window,
+            front_tokens=len(self._text.conversation.front),
             seed=random.getrandbits(53) if asked.seed is None else asked.seed,
         )
         sequences: list[Sequence] = []
@@ -294,9 +311,12 @@ class AsyncMLCEngine:
     def _encode(
         self, prompts: Iterable[str | tuple[int, ...]], is_gone: Callable[[], bool]
     ) -> list[list[int]]:
-        encode = self._text.conversation.encode
+        conversation = self._text.conversation
         left = itertools.takewhile(lambda _: not is_gone(), prompts)
-        return [encode(p) if isinstance(p, str) else list(p) for p in left]
+        return [
+            [*conversation.front, *conversation.encode(p)] if isinstance(p, str) else list(p)
+            for p in left
+        ]
 
     async def _on_text_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._text_threads, work)

@@ -44,6 +44,8 @@ class TokenEvent:
 class GenerationContext:
     """What all choices of a request share; `context_window_size` counts the prompt, too.
 
+    `front_tokens` is how many tokens the tokenizer put before each prompt that was given as text.
+
     `prompt_samples` are the tokens of prompts that were scored, by prompt and position.
     """
 
@@ -52,6 +54,7 @@ class GenerationContext:
     stop_tokens: frozenset[int]
     context_window_size: int
     seed: int
+    front_tokens: int = 0
     prompt_samples: dict[int, dict[int, Sample]] = field(default_factory=dict)
 
 
@@ -138,7 +141,9 @@ class Generation:
         samples = context.prompt_samples.get(self._prompt, {})
         is_text = isinstance(context.request.prompts[self._prompt], str)
         to_bytes = context.vocabulary.written if is_text else context.vocabulary.bytes
-        offsets = _offsets(ids, context.vocabulary, to_bytes)
+        # A prompt's text has nothing of what the tokenizer put before it.
+        front = [0] * (context.front_tokens if is_text else 0)
+        offsets = [*front, *_offsets(ids[len(front) :], context.vocabulary, to_bytes)]
         scored = [
             self._scored(samples.get(position, Sample(id, 0.0)), offset)
             for position, (id, offset) in enumerate(zip(ids, offsets, strict=True))

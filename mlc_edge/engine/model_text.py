@@ -1,5 +1,6 @@
 """What a bundle says about text: tokenizer, template, stop tokens, sampling defaults."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from jinja2 import TemplateError
 from mlc_edge.bundle import BundleLock, ModelInfo, damaged, read_lock
 from mlc_edge.chat_template import ChatTemplate
 from mlc_edge.engine.conversation import Conversation
-from mlc_edge.engine.protocol import ChatMessage, ModelFacts, SamplingSettings
+from mlc_edge.engine.protocol import ChatMessage, ModelFacts
+from mlc_edge.engine.sampling_defaults import api_defaults, named_sampling
 from mlc_edge.engine.vocabulary import Vocabulary
 from mlc_edge.errors import BundleError, EngineError
 from mlc_edge.text_files import CHAT_CONFIG, TOKENIZER, TOKENIZER_CONFIG, TextFiles, read_text_files
@@ -21,10 +23,14 @@ SYSTEM = ChatMessage(role="system", content="Be brief.")
 
 @dataclass(frozen=True)
 class ModelText:
-    """`active_vocab_size` tokens may be drawn; a model's table may have more rows."""
+    """`active_vocab_size` tokens may be drawn; a model's table may have more rows.
+
+    `sampling` are the fields of requests that its files name, and `facts` has defaults for all.
+    """
 
     model: ModelInfo
     facts: ModelFacts
+    sampling: Mapping[str, float]
     conversation: Conversation
     vocabulary: Vocabulary
     stop_tokens: frozenset[int]
@@ -56,9 +62,11 @@ def _read(bundle: Path, lock: BundleLock) -> tuple[ModelText | None, list[tuple[
     if files.problems or vocabulary is None or conversation is None:
         return None, files.problems
     chat, generation = files.chat, files.generation
+    sampling = named_sampling(chat, generation)
     text = ModelText(
         model=lock.model,
-        facts=ModelFacts((lock.model.id,), chat["vocab_size"], _defaults(chat, generation)),
+        facts=ModelFacts((lock.model.id,), chat["vocab_size"], api_defaults(sampling)),
+        sampling=sampling,
         conversation=conversation,
         vocabulary=vocabulary,
         stop_tokens=_stop_tokens(chat, generation),
@@ -117,22 +125,6 @@ def _prompt_problem(conversation: Conversation) -> str | None:
     except BaseException as error:
         return f"its chat template fails for a plain question ({error!r:.200})"
     return None if prompt else "its chat template makes an empty prompt of a plain question"
-
-
-def _defaults(chat: dict[str, Any], generation: dict[str, Any]) -> SamplingSettings:
-    def setting(name: str, default: float) -> float:
-        value = chat.get(name)
-        return default if value is None else value
-
-    # Its author wants this model's likeliest answer, whatever temperature is noted beside.
-    greedy = generation.get("do_sample") is False
-    return SamplingSettings(
-        temperature=0 if greedy else setting("temperature", 1),
-        top_p=setting("top_p", 1),
-        presence_penalty=setting("presence_penalty", 0),
-        frequency_penalty=setting("frequency_penalty", 0),
-        repetition_penalty=setting("repetition_penalty", 1),
-    )
 
 
 def _stop_tokens(chat: dict[str, Any], generation: dict[str, Any]) -> frozenset[int]:

@@ -189,8 +189,8 @@ def _sampling(given: Params, model: ModelFacts, logprobs: int | None) -> Samplin
     return SamplingSettings(
         temperature=setting("temperature", 0, 2),
         top_p=setting("top_p", 0, 1),
-        top_k=_top_k(given),
-        min_p=fields.number(given, "min_p", low=0, high=1) or 0,
+        top_k=_top_k(given, model.defaults.top_k),
+        min_p=setting("min_p", 0, 1),
         presence_penalty=setting("presence_penalty", -2, 2),
         frequency_penalty=setting("frequency_penalty", -2, 2),
         repetition_penalty=setting("repetition_penalty", 0.01, 10),
@@ -199,10 +199,12 @@ def _sampling(given: Params, model: ModelFacts, logprobs: int | None) -> Samplin
     )
 
 
-def _top_k(given: Params) -> int | None:
+def _top_k(given: Params, default: int | None) -> int | None:
     """0 and -1 are common ways to say that there is no limit."""
     count = fields.whole(given, "top_k", -1, LARGEST_WHOLE)
-    return None if count is None or count < 1 else count
+    if count is None:
+        return default
+    return count if count > 0 else None
 
 
 def _messages(value: object) -> tuple[ChatMessage, ...]:

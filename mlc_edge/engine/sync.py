@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -42,6 +42,11 @@ class MLCEngine:
     def model(self) -> Any:
         """Id, type, quantisation and context of the model."""
         return self._engine.model
+
+    @property
+    def sampling(self) -> Mapping[str, float]:
+        """Fields of requests that the model's files name values for, which requests may leave out."""
+        return self._engine.sampling
 
     def stats(self) -> EngineStats:
         """What the engine does and has done."""

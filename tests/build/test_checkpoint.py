@@ -239,6 +239,8 @@ def test_stop_tokens_come_from_the_configuration_where_generation_has_none(folde
         ("eos_token_id", -1),
         ("do_sample", 1),
         ("repetition_penalty", [1.0]),
+        ("top_k", 2.5),
+        ("min_p", 1.1),
     ],
 )
 def test_generation_defaults_that_are_none_are_named(folder: Path, field: str, value: Any):

@@ -81,6 +81,14 @@ def test_sampling_defaults_and_stop_tokens_are_taken_over(published: Path):
     assert generation["eos_token_id"] == [5, 7]
 
 
+def test_what_mlcs_writer_puts_everywhere_names_nothing(published: Path):
+    config = json.loads((published / "mlc-chat-config.json").read_text())
+    config |= {"temperature": 1.0, "top_p": 1.0, "repetition_penalty": 1.0}
+    (published / "mlc-chat-config.json").write_text(json.dumps(config))
+    generation = open_published(published, None).chat.generation_config
+    assert not generation.keys() & {"temperature", "top_p", "repetition_penalty"}
+
+
 def test_another_quantization_cannot_be_asked_for(published: Path):
     with pytest.raises(ConfigError, match="holds q4f32_1 weights, and --quant asks for q4f16_1"):
         open_published(published, "q4f16_1")

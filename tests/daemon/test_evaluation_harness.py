@@ -54,7 +54,7 @@ def test_the_tokenizer_of_a_harness_is_the_models(daemon: Daemon):
 
 @pytest.mark.parametrize(
     "refused",
-    [{"add_special_tokens": True, "prompt": "a"}, {"add_generation_prompt": False, "prompt": "a"}],
+    [{"add_special_tokens": 1, "prompt": "a"}, {"add_generation_prompt": False, "prompt": "a"}],
 )
 def test_what_tokenizing_does_not_do_is_said(daemon: Daemon, refused: dict[str, Any]):
     answer = daemon.post("tokenize", json=refused)

@@ -107,7 +107,9 @@ def test_a_prompt_is_scored(client: openai.OpenAI):
 
 def test_models(client: openai.OpenAI):
     assert [model.id for model in client.models.list()] == [MODEL]
-    assert client.models.retrieve(MODEL).owned_by == "mlc-edge"
+    model = client.models.retrieve(MODEL)
+    assert model.owned_by == "mlc-edge"
+    assert model.model_dump()["sampling"] == {"temperature": 0}
     with pytest.raises(openai.NotFoundError, match="no model 'other'"):
         client.models.retrieve("other")
 

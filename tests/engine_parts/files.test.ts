@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readText } from "../../web/worker/engine/files.ts";
+import { chatSampling } from "../../web/worker/shared/sampling-defaults.ts";
 import { golden } from "./golden.ts";
 
 const CHARACTERS = ["!", "H", "i"];
@@ -34,6 +35,8 @@ for (const [number, given] of golden("model_text").cases.entries()) {
     };
     const text = await readText(bundle as any, {} as any, going);
     assert.deepEqual(text.defaults, given.defaults);
+    assert.deepEqual(text.sampling, given.sampling);
+    assert.deepEqual(chatSampling(text.sampling), given.chat_sampling);
     assert.deepEqual([...text.stopTokens].sort((a, b) => a - b), given.stop_tokens);
     assert.equal(text.activeVocabSize, given.active_vocab_size);
     assert.equal(text.vocabSize, given.chat.vocab_size);

@@ -20,6 +20,8 @@ const { prompt, philox: philoxCases, cases } = golden("sampling");
 const defaults = {
   temperature: 1,
   topP: 1,
+  topK: null,
+  minP: 0,
   presencePenalty: 0,
   frequencyPenalty: 0,
   repetitionPenalty: 1,

@@ -10,6 +10,7 @@ from tokenizers import (
     models,
     normalizers,
     pre_tokenizers,
+    processors,
     trainers,
 )
 from transformers import PreTrainedTokenizerFast
@@ -123,6 +124,15 @@ def _sentencepiece() -> Tokenizer:
     return tokenizer
 
 
+def _begun(tokenizer: Tokenizer, token: str) -> Tokenizer:
+    """With a post-processor that puts a token before each text, as Llama's have it."""
+    special = [(token, tokenizer.token_to_id(token))]
+    template = processors.TemplateProcessing(single=f"{token} $A", special_tokens=special)
+    offsets = processors.ByteLevel(trim_offsets=False)
+    tokenizer.post_processor = processors.Sequence([offsets, template])
+    return tokenizer
+
+
 def json_of(tokenizer: Tokenizer) -> dict[str, Any]:
     import json
 
@@ -146,7 +156,7 @@ def tokenizers() -> dict[str, dict[str, Any]]:
             "config": {"chat_template": CHATML, "eos_token": "<|im_end|>"},
         },
         "headers": {
-            "tokenizer": json_of(_byte_level(words=WORDS, special=headers)),
+            "tokenizer": json_of(_begun(_byte_level(words=WORDS, special=headers), "<|begin|>")),
             "config": {
                 "chat_template": HEADERS,
                 "bos_token": {"content": "<|begin|>"},
@@ -154,7 +164,7 @@ def tokenizers() -> dict[str, dict[str, Any]]:
             },
         },
         "brackets": {
-            "tokenizer": json_of(_sentencepiece()),
+            "tokenizer": json_of(_begun(_sentencepiece(), "<s>")),
             "config": {"chat_template": BRACKETS, "bos_token": "<s>", "eos_token": "</s>"},
         },
     }
@@ -187,6 +197,8 @@ def make() -> dict[str, Any]:
                     "ids": ids,
                     "text": plain,
                     "text_ids": plain_ids,
+                    # Of a completion's prompt, which no template wrote.
+                    "prompt_ids": reference.encode(plain),
                     "decoded": reference.decode(plain_ids, skip_special_tokens=True),
                 }
             )

@@ -8,6 +8,8 @@ MODEL: dict[str, Any] = {
     "defaults": {
         "temperature": 0.7,
         "topP": 0.95,
+        "topK": 40,
+        "minP": 0.02,
         "presencePenalty": 0,
         "frequencyPenalty": 0,
         "repetitionPenalty": 1,
@@ -26,8 +28,6 @@ COMES_BACK: dict[str, Any] = {
 HINTED = {"type": "text", "prompt_cache_breakpoint": {"mode": "explicit"}}
 SAMPLING: dict[str, Any] = {
     **MODEL["defaults"],
-    "topK": None,
-    "minP": 0,
     "logitBias": [],
     "logprobs": None,
 }
@@ -91,8 +91,9 @@ def make() -> dict[str, Any]:
             {"presencePenalty": -2, "frequencyPenalty": 2, "repetitionPenalty": 1.1},
         ),
         _accepted({"logit_bias": {"7": -100, "99": 3.5}}, {"logitBias": [[7, -100], [99, 3.5]]}),
-        _accepted({"top_k": 40, "min_p": 0.05}, {"topK": 40, "minP": 0.05}),
-        *(_accepted({"top_k": off}) for off in (0, -1, None)),
+        _accepted({"top_k": 41, "min_p": 0.05}, {"topK": 41, "minP": 0.05}),
+        _accepted({"top_k": None, "min_p": None}),
+        *(_accepted({"top_k": off, "min_p": 0}, {"topK": None, "minP": 0}) for off in (0, -1)),
         _accepted({"top_k": 9007199254740991, "min_p": 1}, {"topK": 9007199254740991, "minP": 1}),
         _accepted({"temperature": 5e-324, "top_p": 0}, {"temperature": 5e-324, "topP": 0}),
         _accepted({"logprobs": True}, {"logprobs": 0}),

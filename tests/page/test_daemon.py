@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from playwright.sync_api import Route, expect
 
 from tests.page.conftest import OpenChat
@@ -42,6 +43,7 @@ class Daemon:
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.body = stream(*pieces)
         self.proxy: tuple[int, str] | None = None
+        self.described: dict[str, Any] = {}
         self.silent = False
         self.away = False
 
@@ -55,7 +57,7 @@ class Daemon:
         elif self.key and given != f"Bearer {self.key}":
             route.fulfill(status=401, json=error("Give an API key.", "invalid_api_key"))
         elif request.url.endswith(f"/v1/models/{MODEL}"):
-            route.fulfill(json={"id": MODEL, "object": "model"})
+            route.fulfill(json={"id": MODEL, "object": "model", **self.described})
         elif not self.silent:
             self._answer(route)
 
@@ -93,6 +95,26 @@ def test_the_browser_answers_unless_the_host_is_chosen(open_chat: OpenChat):
         "From the browser.",
         "And now?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("described", "asked"),
+    [
+        ({}, set()),
+        ({"sampling": {"temperature": 0.6}}, set()),
+        ({"sampling": {}}, {("temperature", 0.7), ("top_p", 0.9), ("min_p", 0.05)}),
+    ],
+)
+def test_the_host_says_what_its_models_files_name(
+    open_chat: OpenChat, described: dict[str, Any], asked: set[tuple[str, float]]
+):
+    daemon = Daemon("Hi.")
+    daemon.described = described
+    chat = open_chat(bundles=(), daemon=daemon)
+    chat.ask("Hello")
+    (request,) = daemon.asked
+    given = {"temperature", "top_p", "min_p"} & request.keys()
+    assert {(name, request[name]) for name in given} == asked
 
 
 def test_the_choice_is_kept(open_chat: OpenChat):

@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.page.conftest import Chat, OpenChat
 
-SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
+SAMPLING = {"temperature", "top_p", "min_p", "max_tokens", "seed"}
 
 
 def open_settings(chat: Chat) -> Locator:
@@ -47,11 +47,44 @@ def test_model_decides_what_nobody_set(open_chat: OpenChat):
     ]
 
 
+@pytest.mark.parametrize(
+    ("named", "placeholders", "said"),
+    [
+        ({}, ("0.7", "0.9", "0.05"), "top P 0.9, min P 0.05, for chats"),
+        ({"top_k": 20}, ("0.7", "0.9", "0.05"), "temperature 0.7, top P 0.9"),
+        ({"min_p": 0.1}, ("1", "1", "0.1"), "min P 0.1, as the model"),
+        (None, ("Model\u2019s default",) * 3, "up to the model"),
+    ],
+)
+def test_what_is_left_empty_is_said_and_asked_for(
+    open_chat: OpenChat, named: dict[str, float] | None, placeholders: tuple[str, ...], said: str
+):
+    chat = open_chat({"sampling": named})
+    chat.ask("Hello")
+    of_chats = {"temperature": 0.7, "top_p": 0.9, "min_p": 0.05}
+    assert sampling(chat) == (of_chats if placeholders[0] == "0.7" else {})
+    dialog = open_settings(chat)
+    for label, placeholder in zip(("Temperature", "Top P", "Min P"), placeholders, strict=True):
+        expect(dialog.get_by_label(label)).to_have_attribute("placeholder", placeholder)
+    expect(dialog).to_contain_text(said)
+    dialog.get_by_role("button", name="Cancel").click()
+    save(chat, Top_P="0.5")
+    chat.ask("Again")
+    changed = {**of_chats, "top_p": 0.5} if placeholders[0] == "0.7" else {"top_p": 0.5}
+    assert sampling(chat) == changed
+
+
 def test_all_settings_are_sent_and_kept_with_their_chat(open_chat: OpenChat):
     chat = open_chat()
-    fields = {"Temperature": "0", "Top_P": "0.35", "Longest_answer": "17", "Seed": "0"}
+    fields = {
+        "Temperature": "0",
+        "Top_P": "0.35",
+        "Min_P": "0",
+        "Longest_answer": "17",
+        "Seed": "0",
+    }
     save(chat, System_prompt="  Be brief. ", **fields)
-    wanted = {"temperature": 0, "top_p": 0.35, "max_tokens": 17, "seed": 0}
+    wanted = {"temperature": 0, "top_p": 0.35, "min_p": 0, "max_tokens": 17, "seed": 0}
     chat.ask("Hello")
     assert sampling(chat) == wanted
     assert chat.requests()[0]["messages"][0] == {"role": "system", "content": "Be brief."}
@@ -117,6 +150,7 @@ def test_reset_and_cancel(open_chat: OpenChat):
     [
         ("Temperature", "temperature", ["0", "2"], ["-0.1", "2.1"]),
         ("Top P", "top_p", ["0.01", "1"], ["0", "1.01", "-1"]),
+        ("Min P", "min_p", ["0", "1"], ["-0.01", "1.01"]),
         ("Longest answer", "max_tokens", ["1", "1000000"], ["0", "1.5", "1000001"]),
         ("Seed", "seed", ["0", "2147483647"], ["-1", "0.5", "2147483648"]),
     ],

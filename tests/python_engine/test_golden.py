@@ -216,6 +216,7 @@ def test_prompts(index: int):
     turns = [ChatMessage(message["role"], message["content"]) for message in case["messages"]]
     assert conversation.tokens(turns) == case["ids"]
     assert conversation.encode(case["text"]) == case["text_ids"]
+    assert [*conversation.front, *case["text_ids"]] == case["prompt_ids"]
 
     detokenizer = Detokenizer(Vocabulary(given["tokenizer"]), [])
     pieces = [detokenizer.push(id).text for id in case["text_ids"]]

@@ -8,6 +8,7 @@ import pytest
 
 from mlc_edge.engine.model_text import read_model_text
 from mlc_edge.engine.protocol import ChatMessage
+from mlc_edge.engine.sampling_defaults import chat_sampling
 from tests.golden import make
 from tests.web.fakes import TEMPLATE, write_bundle
 
@@ -15,6 +16,8 @@ CASES = json.loads((make.FOLDER / "model_text.json").read_text())["cases"]
 FIELDS = {
     "temperature": "temperature",
     "topP": "top_p",
+    "topK": "top_k",
+    "minP": "min_p",
     "presencePenalty": "presence_penalty",
     "frequencyPenalty": "frequency_penalty",
     "repetitionPenalty": "repetition_penalty",
@@ -33,6 +36,8 @@ def test_a_bundles_files_say_what_its_text_is(index: int, tmp_path: Path):
     text = read_model_text(write_bundle(tmp_path, files))
     sampling = text.facts.defaults
     assert {name: getattr(sampling, FIELDS[name]) for name in FIELDS} == case["defaults"]
+    assert text.sampling == case["sampling"]
+    assert chat_sampling(text.sampling) == case["chat_sampling"]
     assert sorted(text.stop_tokens) == case["stop_tokens"]
     assert text.active_vocab_size == case["active_vocab_size"]
     assert text.facts.vocab_size == case["chat"]["vocab_size"]

@@ -23,6 +23,8 @@ export interface Script {
   /** What `check` finds wrong, by a part of the bundle's address. */
   misfits?: Record<string, Problem>;
   isSoftware?: boolean;
+  /** What the model's files name; without it, that it is greedy. */
+  sampling?: LoadedModel["sampling"];
   /** What each answer took. */
   usage?: Usage;
 }
@@ -99,6 +101,7 @@ export class FakeEngine implements ChatEngine {
       id: url.split("/").at(-2) ?? "",
       target: "webgpu-f32",
       contextWindowSize: 1024,
+      sampling: this.#script.sampling === undefined ? { temperature: 0 } : this.#script.sampling,
       adapter: {
         vendor: "test",
         architecture: "test",

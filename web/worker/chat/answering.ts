@@ -1,5 +1,5 @@
 /** One answer being written: waits for a model, streams, and ends in one of a few ways. */
-import type { ChatEngine } from "./engine.ts";
+import type { ChatEngine, LoadedModel } from "./engine.ts";
 import type { Models } from "./models.ts";
 import { isAbort, losesModel, problemOf } from "./problems.ts";
 import { toRequest, toStats } from "./request.ts";
@@ -42,14 +42,14 @@ export class Answering {
       this.waiting = false;
       this.answer.model = model.id;
       onGrowth();
-      await this.#stream(engine, onGrowth);
+      await this.#stream(engine, model, onGrowth);
     } catch (error) {
       this.#end(error, models);
     }
   }
 
-  async #stream(engine: ChatEngine, onGrowth: () => void): Promise<void> {
-    const request = toRequest(this.conversation.settings, this.messages);
+  async #stream(engine: ChatEngine, { sampling }: LoadedModel, onGrowth: () => void): Promise<void> {
+    const request = toRequest(this.conversation.settings, this.messages, sampling);
     const { signal } = this.#abort;
     let finish: string | null = null;
     for await (const chunk of await engine.chat.completions.create(request, { signal })) {

@@ -96,7 +96,7 @@ class ChatPage {
       this.#composer.focus();
     });
     byId("settings-button", HTMLButtonElement).addEventListener("click", () =>
-      this.#settings.open(this.#chat.conversation.settings),
+      this.#settings.open(this.#chat.conversation.settings, this.#models.sampling),
     );
     byId("model-button", HTMLButtonElement).addEventListener("click", () => void this.#modelDialog.open());
     await this.#chat.open(location.hash.slice(1));

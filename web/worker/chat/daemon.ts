@@ -1,5 +1,6 @@
 /** Models that the daemon which serves this page runs on its own machine. */
 import { EventSourceParserStream } from "eventsource-parser/stream";
+import type { Sampling } from "../shared/sampling-defaults.ts";
 import type { AnswerChunk, ChatRequest, FitReport, LoadedModel } from "./engine.ts";
 
 /** Where a bundle of the daemon is "loaded" from: its API, and the model's id behind the mark. */
@@ -69,9 +70,12 @@ export class DaemonModel {
 
   /** Asks for the model, and with that whether the daemon is there and takes the key. */
   async load(signal: AbortSignal | undefined): Promise<LoadedModel> {
-    await this.#fetch(`models/${encodeURIComponent(this.#id)}`, { signal: signal ?? null });
+    const path = `models/${encodeURIComponent(this.#id)}`;
+    const response = await this.#fetch(path, { signal: signal ?? null });
+    const { sampling = null } = (await response.json()) as { sampling?: Sampling | null };
     const adapter = { vendor: "", architecture: "", description: "daemon", isSoftware: false };
-    return { id: this.#id, target: "daemon", contextWindowSize: this.#contextWindowSize, adapter };
+    const contextWindowSize = this.#contextWindowSize;
+    return { id: this.#id, target: "daemon", contextWindowSize, sampling, adapter };
   }
 
   async create(request: ChatRequest, signal: AbortSignal): Promise<AsyncIterable<AnswerChunk>> {

@@ -1,4 +1,5 @@
 /** The part of the engine's client that the chat uses. Types only. */
+import type { Sampling } from "../shared/sampling-defaults.ts";
 
 export interface FitReport {
   fits: boolean;
@@ -12,6 +13,8 @@ export interface LoadedModel {
   id: string;
   target: string;
   contextWindowSize: number;
+  /** What its files name; null where that isn't known. */
+  sampling: Sampling | null;
   adapter: { vendor: string; architecture: string; description: string; isSoftware: boolean };
 }
 
@@ -35,6 +38,7 @@ export interface ChatRequest {
   stream_options: { include_usage: true };
   temperature?: number;
   top_p?: number;
+  min_p?: number;
   max_tokens?: number;
   seed?: number;
 }

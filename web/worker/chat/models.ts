@@ -1,4 +1,5 @@
 /** Which model is chosen, and where it stands on its way to being ready. */
+import type { Sampling } from "../shared/sampling-defaults.ts";
 import { fetchBundles, lockUrlOf, storedBundles } from "./bundles.ts";
 import type { OfflineFiles } from "./dependencies.ts";
 import type { ChatEngine, FitReport, LoadedModel, LoadProgress } from "./engine.ts";
@@ -39,6 +40,11 @@ export class Models {
         this.#become({ ...this.state, progress: event });
       }
     });
+  }
+
+  /** Fields of requests that the files of the model name; null until it is ready. */
+  get sampling(): Sampling | null {
+    return this.state.kind === "ready" ? this.state.model.sampling : null;
   }
 
   onChange(listener: () => void): void {

@@ -1,9 +1,14 @@
 /** From what the page keeps to what the engine takes, and back. */
+import { chatSampling, type Sampling } from "../shared/sampling-defaults.ts";
 import type { ChatRequest, Usage } from "./engine.ts";
 import type { AnswerStats, ChatSettings, Message } from "./types.ts";
 
-/** The request for the answer that follows `messages`. */
-export function toRequest(settings: ChatSettings, messages: readonly Message[]): ChatRequest {
+/** The request for the answer that follows `messages`; `named` is what the model's files name. */
+export function toRequest(
+  settings: ChatSettings,
+  messages: readonly Message[],
+  named: Sampling | null,
+): ChatRequest {
   const turns: ChatRequest["messages"] = [];
   for (const { role, content } of messages) {
     const last = turns.at(-1);
@@ -17,9 +22,11 @@ export function toRequest(settings: ChatSettings, messages: readonly Message[]):
     messages: turns,
     stream: true,
     stream_options: { include_usage: true },
+    ...(named && chatSampling(named)),
   };
   if (settings.temperature !== null) request.temperature = settings.temperature;
   if (settings.topP !== null) request.top_p = settings.topP;
+  if (settings.minP !== null) request.min_p = settings.minP;
   if (settings.maxTokens !== null) request.max_tokens = settings.maxTokens;
   if (settings.seed !== null) request.seed = settings.seed;
   return request;

@@ -1,8 +1,10 @@
 /** The dialog for system prompt and sampling. */
+import { chatSampling, NEUTRAL, type Sampling } from "../shared/sampling-defaults.ts";
 import { byId, el } from "./dom.ts";
 import {
   DEFAULT_SETTINGS,
   NUMBER_FIELDS,
+  SAMPLING_FIELDS,
   parseSettings,
   saveDefaults,
   type SettingName,
@@ -15,6 +17,7 @@ export class SettingsDialog {
   readonly #dialog = byId("settings-dialog", HTMLDialogElement);
   readonly #form = byId("settings-form", HTMLFormElement);
   readonly #asDefault = byId("settings-default", HTMLInputElement);
+  readonly #defaults = el("p", { class: "hint wide", id: "sampling-defaults" });
   readonly #controls = new Map<SettingName, Control>();
   readonly #wrong = new Map<SettingName, HTMLElement>();
   readonly #onSave: (settings: ChatSettings) => void;
@@ -32,8 +35,10 @@ export class SettingsDialog {
     byId("settings-reset", HTMLButtonElement).addEventListener("click", () => this.#fill(DEFAULT_SETTINGS));
   }
 
-  open(settings: ChatSettings): void {
+  /** `named`: fields of requests that the model's files name; null where that isn't known. */
+  open(settings: ChatSettings, named: Sampling | null): void {
     this.#fill(settings);
+    this.#showDefaults(named);
     this.#asDefault.checked = false;
     this.#dialog.showModal();
     this.#controls.get("systemPrompt")?.focus();
@@ -48,9 +53,10 @@ export class SettingsDialog {
     for (const { name, label, hint, step, min, max, integer } of NUMBER_FIELDS) {
       const input = el("input", { type: "number", step, min: String(min), max: String(max) });
       input.inputMode = integer ? "numeric" : "decimal";
-      input.placeholder = name === "seed" ? "Random" : name === "maxTokens" ? "No limit" : "Model’s default";
+      input.placeholder = name === "seed" ? "Random" : "No limit";
       fields.append(this.#field(name, label, hint, input));
     }
+    fields.append(this.#defaults);
     const policy = el(
       "select",
       {},
@@ -76,6 +82,22 @@ export class SettingsDialog {
       wrong,
       el("span", { class: "hint", id: `hint-${name}` }, hint),
     );
+  }
+
+  #showDefaults(named: Sampling | null): void {
+    const chat = named && chatSampling(named);
+    const isModels = chat !== null && Object.keys(chat).length === 0;
+    const values = { ...NEUTRAL, ...named, ...chat };
+    for (const { name, field } of SAMPLING_FIELDS) {
+      const control = this.#controls.get(name) as HTMLInputElement;
+      control.placeholder = named ? String(values[field]) : "Model’s default";
+    }
+    const shown = SAMPLING_FIELDS.map(({ label, field }) => `${label} ${values[field]}`).join(", ");
+    if (named === null) this.#defaults.textContent = "Fields that are left empty are up to the model.";
+    else {
+      const source = isModels ? "as the model’s files say" : "for chats, as the model’s files name none";
+      this.#defaults.textContent = `Fields that are left empty: ${shown}, ${source}.`;
+    }
   }
 
   #fill(settings: ChatSettings): void {

@@ -5,6 +5,7 @@ export const DEFAULT_SETTINGS: ChatSettings = {
   systemPrompt: "",
   temperature: null,
   topP: null,
+  minP: null,
   maxTokens: null,
   seed: null,
   contextPolicy: "truncate-oldest",
@@ -13,7 +14,7 @@ export const DEFAULT_SETTINGS: ChatSettings = {
 export type SettingName = keyof ChatSettings;
 
 interface NumberField {
-  name: "temperature" | "topP" | "maxTokens" | "seed";
+  name: "temperature" | "topP" | "minP" | "maxTokens" | "seed";
   label: string;
   hint: string;
   min: number;
@@ -45,6 +46,15 @@ export const NUMBER_FIELDS: readonly NumberField[] = [
     step: "0.05",
   },
   {
+    name: "minP",
+    label: "Min P",
+    hint: "Leaves out words less likely than this share of the likeliest one (0 to 1)",
+    min: 0,
+    max: 1,
+    integer: false,
+    step: "0.01",
+  },
+  {
     name: "maxTokens",
     label: "Longest answer",
     hint: "In tokens; empty: until the model ends or the context is full",
@@ -63,6 +73,13 @@ export const NUMBER_FIELDS: readonly NumberField[] = [
     step: "1",
   },
 ];
+
+/** Settings whose defaults are the model's, or a chat's: their names in requests, and for people. */
+export const SAMPLING_FIELDS = [
+  { name: "temperature", field: "temperature", label: "temperature" },
+  { name: "topP", field: "top_p", label: "top P" },
+  { name: "minP", field: "min_p", label: "min P" },
+] as const;
 
 export type SettingsResult =
   | { ok: true; settings: ChatSettings }
@@ -97,6 +114,7 @@ export function restoreSettings(stored: unknown): ChatSettings {
     systemPrompt: text("systemPrompt"),
     temperature: text("temperature"),
     topP: text("topP"),
+    minP: text("minP"),
     maxTokens: text("maxTokens"),
     seed: text("seed"),
     contextPolicy: text("contextPolicy"),

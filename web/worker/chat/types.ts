@@ -2,11 +2,12 @@
 
 export type ContextPolicy = "error" | "truncate-oldest";
 
-/** Sampling and system prompt of one conversation; null leaves a value to the model's default. */
+/** Sampling and system prompt of one conversation; null: as the model's files say, else as chats do. */
 export interface ChatSettings {
   systemPrompt: string;
   temperature: number | null;
   topP: number | null;
+  minP: number | null;
   maxTokens: number | null;
   seed: number | null;
   contextPolicy: ContextPolicy;

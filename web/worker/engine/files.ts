@@ -1,6 +1,7 @@
 /** The small files of a bundle, and what the engine takes from them. */
 import type { Bundle } from "./bundle.ts";
 import { Conversation, type TokenizerConfig } from "./conversation.ts";
+import { NEUTRAL, namedSampling, type Sampling } from "../shared/sampling-defaults.ts";
 import type { Progress } from "./progress.ts";
 import type { SamplingDefaults } from "./protocol.ts";
 import { Vocabulary, type TokenizerJson } from "./vocabulary.ts";
@@ -8,20 +9,15 @@ import { Vocabulary, type TokenizerJson } from "./vocabulary.ts";
 const TEMPLATE_FILE = "chat_template.jinja";
 const GENERATION_FILE = "generation_config.json";
 
-export interface ChatConfig {
+export interface ChatConfig extends Sampling {
   model_config: Record<string, unknown>;
   vocab_size: number;
   active_vocab_size?: number;
-  temperature?: number;
-  top_p?: number;
-  presence_penalty?: number;
-  frequency_penalty?: number;
-  repetition_penalty?: number;
   eos_token_id?: number | number[] | null;
   conv_template?: { stop_token_ids?: number[] };
 }
 
-interface GenerationConfig {
+interface GenerationConfig extends Sampling {
   do_sample?: boolean;
   eos_token_id?: number | number[] | null;
 }
@@ -31,6 +27,8 @@ export interface ModelText {
   readonly conversation: Conversation;
   readonly vocabulary: Vocabulary;
   readonly stopTokens: ReadonlySet<number>;
+  /** Fields of requests that the files name; `defaults` are for all. */
+  readonly sampling: Sampling;
   readonly defaults: SamplingDefaults;
   /** What shapes the model. */
   readonly modelConfig: Readonly<Record<string, unknown>>;
@@ -57,6 +55,7 @@ export async function readText(
     const bytes = await bundle.read(TEMPLATE_FILE, progress, signal);
     config.chat_template = new TextDecoder().decode(bytes);
   }
+  const sampling = namedSampling(chat, generation);
   return {
     conversation: new Conversation(tokenizer, config),
     vocabulary: new Vocabulary(tokenizer),
@@ -64,20 +63,23 @@ export async function readText(
       ...(chat.conv_template?.stop_token_ids ?? []),
       ...[chat.eos_token_id ?? [], generation.eos_token_id ?? []].flat(),
     ]),
-    defaults: defaultsOf(chat, generation),
+    sampling,
+    defaults: defaultsOf(sampling),
     modelConfig: chat.model_config,
     vocabSize: chat.vocab_size,
     activeVocabSize: chat.active_vocab_size ?? chat.vocab_size,
   };
 }
 
-function defaultsOf(chat: ChatConfig, generation: GenerationConfig): SamplingDefaults {
+function defaultsOf(sampling: Sampling): SamplingDefaults {
+  const given = { ...NEUTRAL, ...sampling };
   return {
-    // Its author wants this model's likeliest answer, whatever temperature is noted beside.
-    temperature: generation.do_sample === false ? 0 : (chat.temperature ?? 1),
-    topP: chat.top_p ?? 1,
-    presencePenalty: chat.presence_penalty ?? 0,
-    frequencyPenalty: chat.frequency_penalty ?? 0,
-    repetitionPenalty: chat.repetition_penalty ?? 1,
+    temperature: given.temperature,
+    topP: given.top_p,
+    topK: given.top_k > 0 ? given.top_k : null,
+    minP: given.min_p,
+    presencePenalty: given.presence_penalty,
+    frequencyPenalty: given.frequency_penalty,
+    repetitionPenalty: given.repetition_penalty,
   };
 }

@@ -62,6 +62,7 @@ async function loadTarget(bundle: Bundle, choice: Choice, context: LoadContext):
     target: choice.target.name,
     contextWindowSize: runner.metadata.context_window_size,
     vocabSize: text.vocabSize,
+    sampling: text.sampling,
     adapter: describe(choice.adapter),
     bytes: downloadBytes(bundle, choice.target),
     ...times,

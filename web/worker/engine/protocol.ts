@@ -47,14 +47,8 @@ export interface CompletionRequest {
   readonly deterministic: boolean | null;
 }
 
-/** What the model's author recommends, for what a request leaves open. */
-export interface SamplingDefaults {
-  readonly temperature: number;
-  readonly topP: number;
-  readonly presencePenalty: number;
-  readonly frequencyPenalty: number;
-  readonly repetitionPenalty: number;
-}
+/** For what a request leaves open. */
+export type SamplingDefaults = Omit<SamplingSettings, "logitBias" | "logprobs">;
 
 export interface ModelFacts {
   readonly id: string;
@@ -126,8 +120,8 @@ function readSampling(given: Params, { defaults, vocabSize }: ModelFacts): Sampl
   return {
     temperature: number(given, "temperature", { low: 0, high: 2 }) ?? defaults.temperature,
     topP: number(given, "top_p", { low: 0, high: 1 }) ?? defaults.topP,
-    topK: readTopK(given),
-    minP: number(given, "min_p", { low: 0, high: 1 }) ?? 0,
+    topK: readTopK(given, defaults.topK),
+    minP: number(given, "min_p", { low: 0, high: 1 }) ?? defaults.minP,
     presencePenalty: number(given, "presence_penalty", penalty) ?? defaults.presencePenalty,
     frequencyPenalty: number(given, "frequency_penalty", penalty) ?? defaults.frequencyPenalty,
     repetitionPenalty:
@@ -138,9 +132,10 @@ function readSampling(given: Params, { defaults, vocabSize }: ModelFacts): Sampl
 }
 
 /** 0 and -1 are common ways to say that there is no limit. */
-function readTopK(given: Params): number | null {
+function readTopK(given: Params, ofModel: number | null): number | null {
   const count = number(given, "top_k", { low: -1, high: Number.MAX_SAFE_INTEGER, whole: true });
-  return count === null || count < 1 ? null : count;
+  if (count === null) return ofModel;
+  return count > 0 ? count : null;
 }
 
 function readMessages(value: unknown): ChatMessage[] {

@@ -1,5 +1,6 @@
 /** Messages between a page and the engine's worker. Types only. */
 import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "./openai.ts";
+import type { Sampling } from "./sampling-defaults.ts";
 
 export type ErrorCode =
   | "webgpu_unavailable"
@@ -79,6 +80,8 @@ export interface LoadedModel {
   target: string;
   contextWindowSize: number;
   vocabSize: number;
+  /** Fields of requests that the model's files name values for, which requests may leave out. */
+  sampling: Sampling;
   adapter: AdapterDescription;
   /** Bytes read from network or cache. */
   bytes: number;
