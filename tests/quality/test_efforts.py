@@ -1,5 +1,6 @@
 """What each effort makes of a checkpoint, down to the bytes, and `build`'s flags for it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -153,6 +154,9 @@ def test_the_text_is_part_of_the_build(checkpoint: Path, tmp_path: Path):
     first = run_build(checkpoint, *options)
     assert first.returncode == 0, first.stderr
     weights = (output / "cpu" / "params_shard_0.bin").read_bytes()
+    note = json.loads((output / "mlc-chat-config.json").read_text())["rounding"]
+    text_hash = hashlib.sha256(text.read_bytes()).hexdigest()
+    assert note == {"effort": "default", "calibration_sha256": text_hash}
     assert "up to date" in run_build(checkpoint, *options).stdout
     text.write_text("0 1 2 3 4 5 6 7 8 9 " * 200)
     assert "up to date" not in run_build(checkpoint, *options).stdout
