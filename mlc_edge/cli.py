@@ -13,6 +13,7 @@ from mlc_edge.visible import visible
 
 COMMANDS = {
     "build": "webbuild.cli",
+    "compare": "webbuild.cli_compare",
     "web": "web.cli",
     "run": "edge.daemon.cli",
     "chat": "edge.terminal.cli",

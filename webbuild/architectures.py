@@ -41,3 +41,9 @@ def parameter_table(config: Any) -> list[ParameterSpec]:
         f"webbuild.models.{name}_spec"
     ).parameter_table(config)
     return table
+
+
+def float_model(model_type: str) -> Any:
+    """The NumPy class of a supported model type; it takes the configuration and FloatWeights."""
+    name = ALIASES.get(model_type, model_type)
+    return importlib.import_module(f"webbuild.models.{name}_float").FloatModel

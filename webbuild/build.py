@@ -1,7 +1,7 @@
 """Checkpoint in, bundle out: weights, configuration, libraries and lock, all or nothing."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlc_edge.bundle import (
@@ -21,6 +21,7 @@ from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint, open_checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
 from webbuild.destination import check_destination, check_space, find_same_build, replacing
+from webbuild.effort import Rounding, measure_quality, open_quantizer
 from webbuild.fingerprint import build_fingerprint
 from webbuild.gguf.checkpoint import holds_gguf, open_gguf
 from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings
@@ -28,9 +29,10 @@ from webbuild.interleaved import INTERLEAVED_INDEX, interleave
 from webbuild.linker import find_linker
 from webbuild.models.spec import parameter_count
 from webbuild.published import PublishedWeights, holds_published_weights, open_published
+from webbuild.quality.divergence import Agreement
 from webbuild.quantization.choices import QuantRule, choose_formats
-from webbuild.quantization.formats import WeightFormats, find_quantization
-from webbuild.quantization.nearest import NearestQuantizer
+from webbuild.quantization.formats import WeightFormats, find_quantization, layer_of
+from webbuild.size import formats_for_size
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
 from webbuild.wasm.emscripten import find_emscripten
@@ -48,6 +50,8 @@ class BuildRequest:
     """What to build; sizes in tokens, None for the default; `sign` names a private key's file.
 
     `quant_rules` prevail over the quantisation; with `mlc_compatible`, all weights are in formats of MLC's.
+    `rounding` says how levels and scales are found; `size` are bytes of a parameter set, which formats are
+    then chosen for.
     """
 
     checkpoint: Path
@@ -56,6 +60,8 @@ class BuildRequest:
     quantization: str | None = None
     quant_rules: tuple[QuantRule, ...] = ()
     mlc_compatible: bool = False
+    rounding: Rounding = field(default_factory=Rounding)
+    size: int | None = None
     context_window_size: int | None = None
     prefill_chunk_size: int | None = None
     sign: Path | None = None
@@ -77,10 +83,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The bundle's lock, and whether the very same bundle was there before."""
+    """The bundle's lock, whether the very same bundle was there before, and what rounding did to the model.
+
+    `quality` is None where nothing was rounded, or the bundle was there.
+    """
 
     lock: BundleLock
     up_to_date: bool
+    quality: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,9 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         request.checkpoint,
         (
             plan.formats.describe(),
+            request.rounding.effort,
+            request.rounding.text_hash or "",
+            str(request.size or ""),
             *(profile.name for profile in plan.profiles),
             request.output.resolve().name,
             str(plan.context_window_size),
@@ -116,10 +129,11 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         if key:
             key.sign(request.output)
         return BuildResult(existing, up_to_date=True)
+    plan = _fit_size(plan, progress)
     check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
     with replacing(request.output) as folder:
         _prepare_runtime(plan, progress)
-        _write_weights(plan, folder, progress)
+        quality = _write_weights(plan, folder, progress)
         _write_interleaved(plan, folder, progress)
         _write_chat_files(plan, folder, progress)
         targets = {
@@ -132,7 +146,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         if key:
             key.sign(folder)
         remember(folder, states)
-    return BuildResult(lock, up_to_date=False)
+    return BuildResult(lock, up_to_date=False, quality=quality)
 
 
 def _plan(request: BuildRequest) -> _Plan:
@@ -168,12 +182,17 @@ def _open(request: BuildRequest) -> Checkpoint | PublishedWeights:
 
 def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights) -> WeightFormats:
     if isinstance(source, PublishedWeights):
-        if request.quant_rules or request.mlc_compatible:
+        if request.quant_rules or request.mlc_compatible or request.size:
             raise ConfigError(
-                f"{request.checkpoint} holds quantised weights, which stay as they are: leave --quant-rule "
-                "and --mlc-compatible out, or build from the original checkpoint."
+                f"{request.checkpoint} holds quantised weights, which stay as they are: leave --quant-rule, "
+                "--size and --mlc-compatible out, or build from the original checkpoint."
             )
         return source.formats
+    if request.size and (request.mlc_compatible or request.rounding.effort == "fast"):
+        raise ConfigError(
+            "--size takes what measurements on a text recommend: leave --mlc-compatible and --quant-effort "
+            "fast out."
+        )
     quantization = find_quantization(request.quantization or DEFAULT_QUANTIZATION)
     native = {}
     if request.quantization is None and not request.mlc_compatible:
@@ -186,6 +205,23 @@ def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights
         rules=request.quant_rules,
         mlc_compatible=request.mlc_compatible,
     )
+
+
+def _fit_size(plan: _Plan, progress: Progress) -> _Plan:
+    """With formats for the size that is asked for, if any."""
+    request, source = plan.request, plan.source
+    if request.size is None or isinstance(source, PublishedWeights):
+        return plan
+    progress.stage("measuring what each weight costs in 4 bits")
+    settled = [
+        spec.name
+        for spec in source.table
+        if any(rule.matches(layer_of(spec.name)) for rule in request.quant_rules)
+    ]
+    formats = formats_for_size(
+        source, plan.formats, size=request.size, rounding=request.rounding, settled=settled
+    )
+    return replace(plan, formats=formats)
 
 
 def _context_window_size(request: BuildRequest, longest: int) -> int:
@@ -211,11 +247,11 @@ def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
         runtime_objects()
 
 
-def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
+def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> Agreement | None:
     if isinstance(plan.source, PublishedWeights):
         progress.stage("copying weights", plan.source.total_bytes)
         plan.source.copy_weights(folder, progress.advance)
-        return
+        return None
     table, tensors, quantization = (
         plan.source.table,
         plan.source.tensors,
@@ -225,9 +261,15 @@ def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> None:
         progress.warn(sentence)
     weights = plan_weights(table, plan.formats)
     progress.stage(f"writing {quantization.name} weights", weights.total_bytes)
-    quantizer = NearestQuantizer(quantization)
-    sources = fitted(table, tensors, plan.formats)
-    write_weights(folder, weights, sources, quantizer, progress.advance)
+    rounding, sources = plan.request.rounding, fitted(table, tensors, plan.formats)
+    with open_quantizer(rounding, plan.source, plan.formats, progress.warn) as quantizer:
+        write_weights(
+            folder, weights, sources, quantizer, progress.advance, block_bytes=rounding.block_bytes
+        )
+    if not plan.formats.has_groups:
+        return None
+    progress.stage("measuring what rounding did")
+    return measure_quality(plan.source, folder)
 
 
 def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:

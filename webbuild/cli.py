@@ -13,6 +13,14 @@ RULE_HELP = (
     "Another format for some weights: lm_head=q8, '*.down_proj=q4m'; q0, q4, q4m or q8; repeatable. "
     "Embedding and head are in q8 by default where others have 4 bits, below 3B parameters."
 )
+EFFORT_HELP = (
+    "How levels and scales are found: fast (from the weights alone), default (weighted by what the "
+    "layers read of a text), best (errors are made good by later columns; minutes for 1B weights)."
+)
+SIZE_HELP = (
+    "Bytes of the weights, such as 95MB: each weight gets 4 bits, 4 with a minimum or 8, by what rounding it "
+    "does to the model; some minutes for 1B weights."
+)
 TARGET_HELP = (
     "webgpu (all WebGPU libraries of the quantization) or a single one, native (this machine's CPU), "
     "pi4, pi5, jetson-orin, jetson-thor, aarch64, x86-64 (with AVX2), x86-64-v4; repeatable."
@@ -34,6 +42,12 @@ def build(
     quant_rule: Annotated[
         list[str] | None, typer.Option(metavar="LAYER=FORMAT", help=RULE_HELP)
     ] = None,
+    quant_effort: Annotated[str, typer.Option(help=EFFORT_HELP)] = "default",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A text to learn from; default: one of the project."),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
     mlc_compatible: Annotated[
         bool, typer.Option(help="All weights in formats of MLC's, for its libraries, too.")
     ] = False,
@@ -54,9 +68,12 @@ def build(
     """Compile a checkpoint into a bundle that browsers and devices run."""
     from webbuild.build import BuildRequest
     from webbuild.build import build as build_bundle
+    from webbuild.effort import Rounding, parse_effort
+    from webbuild.quantization.budget import parse_size
     from webbuild.quantization.choices import QuantRule
-    from webbuild.terminal import TerminalProgress, print_bundle
+    from webbuild.terminal import TerminalProgress, print_bundle, print_quality
 
+    rounding = Rounding(parse_effort(quant_effort), calibration)
     request = BuildRequest(
         checkpoint=checkpoint,
         output=output,
@@ -64,6 +81,8 @@ def build(
         quantization=quant,
         quant_rules=tuple(map(QuantRule.parse, quant_rule or ())),
         mlc_compatible=mlc_compatible,
+        rounding=rounding,
+        size=None if size is None else parse_size(size),
         context_window_size=context_window_size,
         prefill_chunk_size=prefill_chunk_size,
         sign=sign,
@@ -75,3 +94,5 @@ def build(
         typer.echo(f"{output} is up to date.")
     else:
         print_bundle(output, result.lock)
+        if result.quality:
+            print_quality(result.quality)

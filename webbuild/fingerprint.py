@@ -49,7 +49,8 @@ def _inputs(checkpoint: Path) -> list[Path]:
 
 
 def _sources() -> list[Path]:
-    return _files((*SOURCES.rglob("*.py"), *SOURCES.rglob("*.h")))
+    patterns = ("*.py", "*.h", "calibration/*.md", "calibration/*.json")
+    return _files(path for pattern in patterns for path in SOURCES.rglob(pattern))
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

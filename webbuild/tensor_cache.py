@@ -82,15 +82,18 @@ def write_weights(
     sources: Mapping[str, SourceTensor],
     quantizer: Quantizer,
     advance: Callable[[int], None],
+    *,
+    block_bytes: int = BLOCK_BYTES,
 ) -> None:
     """Encode `sources` into `folder`'s shards and describe them in tensor-cache.json.
 
-    `advance` is called with numbers of bytes written. Raises CheckpointError for values that the
+    `advance` is called with numbers of bytes written; `block_bytes` are those of floats that are encoded at a
+    time. Raises CheckpointError for values that the
     format can't hold.
     """
     create_shards(folder, plan)
     for spec in plan.table:
-        encoded = _encode(spec, plan, sources, quantizer)
+        encoded = _encode(spec, plan, sources, quantizer, block_bytes)
         _write_parameter(folder, plan.placements[spec.name], encoded, advance)
     describe_shards(folder, plan)
 
@@ -138,9 +141,10 @@ def _encode(
     plan: WeightPlan,
     sources: Mapping[str, SourceTensor],
     quantizer: Quantizer,
+    block_bytes: int,
 ) -> Iterator[Iterator[bytes]]:
-    """The parameter's rows, in runs of at most BLOCK_BYTES as float32, as bytes of each of its tensors."""
-    step = max(1, BLOCK_BYTES // (4 * math.prod(spec.shape[1:])))
+    """The parameter's rows, in runs of at most `block_bytes` as float32, as bytes of each of its tensors."""
+    step = max(1, block_bytes // (4 * math.prod(spec.shape[1:])))
     first = 0
     for name in spec.sources:
         rows = sources[name].shape[0]

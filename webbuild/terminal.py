@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mlc_edge.bundle import BundleLock
 from webbuild.build import Progress
+from webbuild.quality.divergence import Agreement
 
 
 class TerminalProgress(Progress):
@@ -72,3 +73,13 @@ def print_bundle(folder: Path, lock: BundleLock) -> None:
     table.add_section()
     table.add_row("total", f"{sum(file.bytes for file in lock.files):,}", "")
     Console().print(table)
+
+
+def print_quality(quality: Agreement) -> None:
+    """What rounding did to the model, in a line."""
+    Console().print(
+        f"against the floats: KL {quality.mean_divergence:.4f}, same first choice "
+        f"{quality.same_choice:.1%}, perplexity {quality.reference_perplexity:.2f} to "
+        f"{quality.model_perplexity:.2f} (a text of {len(quality.divergences)} tokens)",
+        highlight=False,
+    )

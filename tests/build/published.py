@@ -12,10 +12,10 @@ import numpy as np
 from tvm.contrib import tvmjs
 
 from tests.build.mlc_reader import read_interleaved, read_tensors
+from tests.build.nearest import NearestQuantizer
 from webbuild.checkpoint import open_checkpoint
 from webbuild.quantization.choices import choose_formats
 from webbuild.quantization.formats import QUANTIZATIONS
-from webbuild.quantization.nearest import NearestQuantizer
 from webbuild.tensor_cache import plan_weights, write_weights
 
 

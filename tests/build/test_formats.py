@@ -9,11 +9,11 @@ from mlc_edge.bundle import read_lock
 from tests.build.checkpoints import write_checkpoint
 from tests.build.conftest import run_build
 from tests.build.mlc_reader import read_tensors
+from tests.build.nearest import NearestQuantizer
 from webbuild.checkpoint import open_checkpoint
 from webbuild.models.spec import ParameterSpec
 from webbuild.quantization.choices import SMALL_MODEL, QuantRule, choose_formats
 from webbuild.quantization.formats import Q4, Q8, QUANTIZATIONS
-from webbuild.quantization.nearest import NearestQuantizer
 from webbuild.tensor_cache import plan_weights, write_weights
 
 

@@ -6,6 +6,7 @@ from safetensors.numpy import save_file
 
 from mlc_edge.errors import CheckpointError, ConfigError
 from tests.build.mlc_reader import dequantize
+from tests.build.nearest import NearestQuantizer
 from webbuild.models.spec import ParameterSpec
 from webbuild.quantization.encode import encode_rows, pack_levels, round_to_bf16
 from webbuild.quantization.formats import (
@@ -18,7 +19,6 @@ from webbuild.quantization.formats import (
     find_quantization,
 )
 from webbuild.quantization.groups import Groups
-from webbuild.quantization.nearest import NearestQuantizer
 from webbuild.safetensors_file import StoredTensor, read_header
 
 FORMATS = [format for format in TENSOR_FORMATS.values() if format.bits]

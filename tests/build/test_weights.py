@@ -10,11 +10,11 @@ from safetensors.numpy import save_file
 
 from tests.build.checkpoints import random_tensors, write_checkpoint, write_sharded_checkpoint
 from tests.build.mlc_reader import layer_weight, read_records, read_tensors
+from tests.build.nearest import NearestQuantizer
 from webbuild.checkpoint import open_checkpoint
 from webbuild.models.spec import ParameterSpec
 from webbuild.quantization.choices import choose_formats
 from webbuild.quantization.formats import QUANTIZATIONS, WeightFormats
-from webbuild.quantization.nearest import NearestQuantizer
 from webbuild.safetensors_file import read_header
 from webbuild.tensor_cache import WeightPlan, plan_weights, write_weights
 

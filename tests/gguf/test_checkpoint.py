@@ -227,6 +227,18 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no template": (field("tokenizer.chat_template", None), "no chat template"),
     "an odd temperature": (field("general.sampling.temp", -1.0), "temperature is -1.0"),
     "parts": (field("split.count", 3), "the model is in 3 files"),
+    "parts in words": (field("split.count", "3"), "split.count is '3', expected a number"),
+    "too few layers": (
+        field("llama.block_count", 1),
+        "tensor blk.1.attn_q.weight is beyond the 1 layers of its metadata",
+    ),
+    "factors without a base": (
+        lambda writer: (
+            odd_factors(writer),
+            field("llama.rope.freq_base", 0.0)(writer),
+        )[0],
+        "llama.rope.freq_base is not above 1",
+    ),
 }
 
 

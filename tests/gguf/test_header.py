@@ -92,6 +92,10 @@ LONG = 1 << 62
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "another format": (header(magic=b"PK\3\4") + PADDING, "this is no GGUF file"),
     "nearly empty": (b"GGUF", "this is no GGUF file"),
+    "too many entries": (
+        header(entry("a", ARRAY, array(0, 1 << 20, bytes(1 << 20))), entries=(1 << 16) + 1),
+        "the number of metadata entries is 65537, and there can be 65536 at most",
+    ),
     "version 1": (header(version=1) + PADDING, "GGUF version is 1"),
     "version 4": (header(version=4) + PADDING, "GGUF version is 4"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0) + PADDING, "it is big-endian"),

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gguf import GGMLQuantizationType as Type
 
+from tests.build.mlc_reader import read_tensors
+from tests.build.nearest import NearestQuantizer
 from tests.gguf.writing import WIDE, write_gguf
 from webbuild.checkpoint import Checkpoint
 from webbuild.gguf.checkpoint import open_gguf
@@ -20,6 +23,7 @@ from webbuild.quantization.formats import (
     WeightFormats,
     find_quantization,
 )
+from webbuild.tensor_cache import plan_weights, write_weights
 
 QKV = "model.layers.{}.self_attn.qkv_proj.weight"
 
@@ -85,6 +89,25 @@ def test_products_of_scales_are_told(tmp_path: Path):
         "16 weights are Q4_K: levels are taken as they are, scales, which are products in the file, are "
         "rounded to float16."
     ]
+
+
+def test_coarser_scales_are_told(tmp_path: Path):
+    checkpoint = opened(tmp_path, lambda _: Type.Q4_0)
+    formats = choose_formats(checkpoint.table, find_quantization("q4f32_1"), mlc_compatible=True)
+    assert warnings(checkpoint, formats) == [
+        "16 weights are Q4_0: levels are taken as they are, scales are rounded to bfloat16."
+    ]
+
+
+def test_coarser_scales_are_the_nearest(tmp_path: Path):
+    checkpoint = opened(tmp_path, lambda _: Type.Q4_0)
+    formats = choose_formats(checkpoint.table, find_quantization("q4f32_1"), mlc_compatible=True)
+    plan = plan_weights(checkpoint.table, formats)
+    quantizer = NearestQuantizer(formats.quantization)
+    write_weights(tmp_path, plan, checkpoint.tensors, quantizer, lambda count: None)
+    found = read_tensors(tmp_path)["model.embed_tokens.q_scale"]
+    own = checkpoint.tensors["model.embed_tokens.weight"].read_groups(0, 1024).scales
+    np.testing.assert_array_equal(found, torch.tensor(own).bfloat16().float().numpy())
 
 
 def test_types_without_a_kernel_become_q8(tmp_path: Path):

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from web.server import address_url, bind
 
 CHUNK_BYTES = 1 << 14
-LARGE = (".safetensors", ".bin", ".so")
+LARGE = (".safetensors", ".bin", ".gguf", ".so")
 
 
 @dataclass

@@ -3,15 +3,15 @@
 from typing import Any
 
 from webbuild.gguf.metadata import Metadata
-from webbuild.gguf.tokenizer import ENDS, Vocabulary, special_ids, tokenizer_json
+from webbuild.gguf.tokenizer import ENDS, SPECIAL_KEYS, Vocabulary, special_ids, tokenizer_json
 from webbuild.model_folder import ChatFiles
 
 TEMPLATE = "tokenizer.chat_template"
 # Besides eos: the ends of a turn, and of a message that calls a tool.
 END_KEYS = ("tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
+TOP_K = "general.sampling.top_k"
 SAMPLING = {
     "general.sampling.temp": "temperature",
-    "general.sampling.top_k": "top_k",
     "general.sampling.top_p": "top_p",
     "general.sampling.min_p": "min_p",
     "general.sampling.penalty_repeat": "repetition_penalty",
@@ -48,4 +48,10 @@ def _generation(
     first = [special["eos"]] if "eos" in special else []
     ids = {f"{name}_token_id": id for name, id in special.items() if name in ("bos", "pad")}
     sampling = {name: metadata.real(key) for key, name in SAMPLING.items() if metadata.has(key)}
+    if metadata.has(TOP_K):
+        sampling["top_k"] = metadata.integer(TOP_K)
+    if not first + others:
+        metadata.problems.append(
+            f"no token ends an answer: there is no {SPECIAL_KEYS['eos']}, and no token that is known for it"
+        )
     return {**ids, "eos_token_id": first + others, **sampling}

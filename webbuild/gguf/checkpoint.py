@@ -61,6 +61,14 @@ def open_gguf(path: Path) -> Checkpoint:
     for header in headers:
         tensors |= source_tensors(header.data, header.tensors.values(), head_dim=model.head_dim)
     problems += table_problems(table, tensors, by="its metadata", shown=gguf_name)
+    wanted = {name for spec in table for name in spec.sources}
+    problems += shortened(
+        [
+            f"tensor {gguf_name(name)} is beyond the {model.num_hidden_layers} layers of its metadata"
+            for name in tensors
+            if name not in wanted
+        ]
+    )
     if chat.tokenizer and chat.token_count > model.vocab_size:
         problems.append(f"it has {chat.token_count} tokens, and embeddings of {model.vocab_size}")
     if problems:
@@ -72,7 +80,10 @@ def _read_parts(path: Path) -> list[GgufHeader]:
     """The headers of all files that the model is in, the first of which has the metadata."""
     names = part_names(path.name)
     headers = [read_header(path.with_name(name)) for name in names]
-    count = Metadata(headers[0].metadata).integer(PART_COUNT, 1)
+    metadata = Metadata(headers[0].metadata)
+    count = metadata.integer(PART_COUNT, 1)
+    if metadata.problems:
+        raise _error(path, metadata.problems)
     if max(count, 1) != len(names):
         raise CheckpointError(
             f"{path}: {PART_COUNT} is {count}, so the model is in {count} files: give them the names that "

@@ -111,6 +111,9 @@ def _llama3_scaling(
     metadata: Metadata, config: Mapping[str, Any], factors: Floats
 ) -> dict[str, Any] | None:
     """Llama 3's scaling that gives these factors; None and a problem if there is none."""
+    if config["rope_theta"] <= 1:
+        metadata.problems.append("llama.rope.freq_base is not above 1")
+        return None
     values = factors.astype(np.float64)
     if len(values) != config["head_dim"] // 2 or not (np.isfinite(values) & (values > 0)).all():
         metadata.problems.append(

@@ -23,6 +23,10 @@ VERSIONS = (2, 3)
 DOWNLOAD = "download the file again"
 # The largest tokenizers take 40 MB.
 MAX_HEADER_BYTES = 256_000_000
+# Of tensors, and of metadata entries; models with 4096 layers have fewer.
+MOST_ENTRIES = 1 << 16
+# In a list: a vocabulary's tokens or merges.
+MOST_TEXTS = 1 << 22
 MAX_DIMENSIONS = 4
 LARGEST_EXTENT = 1 << 40
 DEFAULT_ALIGNMENT = 32
@@ -172,7 +176,10 @@ class _Reader:
     def preamble(self) -> tuple[int, int]:
         """Numbers of tensors and of metadata entries."""
         if self.data.size < 24 or bytes(self._take(4, "the magic")) != MAGIC:
-            self.refuse("this is no GGUF file (it doesn't begin with 'GGUF')")
+            raise CheckpointError(
+                f"{self.data.path}: this is no GGUF file (it doesn't begin with 'GGUF'): name one, or the "
+                "folder of a checkpoint."
+            )
         version = self._number("<u4", "the version")
         if version not in VERSIONS:
             turned = int.from_bytes(int(version).to_bytes(4, "little"), "big") in VERSIONS
@@ -181,8 +188,9 @@ class _Reader:
                 f"only little-endian files of versions {VERSIONS[0]} and {VERSIONS[1]} are supported: "
                 "convert the model anew with a current llama.cpp."
             )
-        tensors = self._count("the number of tensors", LENGTH_BYTES + 4 + 8 + 4 + 8)
-        return tensors, self._count("the number of metadata entries", LENGTH_BYTES + 4 + 1)
+        tensors = self._count("the number of tensors", LENGTH_BYTES + 4 + 8 + 4 + 8, MOST_ENTRIES)
+        entries = self._count("the number of metadata entries", LENGTH_BYTES + 4 + 1, MOST_ENTRIES)
+        return tensors, entries
 
     def string(self, what: str) -> str:
         length = self._count(f"the length of {what}", 1)
@@ -220,7 +228,8 @@ class _Reader:
     def _array(self, what: str) -> Value:
         kind = int(self._number("<u4", f"the type of the elements of {what}"))
         if kind == STRING:
-            return self._strings(self._count(f"the length of {what}", LENGTH_BYTES), what)
+            count = self._count(f"the length of {what}", LENGTH_BYTES, MOST_TEXTS)
+            return self._strings(count, what)
         dtype = np.dtype(self._number_type(kind, f"the elements of {what}"))
         count = self._count(f"the length of {what}", dtype.itemsize)
         return np.frombuffer(self._take(count * dtype.itemsize, what), dtype)
@@ -249,11 +258,12 @@ class _Reader:
             self.refuse(f"{what} has type number {kind}, which GGUF doesn't have")
         return NUMBERS[kind]
 
-    def _count(self, what: str, least_bytes: int) -> int:
+    def _count(self, what: str, least_bytes: int, most: int = MAX_HEADER_BYTES) -> int:
         """A number of things, each of `least_bytes` or more."""
         count = int(self._number("<u8", what))
-        if count > (self._end - self.position) // least_bytes:
-            self.refuse(f"{what} is {count}, more than the file's header can hold")
+        most = min(most, (self._end - self.position) // least_bytes)
+        if count > most:
+            self.refuse(f"{what} is {count}, and there can be {most} at most")
         return count
 
     def _number(self, dtype: str, what: str) -> bool | int | float:

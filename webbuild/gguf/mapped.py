@@ -20,7 +20,6 @@ class MappedFile:
     path: Path
     size: int
     _content: mmap.mmap
-    _descriptor: int
 
     @classmethod
     def open(cls, path: Path) -> "MappedFile":
@@ -35,9 +34,10 @@ class MappedFile:
         try:
             content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            os.close(descriptor)
             raise CheckpointError(f"{path} is empty or no plain file: name a GGUF file.") from error
-        return cls(path, len(content), content, descriptor)
+        finally:
+            os.close(descriptor)
+        return cls(path, len(content), content)
 
     def read(self, offset: int, count: int) -> bytes:
         """A copy of bytes that are inside of the file."""
@@ -51,7 +51,7 @@ class MappedFile:
         first, last = int(wanted.min()), int(wanted.max())
         begin, end = offset + first * row_bytes, offset + (last + 1) * row_bytes
         # Touching what is mapped but no longer there would end the process.
-        if os.fstat(self._descriptor).st_size < end:
+        if self._content.size() < end:
             raise CheckpointError(f"{self.path} has become shorter: download the file again.")
         count = (last - first + 1) * row_bytes
         table = np.frombuffer(self._content, np.uint8, count, begin).reshape(-1, row_bytes)

@@ -71,12 +71,13 @@ def rounding_warnings(
 ) -> list[str]:
     """Sentences on quantised weights of which the bundle won't have exactly the file's values."""
     native = native_formats(table, tensors)
+    scales = "float16" if formats.quantization.scale_storage == "raw" else "bfloat16"
     told: Counter[str] = Counter()
     for spec in table:
         format = formats.of(spec)
         for tensor in _quantized(spec, tensors):
             is_chosen = native.get(spec.name) != format
-            told[_loss(tensor, format, is_chosen=is_chosen)] += 1
+            told[_loss(tensor, format, scales, is_chosen=is_chosen)] += 1
     return [f"{_counted(count)} {loss}." for loss, count in sorted(told.items()) if loss]
 
 
@@ -84,18 +85,18 @@ def _counted(count: int) -> str:
     return "1 weight is" if count == 1 else f"{count} weights are"
 
 
-def _loss(tensor: GgufTensor, format: TensorFormat, *, is_chosen: bool) -> str:
+def _loss(tensor: GgufTensor, format: TensorFormat, scales: str, *, is_chosen: bool) -> str:
     """What a tensor's values lose in a format, empty if nothing."""
     kind, own = tensor.type_name, tensor.group_format
     if not format.bits:
         return ""
     if own and format in (own, HELD_BY.get(own)):
-        if kind not in SCALES_ARE_PRODUCTS:
-            return ""
-        return (
-            f"{kind}: levels are taken as they are, scales, which are products in the file, are rounded to "
-            "float16"
-        )
+        taken = f"{kind}: levels are taken as they are, scales"
+        if scales == "bfloat16":
+            return f"{taken} are rounded to bfloat16"
+        if kind in SCALES_ARE_PRODUCTS:
+            return f"{taken}, which are products in the file, are rounded to float16"
+        return ""
     if is_chosen:
         return f"{kind} in the file and {format.name} in the bundle: rounded twice"
     if own is None:

@@ -1,6 +1,7 @@
 """tokenizer.json from a GGUF file's vocabulary (https://huggingface.co/docs/tokenizers)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from webbuild.gguf.metadata import Metadata
@@ -12,8 +13,9 @@ MODEL = "tokenizer.ggml.model"
 BYTE_LEVEL, SENTENCE_PIECE = "gpt2", "llama"
 # Kinds of tokens in `tokenizer.ggml.token_type`.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
-# That all ways to cut a token in two may be tried.
+# That all ways to cut a token in two may be tried, and kept: vocabularies have a few for each token.
 LONGEST_PIECE = 256
+MOST_MERGES = 1 << 22
 SPACE = "\u2581"
 # They end an answer whatever kind of token a file says they are, as in llama.cpp.
 ENDS = (
@@ -175,14 +177,17 @@ def _file_merges(metadata: Metadata, vocabulary: Vocabulary) -> list[tuple[str, 
 
 def _merges_by_score(metadata: Metadata, vocabulary: Vocabulary) -> Iterable[tuple[str, str]]:
     """Pairs in the order in which SentencePiece joins them: the best piece first."""
-    ids, pieces = vocabulary.ids, _pieces(metadata, vocabulary)
-    pairs = [
+    ids, tokens = vocabulary.ids, vocabulary.tokens
+    found = (
         (-score, id, ids[text[:cut]], ids[text[cut:]])
-        for id, text, score in pieces
+        for id, text, score in _pieces(metadata, vocabulary)
         for cut in range(1, len(text))
         if text[:cut] in ids and text[cut:] in ids
-    ]
-    tokens = vocabulary.tokens
+    )
+    pairs = list(islice(found, MOST_MERGES + 1))
+    if len(pairs) > MOST_MERGES:
+        metadata.problems.append(f"{TOKENS} can be made of each other in too many ways")
+        return []
     return ((tokens[left], tokens[right]) for _, _, left, right in sorted(pairs))
 
 

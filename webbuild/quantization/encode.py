@@ -48,7 +48,9 @@ def _pack(name: str, groups: Groups, quantization: Quantization) -> Iterator[byt
         if floats is None:
             continue
         if quantization.scale_storage == "f32-to-bf16":
-            yield (_finite(name, floats).view(np.uint32) >> 16).astype("<u2").tobytes()
+            # Those of a file that has groups already are float16's.
+            floats = round_scales(_finite(name, floats), quantization)
+            yield (floats.view(np.uint32) >> 16).astype("<u2").tobytes()
         else:
             yield as_dtype(name, floats, quantization).tobytes()
 

@@ -1,4 +1,4 @@
-"""The quickest quantiser: a group's largest value gives its scale, and each value takes the nearest level."""
+"""MLC's way to round: a group's largest value gives its scale, and each value takes the nearest level."""
 
 import numpy as np
 

@@ -1,0 +1,1 @@
+"""What linear layers read, on a text that ships with the project or on a given one."""
