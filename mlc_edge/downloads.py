@@ -15,7 +15,9 @@ from mlc_edge.gguf_names import model_name, part_names
 
 HUB_PREFIX = "HF://"
 REPOSITORY = re.compile(
-    r"HF://(?P<id>[\w.-]+/[\w.-]+)(?:/(?P<file>(?:[\w.+-]+/)*[\w.+-]+\.gguf))?(?:@(?P<revision>[\w./-]+))?",
+    r"HF://(?P<id>[\w.-]+/[\w.-]+)"
+    r"(?:/(?P<file>(?:[\w.+,=() -]+/)*[\w.+,=() -]+\.gguf))?"
+    r"(?:@(?P<revision>[\w./-]+))?",
     re.IGNORECASE,
 )
 # Files without code: pickled weights and Python modules stay where they are.

@@ -195,6 +195,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
         )[0],
         "llama.rope.scaling.type is 'linear' with a factor of 2",
     ),
+    "scaling without a type": (
+        field("llama.rope.scaling.factor", 4.0),
+        "llama.rope.scaling.type is 'linear' with a factor of 4",
+    ),
     "yarn": (
         lambda writer: (
             field("llama.rope.scaling.type", "yarn")(writer),

@@ -174,8 +174,12 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "expected 1099511627776 weights at most",
     ),
     "part of a block": (
-        header(tensor("t", (33,), Q4_0), PADDING, tensors=1),
+        header(tensor("t", (33, 2), Q4_0), PADDING, tensors=1),
         "rows of 33 weights, expected a multiple of 32 for Q4_0",
+    ),
+    "blocks in one dimension": (
+        header(tensor("t", (32,), Q4_0), PADDING, tensors=1),
+        "'t' has one dimension and type Q4_0, expected floats",
     ),
     "between the places": (
         header(tensor("t", offset=8), PADDING, tensors=1),

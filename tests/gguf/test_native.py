@@ -8,13 +8,16 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Type
 
+from mlc_edge.errors import CheckpointError
 from tests.build.mlc_reader import read_tensors
 from tests.build.nearest import NearestQuantizer
 from tests.gguf.writing import WIDE, write_gguf
 from webbuild.checkpoint import Checkpoint
 from webbuild.gguf.checkpoint import open_gguf
+from webbuild.gguf.header import read_header
 from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings
 from webbuild.quantization.choices import QuantRule, choose_formats
+from webbuild.quantization.encode import encode_rows
 from webbuild.quantization.formats import (
     Q4,
     Q4M,
@@ -167,4 +170,33 @@ def test_what_is_asked_for_in_another_format_is_rounded_twice(tmp_path: Path):
     assert warnings(checkpoint, chosen(checkpoint, "lm_head=q8")) == [
         "1 weight is Q4_1 in the file and q8 in the bundle: rounded twice."
     ]
-    assert warnings(checkpoint, chosen(checkpoint, "lm_head=q0")) == []
+    assert warnings(checkpoint, chosen(checkpoint, "lm_head=q0")) == [
+        "1 weight is Q4_1: values are rounded to float16."
+    ]
+    floats = choose_formats(checkpoint.table, find_quantization("q0f32"))
+    assert warnings(checkpoint, floats) == []
+
+
+def test_a_damaged_scale_is_named(tmp_path: Path):
+    path = tmp_path / "model.gguf"
+    write_gguf(path, WIDE, types=lambda _: Type.Q8_0)
+    name, rows = "model.layers.0.mlp.down_proj.weight", (0, 4)
+    info = read_header(path).tensors["blk.0.ffn_down.weight"]
+    content = bytearray(path.read_bytes())
+    content[info.offset : info.offset + 2] = np.float16(np.nan).tobytes()
+    path.write_bytes(content)
+    checkpoint = open_gguf(path)
+    spec = next(spec for spec in checkpoint.table if spec.name == name)
+    formats = chosen(checkpoint)
+    quantizer = NearestQuantizer(formats.quantization)
+    with pytest.raises(CheckpointError, match="holds NaN or infinity: the checkpoint is damaged"):
+        list(
+            encode_rows(
+                checkpoint.tensors[name],
+                spec,
+                rows=rows,
+                first=0,
+                formats=formats,
+                quantizer=quantizer,
+            )
+        )

@@ -98,7 +98,8 @@ def _check_neutral(metadata: Metadata) -> None:
 
 
 def _check_scaling(metadata: Metadata) -> None:
-    kind = metadata.text("llama.rope.scaling.type", "none")
+    # A factor without a type is of linear scaling, as in llama.cpp.
+    kind = metadata.text("llama.rope.scaling.type", "linear")
     factor = metadata.real("llama.rope.scaling.factor", 1)
     if kind != "none" and factor not in (0, 1):
         metadata.problems.append(

@@ -148,6 +148,10 @@ def _check_places(reader: "_Reader", tensors: dict[str, TensorInfo], alignment: 
 def _bytes(reader: "_Reader", info: TensorInfo) -> int:
     assert info.type, "only of tensors that can be read"
     columns = info.shape[-1]
+    if len(info.shape) == 1 and info.type.weights > 1:
+        reader.refuse(
+            f"tensor {info.name!r:.80} has one dimension and type {info.type.name}, expected floats"
+        )
     if columns % info.type.weights:
         reader.refuse(
             f"tensor {info.name!r:.80} has rows of {columns} weights, expected a multiple of "

@@ -72,12 +72,14 @@ def rounding_warnings(
     """Sentences on quantised weights of which the bundle won't have exactly the file's values."""
     native = native_formats(table, tensors)
     scales = "float16" if formats.quantization.scale_storage == "raw" else "bfloat16"
+    dtype = formats.quantization.dtype
     told: Counter[str] = Counter()
     for spec in table:
         format = formats.of(spec)
         for tensor in _quantized(spec, tensors):
             is_chosen = native.get(spec.name) != format
-            told[_loss(tensor, format, scales, is_chosen=is_chosen)] += 1
+            loss = _loss(tensor, format, scales, is_chosen=is_chosen, dtype=dtype)
+            told[loss] += 1
     return [f"{_counted(count)} {loss}." for loss, count in sorted(told.items()) if loss]
 
 
@@ -85,11 +87,13 @@ def _counted(count: int) -> str:
     return "1 weight is" if count == 1 else f"{count} weights are"
 
 
-def _loss(tensor: GgufTensor, format: TensorFormat, scales: str, *, is_chosen: bool) -> str:
+def _loss(
+    tensor: GgufTensor, format: TensorFormat, scales: str, *, is_chosen: bool, dtype: str
+) -> str:
     """What a tensor's values lose in a format, empty if nothing."""
     kind, own = tensor.type_name, tensor.group_format
     if not format.bits:
-        return ""
+        return "" if dtype == "float32" else f"{kind}: values are rounded to {dtype}"
     if own and format in (own, HELD_BY.get(own)):
         taken = f"{kind}: levels are taken as they are, scales"
         if scales == "bfloat16":

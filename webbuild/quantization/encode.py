@@ -29,17 +29,21 @@ def encode_rows(
     """
     format, quantization = formats.of(spec), formats.quantization
     if format.bits and source.group_format == format:
-        yield from _pack(source.name, source.read_groups(*rows), quantization)
+        groups = source.read_groups(*rows)
+        _require_finite(source.name, groups.scales, groups.minimums)
+        yield from _pack(source.name, groups, quantization)
         return
     values = source.read_rows(*rows)
-    if not np.isfinite(values).all():
-        raise CheckpointError(
-            f"tensor {source.name} holds NaN or infinity: the checkpoint is damaged."
-        )
+    _require_finite(source.name, values)
     if not format.bits:
         yield as_dtype(source.name, values, quantization).tobytes()
         return
     yield from _pack(source.name, quantizer.quantize(spec, format, values, first), quantization)
+
+
+def _require_finite(name: str, *found: Floats | None) -> None:
+    if not all(values is None or np.isfinite(values).all() for values in found):
+        raise CheckpointError(f"tensor {name} holds NaN or infinity: the checkpoint is damaged.")
 
 
 def _pack(name: str, groups: Groups, quantization: Quantization) -> Iterator[bytes]:
