@@ -19,6 +19,7 @@ from tests.gguf.writing import WIDE, finish, write_gguf
 from webbuild.checkpoint import Checkpoint
 from webbuild.gguf.checkpoint import open_gguf
 from webbuild.gguf.config import llama3_factors
+from webbuild.gguf.header import read_header
 
 Change = Callable[[gguf.GGUFWriter], None]
 F32 = Type.F32
@@ -312,7 +313,13 @@ def test_a_missing_part_is_named(tmp_path: Path):
 
 def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path: Path):
     checkpoint = opened(tmp_path)
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    path = tmp_path / "model.gguf"
     tensor = checkpoint.tensors["model.embed_tokens.weight"]
-    with pytest.raises(CheckpointError, match="has become shorter"):
-        tensor.read_rows(0, 10)
+    rows = 800
+    tensor.read_rows(0, rows)
+    begin = read_header(path).tensors["token_embd.weight"].offset
+    for length in (begin + rows * 64 * 4 - 1, begin + 10, 4):
+        with path.open("r+b") as file:
+            file.truncate(length)
+        with pytest.raises(CheckpointError, match="has become shorter"):
+            tensor.read_rows(0, rows)

@@ -71,6 +71,8 @@ def test_words_are_cut_as_the_family_does(tmp_path: Path, pre: str):
         # Qwen2's tokenizer.json composes characters first.
         text = unicodedata.normalize("NFC", text) if pre == "qwen2" else text
         assert ids(found, text) == ids(expected, text)
+    # What people may write is no control token.
+    assert found.decode(ids(found, "<|begin|>Hi :-)<|end|>")) == "Hi :-)"
 
 
 @pytest.mark.parametrize("pre", ["llama-bpe", "qwen2", "tekken", "gpt-2"])
