@@ -16,7 +16,8 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 CONTEXT = 1024
 F32 = 0
-THREADS = 2
+# More wait for each other on a busy machine.
+THREADS = 1
 
 
 def answers(file: str, count: int, conversations: list[Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 from mlc_edge import MLCEngine
 from tests.browser import engine_page
 from tests.end_to_end.conftest import Host
-from tests.end_to_end.test_chat import ask, open_chat
+from tests.end_to_end.test_chat import ask, wait_until_ready
 from tests.real.questions import chat
 
 pytestmark = pytest.mark.real
@@ -59,7 +59,10 @@ def test_a_browser_computes_what_a_cpu_does(
 def test_a_person_gets_an_answer(browser: Browser, web_bundle: Path):
     host = Host(web_bundle)
     try:
-        page = open_chat(browser, host.url)
+        page = browser.new_context().new_page()
+        page.goto(host.url)
+        page.get_by_role("button", name=f"Load {web_bundle.name}").click()
+        wait_until_ready(page)
         page.get_by_role("button", name="Settings", exact=True).click()
         dialog = page.get_by_role("dialog", name="Settings for this chat")
         expect(dialog).to_contain_text("temperature 0.7, top P 0.9, min P 0.05")
