@@ -20,6 +20,7 @@ def config_of(folder: Path) -> dict[str, Any]:
         quantization="q4f16_1",
         context_window_size=128,
         prefill_chunk_size=64,
+        rounding={},
     )
 
 

@@ -70,7 +70,7 @@ def fit(
         least = options.min(axis=0)
     left = len(least) - 1
     found = {}
-    for (name, each), pick in zip(reversed(choices.items()), reversed(picks), strict=True):
+    for (name, each), pick in zip(reversed(list(choices.items())), reversed(picks), strict=True):
         choice = each[pick[left]]
         left -= -(-(choice.bytes - smallest[name]) // unit)
         found[name] = choice.format
