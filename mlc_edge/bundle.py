@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mlc_edge.errors import BundleError
@@ -23,6 +23,7 @@ from mlc_edge.files import (
     open_plain,
     read_json,
 )
+from mlc_edge.lock_fields import LockReader, told
 
 LOCK_NAME = "mlc-lock.json"
 SIGNATURE_NAME = "mlc-lock.json.sig"
@@ -32,7 +33,6 @@ SHARED_LIBRARY, BROWSER_LIBRARY = ".so", ".wasm"
 ABI_VERSION = 3
 # The largest models that are published have some hundred.
 MAX_FILES = 10_000
-MAX_TOLD = 10
 # Norms are no format to speak of.
 SMALLEST_SHARE = 0.005
 REBUILD = "Build the bundle again with `mlc-edge build`, or download it again."
@@ -119,80 +119,9 @@ class BundleLock:
         return json.dumps(content, indent=1) + "\n"
 
 
-# What a path, put into a URL as it is, would end at.
-URL_SYNTAX = re.compile("[?#%]")
-
-
-class _Reader:
-    """Reads typed fields of parsed JSON and collects what is wrong with them."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def get(self, source: Any, name: str, kind: type, where: str) -> Any:
-        """`source[name]` if it is a `kind`, else an empty `kind` and a problem."""
-        label = f"{where}.{name}" if where else name
-        value = source.get(name) if isinstance(source, dict) else None
-        wrong_bool = isinstance(value, bool) and kind is not bool
-        if not isinstance(value, kind) or wrong_bool:
-            got = "is missing" if value is None else f"is {value!r:.60}"
-            self.problems.append(f"{label} {got}, expected {kind.__name__}")
-            return kind()
-        if isinstance(value, int) and value < 0:
-            self.problems.append(f"{label} is {value}, expected 0 or more")
-        return value
-
-    def name(self, source: Any, name: str, where: str) -> str:
-        """A text that people are shown: what it holds is held to `check_name`."""
-        known = len(self.problems)
-        value: str = self.get(source, name, str, where)
-        if len(self.problems) == known:
-            self.check_name(value, f"{where}.{name}")
-        return value
-
-    def check_name(self, value: Any, label: str) -> None:
-        """Names reach terminals, logs and file systems: no control characters, no half of a pair."""
-        if not isinstance(value, str) or not value or not value.isprintable():
-            self.problems.append(f"{label} is {value!r:.80}, expected printable characters")
-
-    def path(self, source: Any, name: str, where: str) -> str:
-        known = len(self.problems)
-        value: str = self.get(source, name, str, where)
-        is_path = value.isprintable() and is_safe_path(value) and not URL_SYNTAX.search(value)
-        if len(self.problems) == known and not is_path:
-            self.problems.append(f"{where}.{name} {value!r:.80} is not a path inside the bundle")
-        return value
-
-
-def is_safe_path(path: str) -> bool:
-    """Whether `path` is relative, normalised and free of anything that could leave its folder."""
-    pure = PurePosixPath(path)
-    return (
-        bool(path)
-        and not pure.is_absolute()
-        and str(pure) == path
-        and ".." not in pure.parts
-        and path != "."
-        and not re.search(r"[\\:\x00-\x1f\x7f]", path)
-    )
-
-
-def is_file_name(name: Any) -> bool:
-    """Whether `name`, of whatever type, can name a file right inside a folder, and be shown."""
-    return isinstance(name, str) and name.isprintable() and is_safe_path(name) and "/" not in name
-
-
-def told(problems: Iterable[str]) -> str:
-    """The first problems on one line, what can't be printed escaped, and how many more there are."""
-    problems = list(problems)
-    more = len(problems) - MAX_TOLD
-    first = problems[:MAX_TOLD] + ([f"and {more} more"] if more > 0 else [])
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in "; ".join(first))
-
-
 def parse_lock(content: Any) -> BundleLock:
     """Check parsed JSON and make a lock of it; raises BundleError that says all that is wrong."""
-    reader = _Reader()
+    reader = LockReader()
     version = reader.get(content, "lock_version", int, "")
     if not reader.problems and version != LOCK_VERSION:
         raise BundleError(
@@ -225,7 +154,7 @@ def parse_lock(content: Any) -> BundleLock:
     return lock
 
 
-def _parse_model(reader: _Reader, entry: Any) -> ModelInfo:
+def _parse_model(reader: LockReader, entry: Any) -> ModelInfo:
     model = ModelInfo(
         id=reader.name(entry, "id", "model"),
         model_type=reader.name(entry, "model_type", "model"),
@@ -239,7 +168,7 @@ def _parse_model(reader: _Reader, entry: Any) -> ModelInfo:
     return model
 
 
-def _parse_formats(reader: _Reader, entry: Any) -> dict[str, int]:
+def _parse_formats(reader: LockReader, entry: Any) -> dict[str, int]:
     if not isinstance(entry, dict) or "formats" not in entry:
         return {}
     formats: dict[str, int] = reader.get(entry, "formats", dict, "model")
@@ -254,7 +183,7 @@ def is_valid_id(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
 
 
-def _parse_file(reader: _Reader, entry: Any, where: str) -> LockedFile:
+def _parse_file(reader: LockReader, entry: Any, where: str) -> LockedFile:
     file = LockedFile(
         path=reader.path(entry, "path", where),
         bytes=reader.get(entry, "bytes", int, where),
@@ -265,7 +194,7 @@ def _parse_file(reader: _Reader, entry: Any, where: str) -> LockedFile:
     return file
 
 
-def _parse_target(reader: _Reader, entry: Any, name: str) -> BundleTarget:
+def _parse_target(reader: LockReader, entry: Any, name: str) -> BundleTarget:
     where = f"targets.{name}"
     reader.check_name(name, "a name in targets")
     needs = reader.get(entry, "needs", dict, where)

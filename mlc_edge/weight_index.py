@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlc_edge.bundle import REBUILD, is_file_name, told
+from mlc_edge.bundle import REBUILD
 from mlc_edge.errors import BundleError
+from mlc_edge.lock_fields import is_file_name, told
 
 TENSOR_CACHE_NAME = "tensor-cache.json"
 BFLOAT16_FORMAT = "f32-to-bf16"

@@ -303,11 +303,21 @@ def _write_chat_files(plan: _Plan, folder: Path, progress: Progress) -> None:
             quantization=plan.formats.quantization.name,
             context_window_size=plan.context_window_size,
             prefill_chunk_size=plan.prefill_chunk_size,
+            rounding=_rounding_note(plan),
         ),
     }
     for name, content in contents.items():
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def _rounding_note(plan: _Plan) -> dict[str, str]:
+    """How weights were rounded here, for who wonders later."""
+    rounding = plan.request.rounding
+    if isinstance(plan.source, PublishedWeights) or not plan.formats.has_groups:
+        return {}
+    text = {} if rounding.text_hash is None else {"calibration_sha256": rounding.text_hash}
+    return {"effort": rounding.effort, **text}
 
 
 def _mlc_runtimes(plan: _Plan) -> set[str]:

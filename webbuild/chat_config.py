@@ -15,8 +15,12 @@ def chat_config(
     quantization: str,
     context_window_size: int,
     prefill_chunk_size: int,
+    rounding: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The file's content; sizes in tokens, sampling defaults those of generation_config.json."""
+    """The file's content; sizes in tokens, sampling defaults those of generation_config.json.
+
+    `rounding` notes how levels were found, in a field that MLC's runtimes don't know.
+    """
     generation = chat.generation_config
     sizes = {
         "context_window_size": context_window_size,
@@ -30,6 +34,7 @@ def chat_config(
         "version": "0.1.0",
         "model_type": model.model_type,
         "quantization": quantization,
+        **({"rounding": dict(rounding)} if rounding else {}),
         "model_config": model_config(model, context_window_size, prefill_chunk_size),
         "vocab_size": model.vocab_size,
         "active_vocab_size": chat.token_count,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlc_edge.bundle import is_file_name
+from mlc_edge.lock_fields import is_file_name
 from mlc_edge.weight_index import shortened
 from webbuild.model_folder import DOWNLOAD, ChatFiles, FolderReader
 from webbuild.models.llama_spec import LlamaConfig

@@ -17,7 +17,7 @@ CONTEXT_TOKENS = 8
 def compare(
     bundle: Annotated[str, typer.Argument(help="A bundle, or what is built into one.")],
     reference: Annotated[
-        Path, typer.Option(help="The checkpoint or GGUF file that the bundle was built from.")
+        Path, typer.Option(help="The checkpoint, or GGUF file, that it was built from.")
     ],
     text: Annotated[
         Path | None, typer.Option(help="A text; default: a short one of the project.")

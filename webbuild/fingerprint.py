@@ -9,6 +9,7 @@ import mlc_edge.bundle
 import mlc_edge.chat_template
 import mlc_edge.cpu
 import mlc_edge.gguf_names
+import mlc_edge.lock_fields
 import mlc_edge.text_files
 import mlc_edge.weight_index
 from mlc_edge.files import hash_file
@@ -23,6 +24,7 @@ BORDERS = (
     mlc_edge.chat_template,
     mlc_edge.cpu,
     mlc_edge.gguf_names,
+    mlc_edge.lock_fields,
     mlc_edge.text_files,
     mlc_edge.weight_index,
 )

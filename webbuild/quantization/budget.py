@@ -1,8 +1,10 @@
-"""Formats for a size: where a byte takes most of the error away, weight by weight."""
+"""Formats for a size: those of all weights together that leave the least error."""
 
-import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from mlc_edge.errors import ConfigError
 from webbuild.quantization.formats import TensorFormat
@@ -16,6 +18,7 @@ UNITS = {
     "MIB": 1 << 20,
     "GIB": 1 << 30,
 }
+UNITS_OF_ROOM = 4096
 
 
 @dataclass(frozen=True)
@@ -43,50 +46,40 @@ def parse_size(text: str) -> int:
 def fit(
     choices: Mapping[str, Sequence[Choice]], *, fixed: int, size: int
 ) -> dict[str, TensorFormat]:
-    """The format of each weight, by its name, so that all together have at most `size` bytes.
+    """The format of each weight, by its name: least error of all together in at most `size` bytes.
 
-    `fixed` bytes are needed by whatever has no choice. Weights begin with their smallest choice; then the
-    step that takes away most error a byte is taken, while one fits. Raises ConfigError if nothing fits.
+    `fixed` bytes are needed by whatever has no choice. Bytes above the smallest choices' are counted in
+    4096ths of what is left, rounded up. Raises ConfigError if nothing fits.
     """
-    ladders = {name: _ladder(each) for name, each in choices.items()}
-    total = fixed + sum(ladder[0].bytes for ladder in ladders.values())
-    if total > size:
+    smallest = {name: min(choice.bytes for choice in each) for name, each in choices.items()}
+    room = size - fixed - sum(smallest.values())
+    if room < 0:
         raise ConfigError(
-            f"--size asks for {size:,} bytes, and the weights take {total:,} at least: ask for that or "
+            f"--size asks for {size:,} bytes, and the weights take {size - room:,} at least: ask for that or "
             "more, or build a smaller model."
         )
-    place = dict.fromkeys(ladders, 0)
-    steps = [_step(name, ladder, 0) for name, ladder in ladders.items() if len(ladder) > 1]
-    heapq.heapify(steps)
-    while steps:
-        _, name, more = heapq.heappop(steps)
-        if total + more > size:
-            continue
-        total += more
-        place[name] += 1
-        if place[name] + 1 < len(ladders[name]):
-            heapq.heappush(steps, _step(name, ladders[name], place[name]))
-    return {name: ladder[place[name]].format for name, ladder in ladders.items()}
+    unit = max(1, -(-room // UNITS_OF_ROOM))
+    # The least error of the weights so far, by how many units they may take.
+    least = np.zeros(room // unit + 1)
+    picks: list[npt.NDArray[np.int8]] = []
+    for name, each in choices.items():
+        options = np.stack(
+            [_shifted(least, -(-(c.bytes - smallest[name]) // unit)) + c.error for c in each]
+        )
+        picks.append(options.argmin(axis=0).astype(np.int8))
+        least = options.min(axis=0)
+    left = len(least) - 1
+    found = {}
+    for (name, each), pick in zip(reversed(choices.items()), reversed(picks), strict=True):
+        choice = each[pick[left]]
+        left -= -(-(choice.bytes - smallest[name]) // unit)
+        found[name] = choice.format
+    return found
 
 
-def _step(name: str, ladder: Sequence[Choice], index: int) -> tuple[float, str, int]:
-    """Least is best: error taken away for each byte, negative; then by name, for one result."""
-    here, there = ladder[index], ladder[index + 1]
-    more = there.bytes - here.bytes
-    return (there.error - here.error) / more, name, more
-
-
-def _ladder(choices: Iterable[Choice]) -> list[Choice]:
-    """Those worth their bytes, smallest first: each step takes away less error a byte than the one before."""
-    kept: list[Choice] = []
-    for choice in sorted(choices, key=lambda each: (each.bytes, each.error)):
-        if kept and choice.error >= kept[-1].error:
-            continue
-        while len(kept) > 1 and _slope(kept[-2], kept[-1]) >= _slope(kept[-2], choice):
-            kept.pop()
-        kept.append(choice)
-    return kept
-
-
-def _slope(here: Choice, there: Choice) -> float:
-    return (there.error - here.error) / (there.bytes - here.bytes)
+def _shifted(least: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+    """What is left of the room after `count` units: infinite error where there aren't so many."""
+    shifted = np.full_like(least, np.inf)
+    if count < len(least):
+        shifted[count:] = least[: len(least) - count]
+    return shifted

@@ -1,0 +1,163 @@
+"""What each effort makes of a checkpoint, down to the bytes, and `build`'s flags for it."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlc_edge.bundle import read_lock
+from mlc_edge.errors import CheckpointError, ConfigError
+from tests.build.checkpoints import POCKET, write_checkpoint
+from tests.build.conftest import run_build
+from webbuild.calibration.corpus import FOLDER, HELD_OUT, TEXT, TokenIds, read_text
+from webbuild.calibration.statistics import Statistics
+from webbuild.checkpoint import Checkpoint, open_checkpoint
+from webbuild.effort import Effort, Rounding, open_float, open_quantizer
+from webbuild.parallel import worker_threads
+from webbuild.quality.measure import agreement
+from webbuild.quality.stored_weights import StoredWeights
+from webbuild.quantization.choices import choose_formats
+from webbuild.quantization.formats import find_quantization
+from webbuild.tensor_cache import plan_weights, write_weights
+
+
+def write(source: Checkpoint, folder: Path, effort: Effort, quantization: str = "q4f16_1") -> None:
+    formats = choose_formats(source.table, find_quantization(quantization))
+    plan = plan_weights(source.table, formats)
+    folder.mkdir()
+    with open_quantizer(Rounding(effort), source, formats, pytest.fail) as quantizer:
+        write_weights(folder, plan, source.tensors, quantizer, lambda _: None)
+
+
+def divergence(source: Checkpoint, folder: Path, file: str) -> float:
+    """KL on one of the project's texts."""
+    tokens = TokenIds(source.chat).sequences(read_text(FOLDER / file), length=256, count=4)
+    reference = open_float(source)
+    rounded = replace(reference, weights=StoredWeights(folder, source.table))
+    with worker_threads() as threads:
+        return agreement(reference, rounded, tokens, threads).mean_divergence
+
+
+def test_more_effort_is_nearer(tmp_path: Path):
+    source = open_checkpoint(POCKET)
+    found: dict[str, float] = {}
+    efforts: tuple[Effort, ...] = ("fast", "default", "best")
+    for effort in efforts:
+        write(source, tmp_path / effort, effort)
+        found[effort] = divergence(source, tmp_path / effort, TEXT)
+    write(source, tmp_path / "q8", "default", "q8f16")
+    assert found["best"] < found["default"] < found["fast"]
+    assert divergence(source, tmp_path / "q8", HELD_OUT) < 0.01
+
+
+@pytest.mark.parametrize("effort", ["default", "best"])
+def test_the_number_of_threads_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effort: Effort
+):
+    source = open_checkpoint(write_checkpoint(tmp_path / "model"))
+    for count in (1, 5):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        write(source, tmp_path / str(count), effort)
+    one, five = (sorted((tmp_path / str(count)).iterdir()) for count in (1, 5))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in five]
+
+
+def test_statistics_are_those_of_the_inputs_in_any_order(tmp_path: Path):
+    model = open_float(open_checkpoint(write_checkpoint(tmp_path / "model")))
+    tokens = np.random.default_rng(0).integers(0, 1024, (5, 64))
+    hidden = model.embed(tokens)
+    expected: dict[str, np.ndarray] = {}
+    for index in range(model.layers):
+        counts = 1 / np.mean(hidden.astype(np.float64) ** 2, axis=-1).reshape(-1, 1)
+
+        def take(name: str, inputs: np.ndarray, counts: np.ndarray = counts) -> None:
+            expected[name] = (counts * inputs).T @ inputs.astype(np.float64) / counts.sum()
+
+        hidden = model.layer(index, hidden, take)
+    read = model.norm(hidden).reshape(-1, 64).astype(np.float64)
+    expected[model.head] = read.T @ read / len(read)
+    with worker_threads() as threads:
+        products = Statistics(model, tokens, threads, products=True)
+        squares = Statistics(model, tokens, threads, products=False)
+        for name in (model.head, *list(expected)[::-1], *expected):
+            np.testing.assert_allclose(products.of(name), expected[name], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(squares.of(name), np.diag(expected[name]), rtol=1e-4)
+
+
+def test_a_model_that_cannot_read_the_text_is_rounded_without(tmp_path: Path):
+    source = open_checkpoint(write_checkpoint(tmp_path / "model"))
+    damaged = replace(source, chat=replace(source.chat, tokenizer={"model": {"vocab": {}}}))
+    formats = choose_formats(source.table, find_quantization("q4f16_1"))
+    told: list[str] = []
+    with open_quantizer(Rounding(), damaged, formats, told.append) as quantizer:
+        spec = source.table[1]
+        rows = np.ones(spec.shape, np.float32)
+        assert quantizer.quantize(spec, formats.of(spec), rows, 0).levels.any()
+    assert "without a calibration text" in told[0]
+    assert "tokenizer.json can't be used" in told[0]
+    given = Rounding(calibration=FOLDER / TEXT)
+    with pytest.raises(CheckpointError), open_quantizer(given, damaged, formats, told.append):
+        pass
+    with open_quantizer(Rounding("fast"), damaged, formats, pytest.fail):
+        pass
+
+
+def test_a_short_text_says_too_little(tmp_path: Path):
+    ids = TokenIds(open_checkpoint(write_checkpoint(tmp_path / "model")).chat)
+    with pytest.raises(ConfigError, match="says too little"):
+        ids.sequences("Hi.", length=64, count=1)
+    assert ids.sequences("word " * 30, length=512, count=3).shape[0] == 1
+    assert ids.sequences("word " * 300, length=20, count=3).shape == (3, 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--quant-effort", "much"), "--quant-effort 'much': use one of fast, default, best"),
+        (("--calibration", "nowhere.txt"), "nowhere.txt can't be read as a text in UTF-8"),
+        (("--size", "12 parsecs"), "--size '12 parsecs': write a size such as 95MB"),
+        (("--size", "10kB"), "bytes, and the weights take"),
+        (("--size", "1MB", "--quant-effort", "fast"), "leave --mlc-compatible and --quant-effort"),
+    ],
+)
+def test_wrong_flags_are_told(
+    checkpoint: Path, tmp_path: Path, options: tuple[str, ...], said: str
+):
+    result = run_build(checkpoint, "--target", "native", *options, "-o", tmp_path / "out")
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_size_chooses_formats(checkpoint: Path, tmp_path: Path):
+    output = tmp_path / "tiny"
+    options = ("--target", "native", "--target", "webgpu-f32", "--quant", "q4f32_1")
+    result = run_build(checkpoint, *options, "--size", "115kB", "-o", output)
+    assert result.returncode == 0, result.stderr
+    assert "against the floats: KL" in result.stdout
+    lock = read_lock(output)
+    assert {"q4m", "q8"} & lock.model.formats.keys()
+    shards = json.loads((output / "tensor-cache.json").read_text())["metadata"]["ParamBytes"]
+    assert 90_000 < shards <= 115_000
+
+
+def test_the_text_is_part_of_the_build(checkpoint: Path, tmp_path: Path):
+    """Built again when the text changes, and only then; other words, other weights."""
+    text, output = tmp_path / "text.txt", tmp_path / "tiny"
+    shutil.copyfile(FOLDER / HELD_OUT, text)
+    options = ("--target", "native", "--calibration", text, "-o", output)
+    first = run_build(checkpoint, *options)
+    assert first.returncode == 0, first.stderr
+    weights = (output / "cpu" / "params_shard_0.bin").read_bytes()
+    note = json.loads((output / "mlc-chat-config.json").read_text())["rounding"]
+    text_hash = hashlib.sha256(text.read_bytes()).hexdigest()
+    assert note == {"effort": "default", "calibration_sha256": text_hash}
+    assert "up to date" in run_build(checkpoint, *options).stdout
+    text.write_text("0 1 2 3 4 5 6 7 8 9 " * 200)
+    assert "up to date" not in run_build(checkpoint, *options).stdout
+    assert (output / "cpu" / "params_shard_0.bin").read_bytes() != weights
