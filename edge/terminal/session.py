@@ -182,11 +182,13 @@ class Terminal:
     def _print_sampling(self) -> None:
         named = self.engine.sampling
         source = (
-            "named by the model's files" if CHAT.keys() & named.keys() else "as its files name none"
+            "by the model's files"
+            if CHAT.keys() & named.keys()
+            else "for chats: its files name none"
         )
         values = {**NEUTRAL, **named, **self.settings.params(named)}
         shown = ", ".join(f"{field.replace('_', '-')} {values[field]:g}" for field in CHAT)
-        self._console.print(f"[dim]Answers have {shown}: {source}, or set by you.[/dim]")
+        self._console.print(f"[dim]{shown} ({source})[/dim]")
 
     def _print_stats(self) -> None:
         stats = self.engine.stats()

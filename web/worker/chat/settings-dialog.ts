@@ -17,7 +17,7 @@ export class SettingsDialog {
   readonly #dialog = byId("settings-dialog", HTMLDialogElement);
   readonly #form = byId("settings-form", HTMLFormElement);
   readonly #asDefault = byId("settings-default", HTMLInputElement);
-  readonly #defaults = el("p", { class: "hint wide", id: "sampling-defaults" });
+  readonly #defaults = el("p", { class: "hint", id: "sampling-defaults" });
   readonly #controls = new Map<SettingName, Control>();
   readonly #wrong = new Map<SettingName, HTMLElement>();
   readonly #onSave: (settings: ChatSettings) => void;
