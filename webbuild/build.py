@@ -30,8 +30,9 @@ from webbuild.linker import find_linker
 from webbuild.models.spec import parameter_count
 from webbuild.published import PublishedWeights, holds_published_weights, open_published
 from webbuild.quality.divergence import Agreement
-from webbuild.quantization.choices import QuantRule, choose_formats
-from webbuild.quantization.formats import WeightFormats, find_quantization, layer_of
+from webbuild.quantization.choices import QuantRule, choose_formats, matching
+from webbuild.quantization.encode import is_rounded
+from webbuild.quantization.formats import WeightFormats, find_quantization
 from webbuild.size import formats_for_size
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
@@ -43,6 +44,7 @@ DEFAULT_CONTEXT = 4096
 DEFAULT_PREFILL_CHUNK = 512
 # Room for a library, tokenizer and configuration, on top of the weights.
 LIBRARY_BYTES = 16 << 20
+NOTHING_TO_ROUND = Rounding("fast")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class BuildRequest:
 
     `quant_rules` prevail over the quantisation; with `mlc_compatible`, all weights are in formats of MLC's.
     `rounding` says how levels and scales are found; `size` are bytes of a parameter set, which formats are
-    then chosen for.
+    then chosen for; `measure` asks what rounding did to the model.
     """
 
     checkpoint: Path
@@ -62,6 +64,7 @@ class BuildRequest:
     mlc_compatible: bool = False
     rounding: Rounding = field(default_factory=Rounding)
     size: int | None = None
+    measure: bool = True
     context_window_size: int | None = None
     prefill_chunk_size: int | None = None
     sign: Path | None = None
@@ -213,13 +216,14 @@ def _fit_size(plan: _Plan, progress: Progress) -> _Plan:
     if request.size is None or isinstance(source, PublishedWeights):
         return plan
     progress.stage("measuring what each weight costs in 4 bits")
-    settled = [
-        spec.name
-        for spec in source.table
-        if any(rule.matches(layer_of(spec.name)) for rule in request.quant_rules)
-    ]
+    settled = [name for rule in request.quant_rules for name in matching(source.table, rule)]
     formats = formats_for_size(
-        source, plan.formats, size=request.size, rounding=request.rounding, settled=settled
+        source,
+        plan.formats,
+        size=request.size,
+        rounding=request.rounding,
+        interleaved={profile.interleaves(plan.formats) for profile in plan.profiles},
+        settled=settled,
     )
     return replace(plan, formats=formats)
 
@@ -261,12 +265,14 @@ def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> Agreement |
         progress.warn(sentence)
     weights = plan_weights(table, plan.formats)
     progress.stage(f"writing {quantization.name} weights", weights.total_bytes)
-    rounding, sources = plan.request.rounding, fitted(table, tensors, plan.formats)
+    sources = fitted(table, tensors, plan.formats)
+    is_any_rounded = any(is_rounded(spec, sources, plan.formats) for spec in table)
+    rounding = plan.request.rounding if is_any_rounded else NOTHING_TO_ROUND
     with open_quantizer(rounding, plan.source, plan.formats, progress.warn) as quantizer:
         write_weights(
             folder, weights, sources, quantizer, progress.advance, block_bytes=rounding.block_bytes
         )
-    if not plan.formats.has_groups:
+    if not (is_any_rounded and plan.request.measure):
         return None
     progress.stage("measuring what rounding did")
     return measure_quality(plan.source, folder)

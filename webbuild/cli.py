@@ -51,6 +51,9 @@ def build(
     mlc_compatible: Annotated[
         bool, typer.Option(help="All weights in formats of MLC's, for its libraries, too.")
     ] = False,
+    measure: Annotated[
+        bool, typer.Option(help="Say what rounding did to the model, on a short text.")
+    ] = True,
     context_window_size: Annotated[
         int | None, typer.Option(help="Tokens; default: the model's, at most 4096.", min=16)
     ] = None,
@@ -81,6 +84,7 @@ def build(
         quantization=quant,
         quant_rules=tuple(map(QuantRule.parse, quant_rule or ())),
         mlc_compatible=mlc_compatible,
+        measure=measure,
         rounding=rounding,
         size=None if size is None else parse_size(size),
         context_window_size=context_window_size,

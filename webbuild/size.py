@@ -1,15 +1,18 @@
 """`--size`: the format of each weight by what it costs the model, measured, and how many bytes there are."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from mlc_edge.weight_index import ALIGNMENT
 from webbuild.architectures import float_model
 from webbuild.calibration.corpus import TokenIds
 from webbuild.calibration.statistics import Statistics
 from webbuild.checkpoint import Checkpoint
 from webbuild.effort import CALIBRATION_TOKENS, Rounding, open_float
+from webbuild.interleaved import interleaved_form
 from webbuild.models.float_weights import CheckpointWeights
 from webbuild.models.spec import ParameterSpec
 from webbuild.parallel import worker_threads
@@ -18,7 +21,6 @@ from webbuild.quantization.budget import Choice, fit
 from webbuild.quantization.formats import Q4, Q4M, Q8, TensorFormat, WeightFormats
 from webbuild.quantization.groups import Floats
 from webbuild.quantization.quantizers import MeanSquares, SearchQuantizer
-from webbuild.tensor_cache import plan_weights
 
 CANDIDATES = (Q4, Q4M, Q8)
 # On which sensitivities are measured: each weight adds a copy of them to the pass.
@@ -33,17 +35,19 @@ def formats_for_size(
     *,
     size: int,
     rounding: Rounding,
+    interleaved: Collection[bool],
     settled: Sequence[str] = (),
 ) -> WeightFormats:
     """Formats whose parameter set has at most `size` bytes; weights named in `settled` keep theirs.
 
+    `interleaved` has True for the parameter set of CPUs, False for the standard one: both keep to the size.
     Raises ConfigError if that is too little, CheckpointError if the tokenizer can't be used.
     """
     free = [spec for spec in source.table if spec.quantized and spec.name not in settled]
-    smallest = _with(formats, {spec.name: Q4 for spec in free})
-    needed = plan_weights(source.table, smallest).total_bytes
-    sizes = {spec.name: _bytes(spec, formats) for spec in free}
-    fixed = needed - sum(each[Q4.name] for each in sizes.values())
+    sizes = {spec.name: _sizes(spec, formats, interleaved) for spec in free}
+    fixed = sum(
+        _bytes(spec, formats, interleaved) for spec in source.table if spec.name not in sizes
+    )
     # Before minutes of work: whether there is a way at all.
     fit(
         {name: [Choice(Q4, each[Q4.name], 0)] for name, each in sizes.items()},
@@ -67,14 +71,23 @@ def _with(formats: WeightFormats, chosen: dict[str, TensorFormat]) -> WeightForm
     return replace(formats, exceptions=kept)
 
 
-def _bytes(spec: ParameterSpec, formats: WeightFormats) -> dict[str, int]:
+def _sizes(
+    spec: ParameterSpec, formats: WeightFormats, interleaved: Collection[bool]
+) -> dict[str, int]:
     return {
-        format.name: sum(
-            tensor.stored_bytes
-            for tensor in replace(formats, exceptions={spec.name: format}).output_tensors(spec)
-        )
+        format.name: _bytes(spec, replace(formats, exceptions={spec.name: format}), interleaved)
         for format in CANDIDATES
     }
+
+
+def _bytes(spec: ParameterSpec, formats: WeightFormats, interleaved: Collection[bool]) -> int:
+    """In the largest of the parameter sets, which may begin each tensor at a multiple of some bytes."""
+    sizes = {False: 0, True: 0}
+    for tensor in formats.output_tensors(spec):
+        shape, dtype = interleaved_form(tensor, formats.of(spec))
+        sizes[False] += tensor.stored_bytes
+        sizes[True] += math.prod(shape) * np.dtype(dtype).itemsize + ALIGNMENT - 1
+    return max(sizes[is_interleaved] for is_interleaved in interleaved)
 
 
 def _errors(

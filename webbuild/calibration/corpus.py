@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
@@ -37,14 +36,8 @@ class TokenIds:
             self._tokenizer = Tokenizer.from_str(json.dumps(chat.tokenizer))
             # What marks a text's begin, for models that were trained with it.
             self._prefix = self._tokenizer.encode("").ids
-        # The library's errors are plain Exceptions, and its panics are not even that.
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            raise CheckpointError(
-                f"tokenizer.json can't be used ({str(error) or type(error).__name__:.200}): download the "
-                "whole checkpoint again, or build with --quant-effort fast, which needs no text."
-            ) from error
+            raise _unusable(error) from error
 
     def sequences(self, text: str, length: int, count: int) -> Ids:
         """At most `count` sequences [n, length] of `text`, evenly spread; a short text makes a shorter one.
@@ -67,7 +60,10 @@ class TokenIds:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        except BaseException as error:
+            raise _unusable(error) from error
 
     def _cut(self, ids: list[int], length: int, count: int) -> Ids:
         if len(ids) < FEWEST_TOKENS:
@@ -75,6 +71,11 @@ class TokenIds:
                 f"a text of {len(ids)} tokens says too little: give one of a few hundred words."
             )
         room = length - len(self._prefix)
+        if room < FEWEST_TOKENS:
+            raise ConfigError(
+                f"the tokenizer puts {len(self._prefix)} tokens before a text, of {length} at most: build "
+                "with --quant-effort fast, which needs no text."
+            )
         if len(ids) < room:
             return np.array([self._prefix + ids], np.int64)
         whole = np.array(ids[: len(ids) // room * room], np.int64).reshape(-1, room)
@@ -88,10 +89,20 @@ class TokenIds:
         for messages in conversations:
             try:
                 yield ChatTemplate(self._chat.tokenizer_config).render(messages)
-            # Templates are programs that were written by others.
-            except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError):
+            # Templates are programs that were written by others: they may recur and fill the memory.
+            except Exception:
                 _log.info("the chat template refuses a conversation of the calibration text")
                 yield "\n\n".join(message["content"] for message in messages)
+
+
+def _unusable(error: BaseException) -> CheckpointError:
+    """For what the tokenizer's library raises: plain Exceptions, and panics that are not even that."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+    return CheckpointError(
+        f"tokenizer.json can't be used ({str(error) or type(error).__name__:.200}): download the "
+        "whole checkpoint again, or build with --quant-effort fast, which needs no text."
+    )
 
 
 def read_text(file: Path) -> str:

@@ -67,7 +67,7 @@ def choose_formats(
         chosen = {}
         _require_mlc(quantization, rules)
     for rule in rules:
-        chosen |= {name: rule.format for name in _matching(table, rule)}
+        chosen |= {name: rule.format for name in matching(table, rule)}
     kept = {name: format for name, format in chosen.items() if format != quantization.linear}
     return WeightFormats(quantization, kept)
 
@@ -84,7 +84,8 @@ def _require_mlc(quantization: Quantization, rules: Sequence[QuantRule]) -> None
         )
 
 
-def _matching(table: Sequence[ParameterSpec], rule: QuantRule) -> list[str]:
+def matching(table: Sequence[ParameterSpec], rule: QuantRule) -> list[str]:
+    """Names of the parameters that a rule is for; raises ConfigError if there are none."""
     layers = {spec.name.removesuffix(".weight"): spec for spec in table if spec.quantized}
     found = [spec.name for layer, spec in layers.items() if rule.matches(layer)]
     if not found and rule.pattern == HEAD:

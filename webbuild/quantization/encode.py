@@ -1,6 +1,6 @@
 """Weights as the bytes of the tensors that a format stores them in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,14 @@ from webbuild.quantization.formats import Quantization, WeightFormats
 from webbuild.quantization.groups import Floats, Groups, Quantizer, SourceTensor
 
 Words = npt.NDArray[np.uint32]
+
+
+def is_rounded(
+    spec: ParameterSpec, sources: Mapping[str, SourceTensor], formats: WeightFormats
+) -> bool:
+    """Whether a quantiser has to find levels for the parameter: it isn't stored in its format already."""
+    format = formats.of(spec)
+    return bool(format.bits) and any(sources[n].group_format != format for n in spec.sources)
 
 
 def encode_rows(

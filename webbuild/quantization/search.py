@@ -106,7 +106,9 @@ def _fit(values: Floats, weights: Floats, format: TensorFormat, stored: Rounding
         return np.ldexp(stored(np.ldexp(scales, exponents)), -exponents)
 
     search = _fit_with_minimums if format.has_minimums else _fit_symmetric
-    fit = search(np.ldexp(values, -exponents), weights, format, stored_of_unit)
+    # Scales that are infinite are refused when they are stored.
+    with np.errstate(invalid="ignore", over="ignore"):
+        fit = search(np.ldexp(values, -exponents), weights, format, stored_of_unit)
     return _Fit(
         fit.levels,
         np.ldexp(fit.scales, exponents),
