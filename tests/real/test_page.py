@@ -20,8 +20,9 @@ ASKED = {
     "logprobs": True,
     "top_logprobs": 20,
 }
-# Largest difference of log probabilities: of the same weights in float32, and of what CPUs compute in int8.
-TOLERANCE = {"exact": 2e-3, "int8": 0.5}
+# Largest difference of log probabilities: of the same weights in float32, where a browser's bundle has
+# norms in float16, and of what CPUs compute in int8.
+TOLERANCE = {"exact": 1e-2, "int8": 0.5}
 
 
 def log_probabilities(content: list[dict[str, Any]]) -> list[dict[str, float]]:
