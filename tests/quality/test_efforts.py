@@ -149,7 +149,15 @@ def test_a_size_chooses_formats(checkpoint: Path, tmp_path: Path):
 
 def test_a_size_leaves_rules_alone(tmp_path: Path):
     tied = write_checkpoint(tmp_path / "tied", tie_word_embeddings=True)
-    options = ("--target", "native", "--quant-rule", "lm_head=q8", "--size", "110kB", "--no-measure")
+    options = (
+        "--target",
+        "native",
+        "--quant-rule",
+        "lm_head=q8",
+        "--size",
+        "110kB",
+        "--no-measure",
+    )
     result = run_build(tied, *options, "-o", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert "against the floats" not in result.stdout
