@@ -1,19 +1,21 @@
 """Chat templates: Jinja that makes a prompt of messages, as transformers renders it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from datetime import datetime
 from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 # For checkpoints without a template: base models, which weren't trained for chat anyway.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}"
     "{% endfor %}{{ 'assistant:' }}"
 )
+# Far beyond what padding and indents need.
+MAX_OPERAND = 1 << 20
 SPECIAL_NAMES = tuple(f"{name}_token" for name in "bos eos pad unk sep cls mask".split())
 
 
@@ -52,9 +54,34 @@ def _source_of(config: Mapping[str, Any]) -> str | None:
     return named.get("default") or next(iter(named.values()), None)
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Templates come from outside: an expression of theirs must not fill the memory, either."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(
+        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
+    ) -> Any:
+        """Multiply, or raise to a power; raises SecurityError for what would be too large."""
+        if _size_of_result(operator, left, right) > MAX_OPERAND:
+            raise SecurityError(f"{operator} has a result beyond what templates may make")
+        return super().call_binop(context, operator, left, right)
+
+
+def _size_of_result(operator: str, left: Any, right: Any) -> int:
+    """In elements of sequences, or bits of integers."""
+    if operator == "**":
+        both = isinstance(left, int) and isinstance(right, int)
+        return left.bit_length() * max(right, 0) if both else 0
+    if isinstance(left, int) and isinstance(right, int):
+        return left.bit_length() + right.bit_length()
+    sequence, times = (left, right) if isinstance(right, int) else (right, left)
+    is_repeated = isinstance(sequence, Sized) and isinstance(times, int)
+    return len(sequence) * times if is_repeated else 0
+
+
 def _environment() -> jinja2.Environment:
-    """Templates come from outside, hence the sandbox."""
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Sandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
     )
 

@@ -58,6 +58,11 @@ def read_size(folder: Path) -> ModelSize:
 
     Raises ConfigError for another folder, BundleError if this CPU can run no library of the bundle.
     """
+    if folder.is_file():
+        raise ConfigError(
+            f"{folder} is a file: `mlc-edge build` it, then name the bundle; its weights take about as many "
+            "bytes in memory as on the disk."
+        )
     if (folder / LOCK_NAME).is_file():
         lock = read_lock(folder)
         weights = lock.targets[choose_target(lock, host_cpu())].parameter_bytes

@@ -82,3 +82,12 @@ def test_products_on_a_cpu_keep_their_sums_on_the_stack(compile_native: Callable
     assert len(linear) >= 5
     buffers = [re.findall(r"sblock_alloc_buffer\((\(.*?\))(.*)\)\n", source) for source in linear]
     assert all(buffers) and not any("scope=" in rest for found in buffers for _, rest in found)
+
+
+def test_long_products_on_a_cpu_are_scheduled(compile_native: Callable[..., Compiled]):
+    """Without a schedule a prompt takes thirty times as long where more than 1024 inputs are summed."""
+    phases = compile_native("q0f32", intermediate_size=1100).phases
+    scheduled = phase(phases / "native", "schedule")
+    linear = re.findall(r"def (?:fused_)?linear\w*\(.*?(?=\n    @T\.prim_func|\Z)", scheduled, re.S)
+    assert any("1100" in source for source in linear)
+    assert all("T.parallel(" in source for source in linear)

@@ -153,6 +153,10 @@ def test_what_is_no_model_is_an_error(tmp_path: Path) -> None:
     done = doctor(tmp_path)
     assert done.returncode == 2
     assert "neither a bundle" in done.stderr
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    done = doctor(tmp_path / "model.gguf")
+    assert done.returncode == 2
+    assert "mlc-edge build" in done.stderr
 
 
 def test_a_missing_linker_is_named_with_its_remedy(tmp_path: Path) -> None:

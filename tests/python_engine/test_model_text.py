@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2.sandbox import SecurityError
 
+from mlc_edge.chat_template import ChatTemplate
 from mlc_edge.engine.model_text import read_model_text
 from mlc_edge.engine.protocol import ChatMessage
 from mlc_edge.engine.sampling_defaults import chat_sampling
@@ -44,3 +46,20 @@ def test_a_bundles_files_say_what_its_text_is(index: int, tmp_path: Path):
     ids = text.conversation.tokens([ChatMessage("user", "Hi")])
     written = b"".join(map(text.vocabulary.bytes, ids)).decode()
     assert written == ("!Hi" if case["template_file"] else "Hi")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["'x' * 10**9", "10**9 * 'x'", "[0] * 10**9", "2 ** (10**9)", "7 ** (10**8) * 2"],
+)
+def test_a_templates_expressions_do_not_fill_the_memory(expression: str):
+    template = ChatTemplate({"chat_template": "{{ " + expression + " }}"})
+    with pytest.raises(SecurityError, match="beyond what templates may make"):
+        template.render([])
+
+
+def test_templates_multiply_what_is_small():
+    template = ChatTemplate(
+        {"chat_template": "{{ '-' * 20 }}{{ 3 * 4 }}{{ 2 ** 10 }}{{ 1.5 * 2 }}"}
+    )
+    assert template.render([]) == "-" * 20 + "12" + "1024" + "3.0"

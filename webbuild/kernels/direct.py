@@ -21,10 +21,14 @@ DEQUANTIZE = "dequantize"
 
 
 class DirectReduction(ScheduleRule):
-    """Schedules functions of injective and reduction blocks; the longest reduction is `limit`."""
+    """Schedules functions of injective and reduction blocks; the longest reduction is `limit`.
 
-    def __init__(self, limit: int) -> None:
+    Matrix products may have reductions of `matmul_limit`: each of their outputs has one of its own.
+    """
+
+    def __init__(self, limit: int, *, matmul_limit: int = 0) -> None:
         self.limit = limit
+        self.matmul_limit = max(limit, matmul_limit)
 
     def apply(self, func: tirx.PrimFunc, target: Target, _: bool) -> s_tir.Schedule | None:
         root = getattr(func.body, "block", None)
@@ -45,11 +49,13 @@ class DirectReduction(ScheduleRule):
     def _applies(self, sch: s_tir.Schedule, blocks: list[SBlockRV]) -> bool:
         kinds = {var.iter_type for block in blocks for var in sch.get(block).iter_vars}
         lengths = [_reduction_length(sch, b) for b in blocks if _is_reduction(sch, b)]
+        names = [_name_of(sch, block) for block in blocks]
+        limit = self.matmul_limit if MATMUL in names else self.limit
         return (
             kinds <= {tirx.IterVar.DataPar, tirx.IterVar.CommReduce}
             and all(len(sch.get(block).writes) == 1 for block in blocks)
             and bool(lengths)
-            and all(0 < length <= self.limit for length in lengths)
+            and all(0 < length <= limit for length in lengths)
         )
 
 
