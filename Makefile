@@ -84,7 +84,8 @@ bench: $(VENV)/.test-installed web-assets emscripten
 bench-engine: $(VENV)/.test-installed
 	webbuild/install_system_packages.sh g++
 	$(BIN)/python -m benchmarks.checkpoints 1.1b build/random-1.1b
-	$(BIN)/mlc-edge bench build/random-1.1b --concurrency 1,4,16
+	$(BIN)/mlc-edge build build/random-1.1b --target native --mlc-compatible --quant-effort fast --no-measure --output build/random-1.1b-q4f16_1
+	$(BIN)/mlc-edge bench build/random-1.1b-q4f16_1 --concurrency 1,4,16
 
 $(LLAMA_CPP_WHEEL)/.built: | $(VENV)/bin/python
 	webbuild/install_system_packages.sh g++

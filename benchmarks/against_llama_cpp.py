@@ -58,8 +58,10 @@ def build_bundle(shape: Shape, name: str) -> Path:
     """The shape's bundle for this machine, built once in build/."""
     checkpoint, output = ROOT / f"build/random-{name}", ROOT / f"build/random-{name}-q4f16_1"
     write_checkpoint(shape, checkpoint)
+    # As many bits as the peer's Q4_0 everywhere; of random weights no rounding is better than another.
+    options = ("--mlc-compatible", "--quant-effort", "fast", "--no-measure")
     command = [sys.executable, "-m", "mlc_edge", "build", str(checkpoint), "--target", "native"]
-    subprocess.run([*command, "--output", str(output)], check=True, cwd=ROOT)
+    subprocess.run([*command, *options, "--output", str(output)], check=True, cwd=ROOT)
     return output
 
 

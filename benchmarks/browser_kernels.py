@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from web.bench import measure
 from webbuild import targets
 from webbuild.build import BuildRequest, build
+from webbuild.effort import Rounding
 from webbuild.kernels import kv_cache
 
 POCKET = Path(__file__).parent.parent / "models" / "pocket"
@@ -55,7 +56,13 @@ def build_both(folder: Path) -> dict[str, Path]:
     def bundle(name: str) -> Path:
         output = folder / name
         request = BuildRequest(
-            checkpoint=checkpoint, output=output, targets=("webgpu-f32",), quantization="q4f32_1"
+            checkpoint=checkpoint,
+            output=output,
+            targets=("webgpu-f32",),
+            quantization="q4f32_1",
+            mlc_compatible=True,
+            rounding=Rounding("fast"),
+            measure=False,
         )
         build(request)
         return output
