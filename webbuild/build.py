@@ -1,6 +1,7 @@
 """Checkpoint in, bundle out: weights, configuration, libraries and lock, all or nothing."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from webbuild.published import PublishedWeights, holds_published_weights, open_p
 from webbuild.quality.divergence import Agreement
 from webbuild.quantization.choices import QuantRule, choose_formats, matching
 from webbuild.quantization.encode import is_rounded
-from webbuild.quantization.formats import WeightFormats, find_quantization
+from webbuild.quantization.formats import Q4, WeightFormats, find_quantization
 from webbuild.size import formats_for_size
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
@@ -136,9 +137,9 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
     with replacing(request.output) as folder:
         _prepare_runtime(plan, progress)
-        quality = _write_weights(plan, folder, progress)
+        rounded = _write_weights(plan, folder, progress)
         _write_interleaved(plan, folder, progress)
-        _write_chat_files(plan, folder, progress)
+        _write_chat_files(plan, rounded.note, folder, progress)
         targets = {
             profile.name: _compile(plan, profile, folder, progress) for profile in plan.profiles
         }
@@ -149,7 +150,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         if key:
             key.sign(folder)
         remember(folder, states)
-    return BuildResult(lock, up_to_date=False, quality=quality)
+    return BuildResult(lock, up_to_date=False, quality=rounded.quality)
 
 
 def _plan(request: BuildRequest) -> _Plan:
@@ -185,17 +186,15 @@ def _open(request: BuildRequest) -> Checkpoint | PublishedWeights:
 
 def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights) -> WeightFormats:
     if isinstance(source, PublishedWeights):
-        if request.quant_rules or request.mlc_compatible or request.size:
+        rounding = request.rounding != Rounding()
+        if request.quant_rules or request.mlc_compatible or request.size or rounding:
             raise ConfigError(
                 f"{request.checkpoint} holds quantised weights, which stay as they are: leave --quant-rule, "
-                "--size and --mlc-compatible out, or build from the original checkpoint."
+                "--quant-effort, --calibration, --size and --mlc-compatible out, or build from the original "
+                "checkpoint."
             )
         return source.formats
-    if request.size and (request.mlc_compatible or request.rounding.effort == "fast"):
-        raise ConfigError(
-            "--size takes what measurements on a text recommend: leave --mlc-compatible and --quant-effort "
-            "fast out."
-        )
+    _check_rounding(request)
     quantization = find_quantization(request.quantization or DEFAULT_QUANTIZATION)
     native = {}
     if request.quantization is None and not request.mlc_compatible:
@@ -208,6 +207,22 @@ def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights
         rules=request.quant_rules,
         mlc_compatible=request.mlc_compatible,
     )
+
+
+def _check_rounding(request: BuildRequest) -> None:
+    """Raise ConfigError for flags that contradict each other."""
+    rounding, asked = request.rounding, request.quantization
+    if request.size and (request.mlc_compatible or rounding.effort == "fast"):
+        raise ConfigError(
+            "--size takes what measurements on a text recommend: leave --mlc-compatible and --quant-effort "
+            "fast out."
+        )
+    if request.size and asked and find_quantization(asked).linear != Q4:
+        raise ConfigError(
+            f"--size chooses formats itself, and --quant {asked} names another: leave one of them out."
+        )
+    if rounding.calibration and rounding.effort == "fast":
+        raise ConfigError("--quant-effort fast needs no text: leave --calibration out.")
 
 
 def _fit_size(plan: _Plan, progress: Progress) -> _Plan:
@@ -251,11 +266,19 @@ def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
         runtime_objects()
 
 
-def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> Agreement | None:
+@dataclass(frozen=True)
+class _Rounded:
+    """What rounding did to the model, if that was measured, and how it was done, for who wonders later."""
+
+    quality: Agreement | None
+    note: Mapping[str, str]
+
+
+def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> _Rounded:
     if isinstance(plan.source, PublishedWeights):
         progress.stage("copying weights", plan.source.total_bytes)
         plan.source.copy_weights(folder, progress.advance)
-        return None
+        return _Rounded(None, plan.source.rounding)
     table, tensors, quantization = (
         plan.source.table,
         plan.source.tensors,
@@ -272,10 +295,18 @@ def _write_weights(plan: _Plan, folder: Path, progress: Progress) -> Agreement |
         write_weights(
             folder, weights, sources, quantizer, progress.advance, block_bytes=rounding.block_bytes
         )
-    if not (is_any_rounded and plan.request.measure):
-        return None
+    if not is_any_rounded:
+        return _Rounded(None, {})
+    note = _rounding_note(rounding, is_calibrated=quantizer.is_calibrated)
+    if not plan.request.measure:
+        return _Rounded(None, note)
     progress.stage("measuring what rounding did")
-    return measure_quality(plan.source, folder)
+    return _Rounded(measure_quality(plan.source, folder), note)
+
+
+def _rounding_note(rounding: Rounding, *, is_calibrated: bool) -> dict[str, str]:
+    text = rounding.text_hash if is_calibrated else None
+    return {"effort": rounding.effort, **({"calibration_sha256": text} if text else {})}
 
 
 def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:
@@ -290,7 +321,9 @@ def _write_interleaved(plan: _Plan, folder: Path, progress: Progress) -> None:
             path.unlink()
 
 
-def _write_chat_files(plan: _Plan, folder: Path, progress: Progress) -> None:
+def _write_chat_files(
+    plan: _Plan, rounding: Mapping[str, str], folder: Path, progress: Progress
+) -> None:
     chat = plan.source.chat
     conv_template = derive_conv_template(chat)
     for runtime in sorted(_mlc_runtimes(plan) & conv_template.problems.keys()):
@@ -309,21 +342,12 @@ def _write_chat_files(plan: _Plan, folder: Path, progress: Progress) -> None:
             quantization=plan.formats.quantization.name,
             context_window_size=plan.context_window_size,
             prefill_chunk_size=plan.prefill_chunk_size,
-            rounding=_rounding_note(plan),
+            rounding=rounding,
         ),
     }
     for name, content in contents.items():
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
         (folder / name).write_text(text, encoding="utf-8")
-
-
-def _rounding_note(plan: _Plan) -> dict[str, str]:
-    """How weights were rounded here, for who wonders later."""
-    rounding = plan.request.rounding
-    if isinstance(plan.source, PublishedWeights) or not plan.formats.has_groups:
-        return {}
-    text = {} if rounding.text_hash is None else {"calibration_sha256": rounding.text_hash}
-    return {"effort": rounding.effort, **text}
 
 
 def _mlc_runtimes(plan: _Plan) -> set[str]:

@@ -77,8 +77,8 @@ def _sampling_defaults(generation: dict[str, Any]) -> dict[str, float]:
     greedy = generation.get("do_sample") is False
     return {
         "temperature": 0.0 if greedy else _or(generation.get("temperature"), 1.0),
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
+        "presence_penalty": _or(generation.get("presence_penalty"), 0.0),
+        "frequency_penalty": _or(generation.get("frequency_penalty"), 0.0),
         "repetition_penalty": _or(generation.get("repetition_penalty"), 1.0),
         "top_p": _or(generation.get("top_p"), 1.0),
     }

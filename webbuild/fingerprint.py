@@ -8,6 +8,8 @@ from pathlib import Path
 import mlc_edge.bundle
 import mlc_edge.chat_template
 import mlc_edge.cpu
+import mlc_edge.engine.control_tokens
+import mlc_edge.engine.sampling_defaults
 import mlc_edge.gguf_names
 import mlc_edge.lock_fields
 import mlc_edge.text_files
@@ -23,6 +25,8 @@ BORDERS = (
     mlc_edge.bundle,
     mlc_edge.chat_template,
     mlc_edge.cpu,
+    mlc_edge.engine.control_tokens,
+    mlc_edge.engine.sampling_defaults,
     mlc_edge.gguf_names,
     mlc_edge.lock_fields,
     mlc_edge.text_files,

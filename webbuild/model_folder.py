@@ -14,7 +14,6 @@ from webbuild.architectures import spec_module
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
 
-SAMPLING_FIELDS = ("temperature", "top_p", "repetition_penalty")
 TOKEN_FIELDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 DOWNLOAD = "download the whole checkpoint again"
 # The largest tokenizers take 40 MB.

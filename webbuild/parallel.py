@@ -11,11 +11,16 @@ from contextlib import contextmanager
 from threadpoolctl import threadpool_limits
 
 
+def cpu_count() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 @contextmanager
 def worker_threads() -> Iterator[ThreadPoolExecutor]:
     """A thread for each CPU; results must not depend on their number."""
     with (
         threadpool_limits(limits=1, user_api="blas"),
-        ThreadPoolExecutor(os.cpu_count()) as threads,
+        ThreadPoolExecutor(cpu_count()) as threads,
     ):
         yield threads

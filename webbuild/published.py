@@ -1,12 +1,13 @@
 """Weights that are in MLC's format already, or in a bundle: checked, then taken over as they are."""
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlc_edge.bundle import LOCK_NAME
+from mlc_edge.engine.sampling_defaults import NEUTRAL
 from mlc_edge.errors import ConfigError
 from mlc_edge.weight_index import TENSOR_CACHE_NAME, Shard, parse_index, shortened
 from webbuild.interleaved import (
@@ -16,7 +17,7 @@ from webbuild.interleaved import (
     standard_storages,
     tensor_shapes,
 )
-from webbuild.model_folder import DOWNLOAD, SAMPLING_FIELDS, TOKEN_FIELDS, ChatFiles, FolderReader
+from webbuild.model_folder import DOWNLOAD, TOKEN_FIELDS, ChatFiles, FolderReader
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.models.spec import ParameterSpec
 from webbuild.quantization.formats import (
@@ -43,7 +44,8 @@ RENAMED = {
 class PublishedWeights:
     """A folder of weights in MLC's format, or a bundle, whose files are all there and fit each other.
 
-    `index` is one of INDEX_NAMES; a bundle for CPUs alone has only the interleaved one.
+    `index` is one of INDEX_NAMES; a bundle for CPUs alone has only the interleaved one. `rounding` is its
+    note of how weights were rounded.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class PublishedWeights:
     formats: WeightFormats
     index: str
     shards: Sequence[Shard]
+    rounding: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:
@@ -122,7 +125,13 @@ def open_published(folder: Path, quantization: str | None) -> PublishedWeights:
             reader.problems += _tensor_problems(shards, model[1], formats, interleaved=interleaved)
     reader.raise_problems()
     assert model, "a model without problems was parsed"
-    return PublishedWeights(folder, *model, chat, formats, index, shards)
+    rounding = _rounding_note(chat_config)
+    return PublishedWeights(folder, *model, chat, formats, index, shards, rounding)
+
+
+def _rounding_note(chat_config: dict[str, Any]) -> dict[str, str]:
+    note = chat_config.get("rounding")
+    return {str(k): str(v) for k, v in note.items()} if isinstance(note, dict) else {}
 
 
 def _formats(
@@ -140,8 +149,8 @@ def _formats(
 
 
 def _generation_fields(chat_config: dict[str, Any]) -> tuple[str, ...]:
-    """MLC's writer puts 1 where a model's files name nothing."""
-    named = (field for field in SAMPLING_FIELDS if chat_config.get(field) != 1)
+    """MLC's writer puts neutral values where a model's files name nothing."""
+    named = (f for f, neutral in NEUTRAL.items() if chat_config.get(f) not in (None, neutral))
     return (*TOKEN_FIELDS, *named)
 
 

@@ -30,6 +30,8 @@ COMMANDS = {
 MIB = 1 << 20
 # What shells report of a program that Ctrl-C ended.
 INTERRUPTED = 130
+# What builds begin lines with that must not pass by.
+WARNING = "warning: "
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ def open_engine(
     with console.status("loading the model") as status:
 
         def show(step: str, share: float | None) -> None:
+            if step.startswith(WARNING):
+                console.print(escape(visible(step)), highlight=False, soft_wrap=True)
+                return
             done = "" if share is None else f" {share:.0%}"
             status.update(escape(visible(f"{step}{done}")))
 
@@ -105,6 +110,8 @@ class Terminal:
 
     def answer_once(self, question: str) -> None:
         """Print the answer alone, for scripts; Ctrl-C ends the program."""
+        if not CHAT.keys() & self.engine.sampling.keys():
+            Console(stderr=True, highlight=False).print(self._sampling())
         if not self._answer(question):
             raise SystemExit(INTERRUPTED)
 
@@ -115,7 +122,7 @@ class Terminal:
             f"[bold]{escape(model.id)}[/bold] on {escape(target)}, "
             f"{model.context_window_size} tokens of context. [dim]/help lists the commands.[/dim]"
         )
-        self._print_sampling()
+        self._console.print(self._sampling())
         session: PromptSession[str] = PromptSession(history=FileHistory(str(history)))
         while True:
             try:
@@ -139,7 +146,7 @@ class Terminal:
         elif line.startswith("/"):
             for name, meaning in COMMANDS.items():
                 self._console.print(f"  [bold]{name:8}[/bold]{meaning}")
-            self._print_sampling()
+            self._console.print(self._sampling())
         elif line:
             self._try_to_answer(line)
 
@@ -179,7 +186,8 @@ class Terminal:
         self.turns = [*turns, {"role": "assistant", "content": "".join(said)}]
         return is_whole
 
-    def _print_sampling(self) -> None:
+    def _sampling(self) -> str:
+        """What is drawn by, and who said so."""
         named = self.engine.sampling
         source = (
             "by the model's files"
@@ -187,8 +195,15 @@ class Terminal:
             else "for chats: its files name none"
         )
         values = {**NEUTRAL, **named, **self.settings.params(named)}
-        shown = ", ".join(f"{field.replace('_', '-')} {values[field]:g}" for field in CHAT)
-        self._console.print(f"[dim]{shown} ({source})[/dim]")
+        given = [field for field in CHAT if getattr(self.settings, field) is not None]
+        parts = ([field for field in CHAT if field not in given], source), (given, "asked")
+        said = [
+            ", ".join(f"{field.replace('_', '-')} {values[field]:g}" for field in fields)
+            + f" ({source})"
+            for fields, source in parts
+            if fields
+        ]
+        return f"[dim]{'; '.join(said)}[/dim]"
 
     def _print_stats(self) -> None:
         stats = self.engine.stats()

@@ -44,7 +44,7 @@ class ControlTokens:
         for part in ("normalizer", "pre_tokenizer"):
             if getattr(main, part) is not None:
                 setattr(self._plain, part, getattr(main, part))
-        self.front = _front_tokens(main)
+        self.front = front_tokens(main)
         self._begins_with_space = any(map(_puts_space_first, _parts(tokenizer)))
 
     def set_apart(
@@ -120,8 +120,8 @@ def _encode_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [found.ids for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _front_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """What is put behind a text would end it: it isn't wanted where an answer goes on."""
+def front_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What the tokenizer puts before every text; what it puts behind one would end it."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     ids = tokenizer.encode("a").ids
     starts = (start for start in range(len(ids)) if bare and ids[start:][: len(bare)] == bare)

@@ -11,6 +11,8 @@ from webbuild.quantization.groups import Floats, Groups, grouped
 class NearestQuantizer:
     """Scales by the largest magnitude, or by the range where a format has minimums."""
 
+    is_calibrated = False
+
     def __init__(self, quantization: Quantization) -> None:
         self._quantization = quantization
 

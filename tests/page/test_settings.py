@@ -53,7 +53,7 @@ def test_model_decides_what_nobody_set(open_chat: OpenChat):
         ({}, ("0.7", "0.9", "0.05"), "top P 0.9, min P 0.05, for chats"),
         ({"top_k": 20}, ("0.7", "0.9", "0.05"), "temperature 0.7, top P 0.9"),
         ({"min_p": 0.1}, ("1", "1", "0.1"), "min P 0.1, as the model"),
-        (None, ("Model\u2019s default",) * 3, "up to the model"),
+        (None, ("Model\u2019s default",) * 3, "once the model is ready"),
     ],
 )
 def test_what_is_left_empty_is_said_and_asked_for(

@@ -107,6 +107,25 @@ def test_a_model_that_cannot_read_the_text_is_rounded_without(tmp_path: Path):
         pass
 
 
+def test_texts_begin_as_the_engines_prompts_do(tmp_path: Path):
+    source = open_checkpoint(write_checkpoint(tmp_path / "model"))
+    first, last = 1, 2
+    special = {
+        name: {"id": name, "ids": [id], "tokens": [name]}
+        for name, id in (("first", first), ("last", last))
+    }
+    ends = [{"SpecialToken": {"id": name, "type_id": 0}} for name in special]
+    template = {
+        "type": "TemplateProcessing",
+        "single": [ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]],
+        "pair": [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"],
+        "special_tokens": special,
+    }
+    chat = replace(source.chat, tokenizer={**source.chat.tokenizer, "post_processor": template})
+    (ids,) = TokenIds(chat).sequences("b " * 30, length=20, count=1)
+    assert ids[0] == first and last not in ids
+
+
 def test_a_short_text_says_too_little(tmp_path: Path):
     ids = TokenIds(open_checkpoint(write_checkpoint(tmp_path / "model")).chat)
     with pytest.raises(ConfigError, match="says too little"):
@@ -123,6 +142,8 @@ def test_a_short_text_says_too_little(tmp_path: Path):
         (("--size", "12 parsecs"), "--size '12 parsecs': write a size such as 95MB"),
         (("--size", "10kB"), "bytes, and the weights take"),
         (("--size", "1MB", "--quant-effort", "fast"), "leave --mlc-compatible and --quant-effort"),
+        (("--size", "1MB", "--quant", "q8"), "--quant q8 names another"),
+        (("--calibration", str(FOLDER / TEXT), "--quant-effort", "fast"), "needs no text"),
     ],
 )
 def test_wrong_flags_are_told(

@@ -48,13 +48,14 @@ def test_answers_are_drawn_as_for_chats_and_the_apis_as_openais(silent: Path):
         run(silent, "--prompt", STORY, *FLAGS, *more) for more in ((), ("--top-p", 0.05))
     )
     assert [done.stdout for done in (plain, changed)] == texts[:2]
+    assert "temperature 0.7, top-p 0.9, min-p 0.05 (for chats" in " ".join(plain.stderr.split())
 
 
 def test_a_person_is_told(silent: Path, pocket_bundle: Path, tmp_path: Path):
     person = Person(silent, tmp_path, "--min-p", "0.1")
-    person.see("temperature 0.7, top-p 0.9, min-p 0.1 (for chats: its files name none)")
+    person.see("temperature 0.7, top-p 0.9 (for chats: its files name none); min-p 0.1 (asked)")
     person.type("/help")
-    person.see("temperature 0.7, top-p 0.9, min-p 0.1")
+    person.see("temperature 0.7, top-p 0.9 (for chats: its files name none); min-p 0.1")
     person.terminal.close(force=True)
     person = Person(pocket_bundle, tmp_path)
     person.see("temperature 0, top-p 1, min-p 0 (by the model's files)")

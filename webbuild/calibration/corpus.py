@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from mlc_edge.chat_template import ChatTemplate
+from mlc_edge.engine.control_tokens import front_tokens
 from mlc_edge.errors import CheckpointError, ConfigError
 from webbuild.model_folder import ChatFiles
 
@@ -34,8 +35,8 @@ class TokenIds:
         self._chat = chat
         try:
             self._tokenizer = Tokenizer.from_str(json.dumps(chat.tokenizer))
-            # What marks a text's begin, for models that were trained with it.
-            self._prefix = self._tokenizer.encode("").ids
+            # For models that were trained with a mark of a text's begin.
+            self._prefix = list(front_tokens(self._tokenizer))
         except BaseException as error:
             raise _unusable(error) from error
 

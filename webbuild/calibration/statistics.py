@@ -1,6 +1,5 @@
 """What each linear layer reads, from a model in floats that computes on while statistics are asked for."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import numpy as np
 
 from webbuild.calibration.corpus import Ids
 from webbuild.models.llama_float import FloatModel
+from webbuild.parallel import cpu_count
 from webbuild.quantization.groups import Floats
 
 # What a thread computes at once: a layer's inner states of them are in memory.
@@ -68,8 +68,9 @@ class Statistics:
         """Compute one layer, or the last norm after all of them, in place, and take its statistics."""
         self._sums = {}
         batches = list(_batches(hidden))
-        wave = os.cpu_count() or 1
-        # As many sums in memory as threads, added in one order.
+        # Products of a wide layer's inputs are hundreds of megabytes, for each batch.
+        wave = 2 if self._products else cpu_count()
+        # Sums are added in one order.
         for start in range(0, len(batches), wave):
             for sums in self._threads.map(self._batch, batches[start : start + wave]):
                 for name, found in sums.items():

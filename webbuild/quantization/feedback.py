@@ -121,6 +121,8 @@ def _joined(found: Sequence[Groups], *, axis: int) -> Groups:
 class FeedbackQuantizer:
     """Error feedback where the products of a parameter's inputs are known, else the search alone."""
 
+    is_calibrated = True
+
     def __init__(
         self, quantization: Quantization, threads: ThreadPoolExecutor, products: Products
     ) -> None:

@@ -57,7 +57,9 @@ class SourceTensor(Protocol):
 
 
 class Quantizer(Protocol):
-    """Makes levels of floats."""
+    """Makes levels of floats; `is_calibrated` says whether it knows a text's statistics."""
+
+    is_calibrated: bool
 
     def quantize(
         self, spec: ParameterSpec, format: TensorFormat, rows: Floats, first: int

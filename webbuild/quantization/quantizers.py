@@ -22,11 +22,12 @@ class SearchQuantizer:
         self,
         quantization: Quantization,
         threads: ThreadPoolExecutor,
-        mean_squares: MeanSquares = lambda _: None,
+        mean_squares: MeanSquares | None = None,
     ) -> None:
+        self.is_calibrated = mean_squares is not None
         self._quantization = quantization
         self._threads = threads
-        self._mean_squares = mean_squares
+        self._mean_squares = mean_squares or (lambda _: None)
 
     def quantize(
         self, spec: ParameterSpec, format: TensorFormat, rows: Floats, first: int

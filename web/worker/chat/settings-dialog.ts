@@ -93,7 +93,7 @@ export class SettingsDialog {
       control.placeholder = named ? String(values[field]) : "Model’s default";
     }
     const shown = SAMPLING_FIELDS.map(({ label, field }) => `${label} ${values[field]}`).join(", ");
-    if (named === null) this.#defaults.textContent = "Fields that are left empty are up to the model.";
+    if (named === null) this.#defaults.textContent = "What fields mean that are left empty is shown here once the model is ready.";
     else {
       const source = isModels ? "as the model’s files say" : "for chats, as the model’s files name none";
       this.#defaults.textContent = `Fields that are left empty: ${shown}, ${source}.`;
