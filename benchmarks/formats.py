@@ -1,7 +1,7 @@
 """What formats do to a real model, ours and llama.cpp's: `python -m benchmarks.formats --peer PYTHON`.
 
 All are made of one GGUF file (SmolLM2-135M-Instruct, Q4_1), and held against its values in floats on three
-windows of 512 tokens: the beginnings of this project's licence and README. Prints a table in Markdown.
+windows of 512 tokens: of a licence and of a description of software. Prints a table in Markdown.
 """
 
 import argparse
@@ -36,7 +36,6 @@ OURS = {
 }
 # Names and numbers of llama.cpp's file types.
 THEIRS = {"Q4_0": 2, "Q4_1": 3, "Q4_K_M": 15, "Q8_0": 7}
-CHARACTERS = 3400
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,7 @@ class Row:
 
 def evaluation_text() -> str:
     """English of two kinds, of which the calibration text has nothing."""
-    files = (ROOT / "LICENSE", ROOT / "README.md")
-    return "\n".join(file.read_text(encoding="utf-8")[:CHARACTERS] for file in files)
+    return (ROOT / "benchmarks/evaluation.txt").read_text(encoding="utf-8")
 
 
 def our_row(name: str, source: Checkpoint, threads: int) -> Row:
