@@ -40,12 +40,20 @@ def compare(
     if plot:
         check_plot(plot)
     source = open_gguf(reference) if holds_gguf(reference) else open_checkpoint(reference)
-    folder = _runnable(resolve_model(bundle, trusted_keys=configured_keys()))
-    result = compare_models(folder, source, content, lambda step: typer.echo(step, err=True))
+    folder = resolve_model(bundle, progress=_report, trusted_keys=configured_keys())
+    result = compare_models(_runnable(folder), source, content, _report)
     summary = summarise(result, TokenIds(source.chat))
     if plot:
         draw(plot, result, title=f"{folder.name} beside {reference.name}")
     typer.echo(json.dumps(summary, ensure_ascii=False, indent=1) if as_json else describe(summary))
+
+
+def _report(step: str, share: float | None = None) -> None:
+    """Say on stderr what begins; not each part of a download."""
+    from mlc_edge.visible import visible
+
+    if share is None:
+        typer.echo(visible(step), err=True)
 
 
 def _runnable(bundle: Path) -> Path:
@@ -58,7 +66,7 @@ def _runnable(bundle: Path) -> Path:
     try:
         choose_target(read_lock(bundle), host_cpu())
     except BundleError:
-        return compiled_bundle(bundle, bundle.name, "native", report=lambda step, share: None)
+        return compiled_bundle(bundle, bundle.name, "native", report=_report)
     return bundle
 
 

@@ -25,9 +25,9 @@ from webbuild.quantization.quantizers import SearchQuantizer
 
 Effort = Literal["fast", "default", "best"]
 CALIBRATION_TOKENS = {"default": 2048, "best": 8192}
-# A column of many rows at a time is what NumPy is fast at.
 # Enough to see a model that was damaged, in a second for 100M weights.
 MEASURED_TOKENS = 256
+# Error feedback goes from column to column: NumPy is fast at them if they have many rows.
 ROUNDING_BYTES = {"fast": 1 << 20, "default": 1 << 20, "best": 8 << 20}
 
 
