@@ -59,8 +59,13 @@ def logits_in_browser(browser: Browser, url: str, bundle: str) -> torch.Tensor:
         )
 
 
+# Relative to the largest logit. SwiftShader's own sines and exponentials cost 8e-4 with float32 weights, and
+# up to 1.6e-3 with rounded ones; lavapipe keeps to 2e-5 (tests/gpu).
+TOLERANCE = 3e-3
+
+
 def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
-    assert float((actual - expected).abs().max()) <= 1e-3 * float(expected.abs().max())
+    assert float((actual - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("name", SHAPES)
