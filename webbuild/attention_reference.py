@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from webbuild.models.llama_spec import LlamaConfig
+from webbuild.models.rope import rope_frequencies
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,16 +36,3 @@ def _rotate(x: Floats, positions: npt.NDArray[np.int64], frequencies: Floats) ->
     first, second = np.split(x, 2, axis=-1)
     cos, sin = np.cos(angles), np.sin(angles)
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-
-
-def rope_frequencies(config: LlamaConfig) -> Floats:
-    """Inverse frequencies [d / 2], with Llama 3's scaling of long wavelengths where it is asked for."""
-    width = config.head_dim
-    frequencies = config.rope_theta ** (-np.arange(0, width, 2) / width)
-    scaling = config.rope_scaling
-    if not scaling:
-        return frequencies
-    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * np.pi)
-    smooth = np.clip((turns - low) / (high - low), 0, 1)
-    return frequencies * (smooth + (1 - smooth) / scaling["factor"])

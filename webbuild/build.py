@@ -19,12 +19,11 @@ from mlc_edge.files import FileState
 from mlc_edge.signing import SigningKey
 from mlc_edge.verification import remember
 from webbuild.chat_config import chat_config
-from webbuild.checkpoint import Checkpoint, open_checkpoint
+from webbuild.checkpoint import Checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
 from webbuild.destination import check_destination, check_space, find_same_build, replacing
 from webbuild.effort import Rounding, measure_quality, open_quantizer
 from webbuild.fingerprint import build_fingerprint
-from webbuild.gguf.checkpoint import holds_gguf, open_gguf
 from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings
 from webbuild.interleaved import INTERLEAVED_INDEX, interleave
 from webbuild.linker import find_linker
@@ -35,6 +34,7 @@ from webbuild.quantization.choices import QuantRule, choose_formats, matching
 from webbuild.quantization.encode import is_rounded
 from webbuild.quantization.formats import Q4, WeightFormats, find_quantization
 from webbuild.size import formats_for_size
+from webbuild.sources import open_source
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
 from webbuild.wasm.emscripten import find_emscripten
@@ -177,11 +177,9 @@ def _plan(request: BuildRequest) -> _Plan:
 
 
 def _open(request: BuildRequest) -> Checkpoint | PublishedWeights:
-    if holds_gguf(request.checkpoint):
-        return open_gguf(request.checkpoint)
     if holds_published_weights(request.checkpoint):
         return open_published(request.checkpoint, request.quantization)
-    return open_checkpoint(request.checkpoint)
+    return open_source(request.checkpoint)
 
 
 def _choose_formats(request: BuildRequest, source: Checkpoint | PublishedWeights) -> WeightFormats:

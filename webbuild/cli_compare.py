@@ -31,15 +31,14 @@ def compare(
     from mlc_edge.models import resolve_model
     from mlc_edge.trust import configured_keys
     from webbuild.calibration.corpus import FOLDER, HELD_OUT, TokenIds, read_text
-    from webbuild.checkpoint import open_checkpoint
-    from webbuild.gguf.checkpoint import holds_gguf, open_gguf
     from webbuild.quality.compare import compare as compare_models
     from webbuild.quality.plot import check_plot, draw
+    from webbuild.sources import open_source
 
     content = read_text(text or FOLDER / HELD_OUT)
     if plot:
         check_plot(plot)
-    source = open_gguf(reference) if holds_gguf(reference) else open_checkpoint(reference)
+    source = open_source(reference)
     folder = resolve_model(bundle, progress=_report, trusted_keys=configured_keys())
     result = compare_models(_runnable(folder), source, content, _report)
     summary = summarise(result, TokenIds(source.chat))

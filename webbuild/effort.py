@@ -81,20 +81,17 @@ def open_quantizer(
             yield SearchQuantizer(formats.quantization, threads)
             return
         best = rounding.effort == "best"
-        statistics = Statistics(open_float(source), tokens, threads, products=best)
+        model = open_float(source)
+        statistics = Statistics(model, tokens, threads, products=best)
 
         def inputs(spec: ParameterSpec) -> Floats | None:
             # Rows of 8-bit vocabularies are near enough, and the head's inputs cost a whole forward pass.
-            if spec.vocabulary and (formats.of(spec).bits == 8 or not _is_head(spec, source)):
+            if spec.vocabulary and (formats.of(spec).bits == 8 or spec.name != model.head):
                 return None
             return statistics.of(spec.name)
 
         make = FeedbackQuantizer if best else SearchQuantizer
         yield make(formats.quantization, threads, inputs)
-
-
-def _is_head(spec: ParameterSpec, source: Checkpoint) -> bool:
-    return spec.name.startswith("lm_head") or source.model.tie_word_embeddings
 
 
 def _calibration_tokens(

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from webbuild.quality.divergence import Comparison, compare_logits
+from webbuild.quality.divergence import Comparison
 
 
 def random_logits(seed: int, shape: tuple[int, int]) -> np.ndarray:
@@ -31,6 +31,8 @@ def test_measures_are_those_of_torch_in_any_blocks():
 
 def test_equal_models_do_not_differ():
     logits = random_logits(4, (20, 100))
-    found = compare_logits(logits, logits + np.float32(100), np.zeros(20, np.int64))
+    comparison = Comparison(np.zeros(20, np.int64))
+    comparison.add(0, logits, logits + np.float32(100))
+    found = comparison.result()
     assert found.mean_divergence < 1e-5
     assert found.same_choice == 1

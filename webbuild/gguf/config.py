@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from webbuild.gguf.metadata import Metadata
+from webbuild.models.rope import llama3_shares
 from webbuild.quantization.groups import Floats
 
 ARCHITECTURE = "llama"
@@ -145,14 +146,11 @@ def _llama3_scaling(
 def llama3_factors(
     frequencies: np.ndarray, factor: float, low: float, high: float, context: float
 ) -> np.ndarray:
-    """What Llama 3 divides rotary frequencies by, float64 like `frequencies`.
-
-    https://github.com/meta-llama/llama-models/blob/main/models/llama3/model.py: apply_scaling.
-    """
-    turns = context * frequencies / (2 * math.pi)
-    smooth = np.clip((turns - low) / (high - low), 0, 1)
-    scaled: np.ndarray = 1 / ((1 - smooth) / factor + smooth)
-    return scaled
+    """What Llama 3 divides rotary frequencies by, float64 like `frequencies`."""
+    factors: np.ndarray = 1 / llama3_shares(
+        frequencies, factor=factor, low=low, high=high, context=context
+    )
+    return factors
 
 
 def _gives(

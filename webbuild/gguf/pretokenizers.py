@@ -68,9 +68,18 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("dbrx", "smaug-bpe"), _LLAMA3),
 }
 # With these, a word that is a token as a whole is that token, and texts begin with the first token.
-LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0")
-EXPRESSIONS |= dict.fromkeys((*LLAMA3_NAMES, "lfm2"), _LLAMA3)
-WHOLE_WORDS = (*LLAMA3_NAMES, "lfm2", "tekken")
+LLAMA3_NAMES = (
+    "llama-bpe",
+    "llama3",
+    "llama-v3",
+    "falcon3",
+    "falcon-h1",
+    "pixtral",
+    "midm-2.0",
+    "lfm2",
+)
+EXPRESSIONS |= dict.fromkeys(LLAMA3_NAMES, _LLAMA3)
+WHOLE_WORDS = (*LLAMA3_NAMES, "tekken")
 # Models whose tokenizer.json composes characters first.
 COMPOSED = ("qwen2", "deepseek-r1-qwen", "megrez")
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from webbuild.models.float_weights import FloatWeights
 from webbuild.models.llama_spec import LlamaConfig
+from webbuild.models.rope import rope_frequencies
 from webbuild.quantization.groups import Floats
 
 # Rows of the embedding, or of the head, that are in memory at once.
@@ -83,14 +84,6 @@ class FloatModel:
             stop = min(start + VOCABULARY_BLOCK, self.config.vocab_size)
             yield start, self.weights.rows(self.head, start, stop)
 
-    def logits(self, tokens: np.ndarray) -> Floats:
-        """Token ids [sequences, tokens] to logits [sequences, tokens, vocabulary]."""
-        hidden = self.embed(tokens)
-        for index in range(self.layers):
-            hidden = self.layer(index, hidden)
-        hidden = self.norm(hidden)
-        return np.concatenate([hidden @ rows.T for _, rows in self.head_blocks()], axis=-1)
-
     def _linear(self, name: str, x: Floats, tap: Tap | None) -> Floats:
         weight = f"{name}.weight"
         if tap:
@@ -149,29 +142,9 @@ def _silu(x: Floats) -> Floats:
 
 def _rotations(config: LlamaConfig, length: int) -> tuple[Floats, Floats]:
     """Cosines and sines float32 [length, head_dim], in the layout of Hugging Face's checkpoints."""
-    exponents = np.arange(0, config.head_dim, 2) / config.head_dim
-    frequencies = config.rope_theta**-exponents
-    if config.rope_scaling:
-        frequencies = _llama3_frequencies(frequencies, **config.rope_scaling)
-    angles = np.outer(np.arange(length), frequencies)
+    angles = np.outer(np.arange(length), rope_frequencies(config))
     angles = np.concatenate([angles, angles], axis=1)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-
-def _llama3_frequencies(
-    frequencies: np.ndarray,
-    *,
-    rope_type: str,
-    factor: float,
-    low_freq_factor: float,
-    high_freq_factor: float,
-    original_max_position_embeddings: float,
-) -> np.ndarray:
-    """Llama 3.1's scaling: long waves are stretched, short ones kept, those between are mixed."""
-    assert rope_type == "llama3", "other scalings are refused with the configuration"
-    turns = original_max_position_embeddings * frequencies / (2 * math.pi)
-    kept = np.clip((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
-    return frequencies * (kept + (1 - kept) / factor)
 
 
 def _rotate(x: Floats, cosines: Floats, sines: Floats) -> Floats:

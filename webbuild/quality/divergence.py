@@ -100,10 +100,3 @@ class Comparison:
             reference.choices,
             model.choices,
         )
-
-
-def compare_logits(reference: Floats, model: Floats, targets: npt.ArrayLike) -> Agreement:
-    """Logits float32 [n, vocabulary] of both; `targets` are the n tokens that follow in the text."""
-    comparison = Comparison(targets)
-    comparison.add(0, reference, model)
-    return comparison.result()

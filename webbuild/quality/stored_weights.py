@@ -23,12 +23,12 @@ class StoredWeights:
         for shard in read_index(folder / TENSOR_CACHE_NAME):
             for record in shard.tensors:
                 self._tensors[record.name] = (folder / shard.name, record)
+        shapes = {name: record.shape for name, (_, record) in self._tensors.items()}
+        self._formats = {spec.name: infer_format(layer_of(spec.name), shapes) for spec in table}
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> Floats:
         """See webbuild.models.float_weights.FloatWeights."""
-        shapes = {key: record.shape for key, (_, record) in self._tensors.items()}
-        layer = layer_of(name)
-        format = infer_format(layer, shapes)
+        layer, format = layer_of(name), self._formats[name]
         if not format.bits:
             return self._floats(name, start, stop)
         words = self._stored(f"{layer}.q_weight", start, stop)
