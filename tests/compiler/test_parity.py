@@ -75,8 +75,10 @@ def test_quantised_logits_agree_with_dequantised_weights(
             parameter.copy_(torch.from_numpy(stored_parameter(name, stored, parameter.shape)))
     logits = compiled.runner.prefill(TOKENS)
     assert_close(logits, logits_of(model, TOKENS)[-1], tolerance=0.05)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
+    for name, module in model.named_modules():
+        in_4_bits = name != "lm_head" and quant.startswith("q4")
+        if isinstance(module, torch.nn.Linear) and in_4_bits:
             module.register_forward_pre_hook(round_inputs_to_int8)
     # A rounding that falls to the other side moves an input by a whole step.
-    assert_close(logits, logits_of(model, TOKENS)[-1], tolerance=0.01)
+    tolerance = 0.01 if quant.startswith("q4") else 1e-3
+    assert_close(logits, logits_of(model, TOKENS)[-1], tolerance)

@@ -3,8 +3,9 @@
 Weights are those of webbuild.quantization.formats, in another order: uint8 [ceil(N/16), G, bytes], with
 scales and minimums [ceil(N/16), G, 16]. In 4 bits, byte 64 j + 4 r + i holds, for output row r of the
 block, input 8 j + i in its lower and input 8 j + 4 + i in its upper half; in 8 bits, input 4 j + i.
-Activations are quantised to int8 by groups of 32, symmetrically, as they come. With s = scale of
-the activations' group and q their values, a group adds
+Activations are quantised to int8 by groups of 32, symmetrically, as they come; beside weights of 8 bits,
+which err less than that, in two terms: q = 254 a + b, where b is what a left. With s = scale of the
+activations' group and q their values, a group adds
     weight scale * s * (sum of level * q - zero point * sum of q) + minimum * s * sum of q,
 where the terms of sum of q are the same for all output rows: the correction.
 """
@@ -43,6 +44,8 @@ from webbuild.kernels.cpu.program import (
 from webbuild.quantization.formats import GROUP, TensorFormat
 
 LEVELS = 127
+# Half a step of the first term is LEVELS steps of the second.
+STEP_RATIO = 2 * LEVELS
 # Where all values of a group are zero, any divisor will do.
 SMALLEST = 1e-30
 QUADS = GROUP // 4
@@ -83,7 +86,7 @@ def grouped_linear(
         "quantize_int8",
         [flat],
         out=[
-            Tensor.placeholder((count, groups * GROUP), "int8"),
+            Tensor.placeholder((count, groups * GROUP * activation_terms(format)), "int8"),
             Tensor.placeholder((count, groups), "float32"),
             Tensor.placeholder((count, groups), correction_dtype(format)),
         ],
@@ -95,6 +98,11 @@ def grouped_linear(
         out=Tensor.placeholder((count, rows), "float32"),
     )
     return op.reshape(y, (*lead, rows))
+
+
+def activation_terms(format: TensorFormat) -> int:
+    """int8 numbers for an activation."""
+    return 2 if format.bits == 8 else 1
 
 
 def correction_dtype(format: TensorFormat) -> str:
@@ -139,18 +147,18 @@ def grouped_take(weight: list[Tensor], ids: Tensor, width: int, format: TensorFo
 
 @lru_cache
 def quantize_program(depth: int, format: TensorFormat) -> tirx.PrimFunc:
-    """x float32 [m, depth] to int8 [m, G * 32], scales float32 [m, G], corrections [m, G].
+    """x float32 [m, depth] to int8 [m, G * terms * 32], scales float32 [m, G], corrections [m, G].
 
-    Corrections are int32, to be added to sums of products, or, for a format with minimums, float32 factors
-    of those.
+    Scales are those of the last term. Corrections are int32, to be added to sums of products, or, for a
+    format with minimums, float32 factors of those.
     """
-    groups = groups_of(depth)
+    groups, terms = groups_of(depth), activation_terms(format)
     whole = depth // GROUP
 
     def body() -> None:
         m = size("m")
         x = argument("x", (m, depth), "float32")
-        values = argument("values", (m, groups * GROUP), "int8")
+        values = argument("values", (m, groups * terms * GROUP), "int8")
         scales = argument("scales", (m, groups), "float32")
         corrections = argument("corrections", (m, groups), correction_dtype(format))
 
@@ -161,13 +169,23 @@ def quantize_program(depth: int, format: TensorFormat) -> tirx.PrimFunc:
             halves = [keep(load(source, *index[:-1], index[-1] + h)) for h in (0, LANES)]
             largest = largest_of(T.max(*map(absolute, halves)))
             inverse = keep(T.float32(LEVELS) / T.max(largest, T.float32(SMALLEST)), lanes=1)
-            levels = [nearest(half * splat(inverse)) for half in halves]
-            whole_numbers = [keep(T.cast(v, f"int32x{LANES}"), "int32") for v in levels]
-            for offset, level in zip((0, LANES), whole_numbers, strict=True):
-                store(values, T.cast(level, f"int8x{LANES}"), row, group * GROUP + offset)
-            scale = keep(largest * T.float32(1 / LEVELS), lanes=1)
+            rests = [keep(half * splat(inverse)) for half in halves]
+            total: tirx.Expr = T.int32(0)
+            for term in range(terms):
+                levels = [keep(nearest(rest)) for rest in rests]
+                whole_numbers = [keep(T.cast(v, f"int32x{LANES}"), "int32") for v in levels]
+                for offset, level in zip((0, LANES), whole_numbers, strict=True):
+                    place = (group * terms + term) * GROUP + offset
+                    store(values, T.cast(level, f"int8x{LANES}"), row, place)
+                term_total = total_of(whole_numbers[0] + whole_numbers[1], "int32")
+                total = total * T.int32(STEP_RATIO) + term_total
+                rests = [
+                    (rest - level) * splat(STEP_RATIO)
+                    for rest, level in zip(rests, levels, strict=True)
+                ]
+            steps = LEVELS * STEP_RATIO ** (terms - 1)
+            scale = keep(largest * T.float32(1 / steps), lanes=1)
             T.buffer_store(scales, scale, [row, group])
-            total = total_of(whole_numbers[0] + whole_numbers[1], "int32")
             correction = (
                 T.cast(total, "float32") * scale
                 if format.has_minimums
@@ -195,18 +213,18 @@ def matmul_program(
 ) -> tirx.PrimFunc:
     """Quantised activations of m rows, levels, scales and minimums, if any, to float32 [m, rows]."""
     dot = find_dot_product(dot_product, format.bits)
-    groups, blocks = groups_of(depth), blocks_of(rows)
+    groups, blocks, terms = groups_of(depth), blocks_of(rows), activation_terms(format)
 
     def body() -> None:
         m = size("m")
-        x = argument("values", (m, groups * GROUP), "int8")
+        x = argument("values", (m, groups * terms * GROUP), "int8")
         x_scales = argument("x_scales", (m, groups), "float32")
         corrections = argument("corrections", (m, groups), correction_dtype(format))
         weight = argument("weight", (blocks, groups, block_bytes(format)), "uint8")
         names = ("scales", "minimums") if format.has_minimums else ("scales",)
         floats = [argument(name, (blocks, groups, BLOCK_ROWS), scale_dtype) for name in names]
         y = argument("y", (m, rows), "float32")
-        operands = _Operands(x, x_scales, corrections, weight, floats, y, rows)
+        operands = _Operands(x, x_scales, corrections, weight, floats, y, rows, terms)
         with T.serial(0, (m + (CHUNK_ROWS - 1)) // CHUNK_ROWS) as chunk:
             first = T.bind(chunk * CHUNK_ROWS)
             count = T.bind(T.min(m - first, T.int64(CHUNK_ROWS)))
@@ -217,7 +235,7 @@ def matmul_program(
 
 
 class _Operands:
-    """The buffers of a product, and how many of its output rows are real."""
+    """The buffers of a product, how many of its output rows are real, and terms of an activation."""
 
     def __init__(
         self,
@@ -228,7 +246,9 @@ class _Operands:
         floats: list[tirx.Buffer],
         y: tirx.Buffer,
         rows: int,
+        terms: int,
     ) -> None:
+        self.terms = terms
         self.x, self.x_scales, self.corrections = x, x_scales, corrections
         self.weight, self.y, self.rows = weight, y, rows
         self.scales, *self.minimums = floats
@@ -338,7 +358,16 @@ def _group_sums(
     group: tirx.Var,
 ) -> tirx.Expr:
     correction = T.int32(0) if operands.minimums else T.bind(operands.corrections[row, group])
-    sums = T.bind(dot.start(correction))
-    for quad, register in enumerate(weights):
-        sums = T.bind(dot.add(sums, register, dot.inputs(operands.x, row, group, quad)))
-    return T.bind(dot.finish(sums, correction))
+
+    def sums_of(term: int, start: tirx.Expr) -> tirx.Expr:
+        sums = T.bind(dot.start(start))
+        place = group * operands.terms + term
+        for quad, register in enumerate(weights):
+            sums = T.bind(dot.add(sums, register, dot.inputs(operands.x, row, place, quad)))
+        return T.bind(dot.finish(sums, start))
+
+    if operands.terms == 1:
+        return sums_of(0, correction)
+    return T.bind(
+        sums_of(0, T.int32(0)) * splat(T.int32(STEP_RATIO), dot.lanes) + sums_of(1, correction)
+    )
