@@ -30,7 +30,7 @@ SIGNATURE_NAME = "mlc-lock.json.sig"
 LOCK_VERSION = 1
 SHARED_LIBRARY, BROWSER_LIBRARY = ".so", ".wasm"
 # What model libraries offer to engines; engines refuse a lock of another number.
-ABI_VERSION = 3
+ABI_VERSION, ABI_DATE = 3, "2026-11-21"
 # The largest models that are published have some hundred.
 MAX_FILES = 10_000
 # Norms are no format to speak of.

@@ -15,6 +15,7 @@ COMMANDS = {
     "build": "webbuild.cli",
     "compare": "webbuild.cli_compare",
     "web": "web.cli",
+    "site": "web.site.cli",
     "run": "edge.daemon.cli",
     "chat": "edge.terminal.cli",
     "doctor": "edge.doctor.cli",

@@ -99,7 +99,7 @@ def test_serving_loads_neither_compiler_nor_training():
 
 def test_what_a_build_imports_is_in_its_fingerprint():
     """A bundle is built again when code changes that shaped it; not what only fails, signs or compares."""
-    others = ("errors", "files", "model_runner", "signing", "verification")
+    others = ("errors", "files", "folders", "model_runner", "signing", "verification")
     shapes_nothing = {f"mlc_edge.{name}" for name in others}
     trees = modules()
     imported = {

@@ -36,9 +36,14 @@ class ServedBundle:
         self._snapshot = self._read()
         self.id = self._snapshot.lock.model.id
 
+    @property
+    def lock(self) -> BundleLock:
+        """What the folder holds now."""
+        return self._current().lock
+
     def summary(self) -> dict[str, Any]:
         """The bundle's entry in index.json; `bytes` counts every file but the lock."""
-        lock = self._current().lock
+        lock = self.lock
         return {
             "id": self.id,
             "url": f"bundles/{self.id}/",

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
+from mlc_edge.bundle import LOCK_NAME
+from mlc_edge.errors import ConfigError
 from mlc_edge.trust import TRUST_HELP, configured_keys
+from web.site.lock import BUNDLES, holds_site
 
 
 def web(
@@ -31,18 +35,33 @@ def web(
     static: Annotated[
         Path | None, typer.Option(help="Folder of the built page, in place of the packaged one.")
     ] = None,
+    site: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `mlc-edge site` wrote: its page and its models are served."),
+    ] = None,
+    embed: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Origin whose pages may load the scripts, as in https://example.com; * for any. "
+            "Can be given several times.",
+        ),
+    ] = None,
     trust_library: Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)] = False,
 ) -> None:
     """Serve the chat page and models to browsers."""
     from web.host import STATIC, HostConfig, create_app, require_page
     from web.server import address_url, bind, is_loopback, run
 
-    static = static or STATIC
+    if site and (models or static):
+        raise ConfigError("--site has a page and models of its own: leave out MODEL and --static.")
+    static = static or site or STATIC
     require_page(static)
+    embedders = tuple(_origin(origin) for origin in embed or ())
     # What can be wrong is found before minutes go into compiling.
     listener = bind(host, port)
-    bundles = _resolve(models or [None], trust_library)
-    app = create_app(HostConfig(bundles=bundles, static=static))
+    bundles = site_bundles(site) if site else resolve_bundles(models or [None], trust_library)
+    app = create_app(HostConfig(bundles=bundles, static=static, embedders=embedders))
     if not is_loopback(host):
         typer.echo(
             f"warning: everyone who reaches {host} can load this page and its bundles. Browsers "
@@ -52,8 +71,26 @@ def web(
     run(app, listener, on_ready=lambda: typer.echo(f"Ready: {address_url(host, listener)}"))
 
 
-def _resolve(models: Sequence[str | None], trust_library: bool) -> tuple[Path, ...]:
-    """The bundles to serve; what is done to get them is told on stderr."""
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if text != "*" and (
+        parts.scheme not in ("http", "https") or text != f"{parts.scheme}://{parts.netloc}"
+    ):
+        raise ConfigError(
+            f"--embed is {text!r}, expected an origin such as https://example.com, or *."
+        )
+    return text
+
+
+def site_bundles(site: Path) -> tuple[Path, ...]:
+    """The bundles of a folder that `mlc-edge site` wrote."""
+    if not holds_site(site):
+        raise ConfigError(f"--site {site} is no folder that `mlc-edge site` wrote.")
+    return tuple(sorted(lock.parent for lock in site.glob(f"{BUNDLES}/*/{LOCK_NAME}")))
+
+
+def resolve_bundles(models: Sequence[str | None], trust_library: bool) -> tuple[Path, ...]:
+    """Bundles for browsers, got or compiled; what is done is told on stderr."""
     from mlc_edge.models import BROWSER, resolve_model
 
     keys = configured_keys()

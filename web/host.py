@@ -29,7 +29,7 @@ from web.security import PREFLIGHT, SecurityHeaders
 STATIC = Path(__file__).parent / "static"
 BUNDLES = "/bundles/"
 # Sources from which the served page is made.
-NOT_SERVED = frozenset({"page.html", "chat.css"})
+NOT_SERVED = frozenset({"page.html", "benchmark-page.html", "chat.css"})
 HASHED_NAME = re.compile(r"dist/.*-[A-Z0-9]{8}\.(js|css|wasm)(\.map)?")
 
 
@@ -37,12 +37,14 @@ HASHED_NAME = re.compile(r"dist/.*-[A-Z0-9]{8}\.(js|css|wasm)(\.map)?")
 class HostConfig:
     """What to serve: bundle folders, and the folder of the built page.
 
-    `daemon` tells the page, in index.json, of an API on the same host that it can use.
+    `daemon` tells the page, in index.json, of an API on the same host that it can use. Pages of the
+    origins `embedders` (or "*") may load its scripts; bundles may be loaded by any.
     """
 
     bundles: tuple[Path, ...] = ()
     static: Path = STATIC
     daemon: Mapping[str, Any] | None = None
+    embedders: tuple[str, ...] = ()
 
 
 def require_page(static: Path) -> None:
@@ -113,5 +115,5 @@ def create_app(config: HostConfig) -> Starlette:
             ),
             Route("/{path:path}", host.page),
         ],
-        middleware=[Middleware(SecurityHeaders, bundles=BUNDLES)],
+        middleware=[Middleware(SecurityHeaders, bundles=BUNDLES, embedders=config.embedders)],
     )

@@ -1,6 +1,8 @@
 """Response headers that isolate the page, and let other sites load bundles."""
 
-from starlette.datastructures import MutableHeaders
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -46,22 +48,36 @@ PREFLIGHT = {
 
 
 class SecurityHeaders:
-    """Adds the headers to every response, errors included; `bundles` is a path prefix."""
+    """Adds the headers to every response, errors included.
 
-    def __init__(self, app: ASGIApp, *, bundles: str) -> None:
+    `bundles` is a path prefix; pages of the origins `embedders` (or "*") may load what isn't below it, too.
+    """
+
+    def __init__(self, app: ASGIApp, *, bundles: str, embedders: Collection[str] = ()) -> None:
         self.app = app
         self.bundles = bundles
+        self.embedders = embedders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        added = BUNDLE if path.startswith(self.bundles) else PAGE
+        added = BUNDLE if path.startswith(self.bundles) else self._page(Headers(scope=scope))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(added)
+                headers = MutableHeaders(scope=message)
+                headers.update(added)
+                if self.embedders and added is not BUNDLE:
+                    headers.add_vary_header("Origin")
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+    def _page(self, request: Headers) -> dict[str, str]:
+        origin = "*" if "*" in self.embedders else request.get("origin")
+        if origin is None or origin not in self.embedders:
+            return PAGE
+        allowed = {"access-control-allow-origin": origin}
+        return {**PAGE, **allowed, "cross-origin-resource-policy": "cross-origin"}

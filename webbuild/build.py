@@ -16,12 +16,13 @@ from mlc_edge.bundle import (
 )
 from mlc_edge.errors import ConfigError
 from mlc_edge.files import FileState
+from mlc_edge.folders import replacing
 from mlc_edge.signing import SigningKey
 from mlc_edge.verification import remember
 from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
-from webbuild.destination import check_destination, check_space, find_same_build, replacing
+from webbuild.destination import check_destination, check_space, find_same_build
 from webbuild.effort import Rounding, measure_quality, open_quantizer
 from webbuild.fingerprint import build_fingerprint
 from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings

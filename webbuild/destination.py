@@ -1,10 +1,6 @@
-"""Where a bundle goes: a folder that changes all at once, or not at all."""
+"""Whether a folder can be where a bundle goes."""
 
-import fcntl
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mlc_edge.bundle import LOCK_NAME, BundleLock, read_lock, verify
@@ -45,59 +41,3 @@ def check_space(output: Path, needed: int) -> None:
 
 def _mebibytes(count: int) -> str:
     return f"{count / (1 << 20):,.0f} MiB"
-
-
-@contextmanager
-def replacing(output: Path) -> Iterator[Path]:
-    """A new folder beside `output`, which takes its place at the end, or disappears on an error.
-
-    What an earlier, killed build has left there is removed, or put back if it was the bundle.
-    Raises ConfigError while another process builds the same bundle.
-    """
-    output = output.resolve()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    former = output.with_name(f".{output.name}.former")
-    partial.mkdir(exist_ok=True)
-    # The lock ends with the process, however that ends, so a killed build blocks no later one.
-    with _locked(partial, output):
-        _clear(partial)
-        _recover(former, output)
-        try:
-            yield partial
-            if output.exists():
-                output.rename(former)
-            partial.rename(output)
-        except BaseException:
-            _recover(former, output)
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        shutil.rmtree(former, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path, output: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise ConfigError(
-            f"another build of {output} is running: wait for it, or name another --output."
-        ) from None
-    finally:
-        os.close(descriptor)
-
-
-def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def _recover(former: Path, output: Path) -> None:
-    if former.exists() and not output.exists():
-        former.rename(output)
-    shutil.rmtree(former, ignore_errors=True)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from mlc_edge.errors import ConfigError
-from webbuild.destination import check_space, replacing
+from mlc_edge.folders import replacing
+from webbuild.destination import check_space
 
 
 def names(folder: Path) -> list[str]:
@@ -84,7 +85,7 @@ def test_leftovers_of_a_killed_build_are_not_taken_over(output: Path):
 def test_two_builds_do_not_share_a_folder(output: Path):
     with replacing(output) as folder:
         (folder / "new").touch()
-        with pytest.raises(ConfigError, match="another build"), replacing(output):
+        with pytest.raises(ConfigError, match="another process"), replacing(output):
             pass
     assert names(output) == ["new"]
 

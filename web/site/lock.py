@@ -1,0 +1,103 @@
+"""The site's own `mlc-lock.json`: every file of the folder, as Pyodide's lock has its packages."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mlc_edge.bundle import ABI_DATE, ABI_VERSION, LOCK_NAME, LockedFile
+from mlc_edge.errors import ConfigError
+from mlc_edge.files import FileState, hash_content, open_plain
+from mlc_edge.lock_fields import LockReader, told
+from mlc_edge.version import __version__
+
+SITE_LOCK_VERSION = 1
+BUNDLES = "bundles"
+# What a page can name with an integrity attribute.
+SCRIPTED = (".js", ".css")
+
+
+@dataclass(frozen=True)
+class SiteLock:
+    """`version` is mlc-edge's; paths are relative to the folder, which may lie anywhere."""
+
+    files: tuple[LockedFile, ...]
+    version: str = __version__
+    abi_version: int = ABI_VERSION
+
+    def to_json(self) -> str:
+        """The file's text; the same site always gives the same text."""
+        content = {
+            "site_lock_version": SITE_LOCK_VERSION,
+            "version": self.version,
+            "abi": {"version": self.abi_version, "date": ABI_DATE},
+            "files": [_entry(file) for file in sorted(self.files, key=lambda file: file.path)],
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+
+def integrity(file: LockedFile) -> str:
+    """Its subresource integrity value (https://www.w3.org/TR/SRI/)."""
+    return "sha256-" + base64.b64encode(bytes.fromhex(file.sha256)).decode()
+
+
+def _entry(file: LockedFile) -> dict[str, Any]:
+    entry = {"path": file.path, "bytes": file.bytes, "sha256": file.sha256}
+    if PurePosixPath(file.path).suffix in SCRIPTED:
+        entry["integrity"] = integrity(file)
+    return entry
+
+
+def lock_site(folder: Path) -> SiteLock:
+    """Hash all files of a folder that has no lock yet."""
+    paths = (path.relative_to(folder).as_posix() for path in plain_files(folder))
+    return SiteLock(tuple(_locked(folder, path) for path in paths))
+
+
+def plain_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _locked(folder: Path, path: str) -> LockedFile:
+    with open_plain(folder, path) as file:
+        return LockedFile(path, FileState.of(file).size, hash_content(file))
+
+
+def parse_site_lock(text: str, where: str) -> SiteLock:
+    """Check a lock that was read at `where`; raises ConfigError that says all that is wrong."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        raise ConfigError(f"{where} is no JSON: {text.strip()[:60]!r}.") from None
+    reader = LockReader()
+    version = reader.get(content, "site_lock_version", int, "")
+    if not reader.problems and version != SITE_LOCK_VERSION:
+        raise ConfigError(
+            f"{where} has site_lock_version {version}, this mlc-edge reads {SITE_LOCK_VERSION}."
+        )
+    lock = SiteLock(
+        files=tuple(
+            LockedFile(
+                path=reader.path(entry, "path", f"files[{index}]"),
+                bytes=reader.get(entry, "bytes", int, f"files[{index}]"),
+                sha256=reader.get(entry, "sha256", str, f"files[{index}]"),
+            )
+            for index, entry in enumerate(reader.get(content, "files", list, ""))
+        ),
+        version=reader.name(content, "version", ""),
+        abi_version=reader.get(reader.get(content, "abi", dict, ""), "version", int, "abi"),
+    )
+    if reader.problems:
+        raise ConfigError(f"{where} is no site's lock: {told(reader.problems)}.")
+    return lock
+
+
+def holds_site(folder: Path) -> bool:
+    """Whether a folder was written by `mlc-edge site`."""
+    try:
+        parse_site_lock((folder / LOCK_NAME).read_text(encoding="utf-8"), str(folder))
+    except (OSError, UnicodeDecodeError, ConfigError):
+        return False
+    return True
