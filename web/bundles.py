@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -85,6 +85,11 @@ class ServedBundle:
         version = _version(self.root)
         lock = check_bundle(self.root)
         return _Snapshot(version, lock, {file.path: file.sha256 for file in lock.files})
+
+
+def index_of(bundles: Iterable[ServedBundle]) -> dict[str, Any]:
+    """The content of `bundles/index.json`; the page takes the first one unless it is told otherwise."""
+    return {"bundles": [bundle.summary() for bundle in bundles]}
 
 
 def open_bundles(roots: Sequence[Path]) -> dict[str, ServedBundle]:

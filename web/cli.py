@@ -7,10 +7,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from mlc_edge.bundle import LOCK_NAME
 from mlc_edge.errors import ConfigError
 from mlc_edge.trust import TRUST_HELP, configured_keys
-from web.site.lock import BUNDLES, holds_site
+from web.site.lock import bundle_folders
 
 
 def web(
@@ -60,7 +59,7 @@ def web(
     embedders = tuple(_origin(origin) for origin in embed or ())
     # What can be wrong is found before minutes go into compiling.
     listener = bind(host, port)
-    bundles = site_bundles(site) if site else resolve_bundles(models or [None], trust_library)
+    bundles = bundle_folders(site) if site else resolve_bundles(models or [None], trust_library)
     app = create_app(HostConfig(bundles=bundles, static=static, embedders=embedders))
     if not is_loopback(host):
         typer.echo(
@@ -80,13 +79,6 @@ def _origin(text: str) -> str:
             f"--embed is {text!r}, expected an origin such as https://example.com, or *."
         )
     return text
-
-
-def site_bundles(site: Path) -> tuple[Path, ...]:
-    """The bundles of a folder that `mlc-edge site` wrote."""
-    if not holds_site(site):
-        raise ConfigError(f"--site {site} is no folder that `mlc-edge site` wrote.")
-    return tuple(sorted(lock.parent for lock in site.glob(f"{BUNDLES}/*/{LOCK_NAME}")))
 
 
 def resolve_bundles(models: Sequence[str | None], trust_library: bool) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mlc_edge.errors import ConfigError
-from web.bundles import open_bundles
+from web.bundles import index_of, open_bundles
 from web.content import (
     IMMUTABLE,
     REVALIDATE,
@@ -88,13 +88,10 @@ class _Host:
 
     async def index(self, request: Request) -> Response:
         # A bundle that was rebuilt meanwhile is read and hashed.
-        content: dict[str, Any] = {"bundles": await run_in_threadpool(self._summaries)}
+        content = await run_in_threadpool(index_of, self.bundles.values())
         if self.daemon is not None:
             content["daemon"] = self.daemon
         return JSONResponse(content, headers={"cache-control": REVALIDATE})
-
-    def _summaries(self) -> list[dict[str, Any]]:
-        return [bundle.summary() for bundle in self.bundles.values()]
 
     async def health(self, request: Request) -> Response:
         state = {"status": "ok", "bundles": list(self.bundles)}

@@ -19,9 +19,9 @@ COMMAND = [sys.executable, "-m", "mlc_edge"]
 class Host:
     """A running `mlc-edge web`; `url` ends with a slash."""
 
-    def __init__(self, bundle: Path, port: int = 0) -> None:
+    def __init__(self, *arguments: object) -> None:
         self._process = subprocess.Popen(
-            [*COMMAND, "web", str(bundle), "--port", str(port)],
+            [*COMMAND, "web", *map(str, arguments), "--port", "0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,17 +1,18 @@
 """Writes a site: page, scripts, workers and bundles, with a lock of all."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from starlette.responses import JSONResponse
+
 from mlc_edge.bundle import LOCK_NAME
 from mlc_edge.errors import ConfigError
 from mlc_edge.folders import replacing
-from web.bundles import ServedBundle, open_bundles
+from web.bundles import ServedBundle, index_of, open_bundles
 from web.host import NOT_SERVED, STATIC, require_page
 from web.site.headers import HEADERS_NAME, headers_file
-from web.site.lock import BUNDLES, SiteLock, holds_site, lock_site, plain_files
+from web.site.lock import BUNDLES, INDEX, SiteLock, holds_site, lock_site, plain_files
 
 
 def write_site(
@@ -19,8 +20,8 @@ def write_site(
 ) -> SiteLock:
     """Write the folder `output`, all at once; `at` is the path of its address, for `_headers`.
 
-    Raises ConfigError when `output` holds something else, a bundle has no library for browsers, or the
-    disk is full; BundleError when a bundle is damaged.
+    Raises ConfigError when `output` holds something else or the disk is full; BundleError when a bundle
+    is damaged.
     """
     require_page(static)
     _check_output(output)
@@ -30,9 +31,8 @@ def write_site(
             _copy_app(static, folder)
             for bundle in served.values():
                 _copy_bundle(bundle, folder / BUNDLES / bundle.id)
-            index = {"bundles": [bundle.summary() for bundle in served.values()]}
-            (folder / BUNDLES).mkdir(exist_ok=True)
-            (folder / BUNDLES / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+            # The very bytes that our host sends, which the lock holds it to.
+            (folder / INDEX).write_bytes(JSONResponse(index_of(served.values())).body)
             paths = [path.relative_to(folder).as_posix() for path in plain_files(folder)]
             lock = lock_site(folder)
             (folder / LOCK_NAME).write_text(lock.to_json())
@@ -60,12 +60,7 @@ def _copy_app(static: Path, folder: Path) -> None:
 
 
 def _copy_bundle(bundle: ServedBundle, folder: Path) -> None:
-    lock = bundle.lock
-    if not lock.runs_in_browsers:
-        raise ConfigError(
-            f"{bundle.root} has no library for browsers: build it with `--target webgpu`."
-        )
-    for name in (*(file.path for file in lock.files), LOCK_NAME):
+    for name in (*(file.path for file in bundle.lock.files), LOCK_NAME):
         _copy(bundle.root / name, folder / name)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mlc_edge.bundle import ABI_DATE, ABI_VERSION, LOCK_NAME, LockedFile
+from mlc_edge.bundle import ABI_DATE, ABI_VERSION, LOCK_NAME, LockedFile, is_valid_id
 from mlc_edge.errors import ConfigError
 from mlc_edge.files import FileState, hash_content, open_plain
 from mlc_edge.lock_fields import LockReader, told
@@ -14,6 +14,7 @@ from mlc_edge.version import __version__
 
 SITE_LOCK_VERSION = 1
 BUNDLES = "bundles"
+INDEX = f"{BUNDLES}/index.json"
 # What a page can name with an integrity attribute.
 SCRIPTED = (".js", ".css")
 
@@ -101,3 +102,20 @@ def holds_site(folder: Path) -> bool:
     except (OSError, UnicodeDecodeError, ConfigError):
         return False
     return True
+
+
+def bundle_folders(site: Path) -> tuple[Path, ...]:
+    """The bundles of a folder that `mlc-edge site` wrote, in the order of its index.
+
+    Raises ConfigError when it is none.
+    """
+    if not holds_site(site):
+        raise ConfigError(f"{site} is no folder that `mlc-edge site` wrote.")
+    try:
+        index = json.loads((site / INDEX).read_text(encoding="utf-8"))
+        ids = [entry["id"] for entry in index["bundles"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{site / INDEX} is damaged: {error}.") from error
+    if not all(isinstance(id, str) and is_valid_id(id) for id in ids):
+        raise ConfigError(f"{site / INDEX} names a model by what is no id.")
+    return tuple(site / BUNDLES / id for id in ids)

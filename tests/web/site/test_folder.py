@@ -1,0 +1,111 @@
+"""The folder that `mlc-edge site` writes: whole, relocatable, named and hashed."""
+
+import base64
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.web.site.conftest import run_site
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def lock(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "mlc-lock.json").read_text())
+
+
+def test_the_lock_names_every_file_with_size_and_hash(site: Path):
+    found = {file["path"]: file for file in lock(site)["files"]}
+    files = content(site)
+    assert set(found) == set(files) - {"mlc-lock.json", "_headers"}
+    for path, file in found.items():
+        assert file["bytes"] == len(files[path])
+        assert file["sha256"] == hashlib.sha256(files[path]).hexdigest()
+    assert {"index.html", "service-worker.js", "dist/mlc-edge.js"} <= set(found)
+    assert "page.html" not in found
+    assert lock(site)["abi"].keys() == {"version", "date"}
+
+
+def test_scripts_and_styles_have_integrity_values(site: Path):
+    for file in lock(site)["files"]:
+        if not file["path"].endswith((".js", ".css")):
+            assert "integrity" not in file
+            continue
+        digest = hashlib.sha256((site / file["path"]).read_bytes()).digest()
+        assert file["integrity"] == "sha256-" + base64.b64encode(digest).decode()
+
+
+def test_models_are_listed_and_whole(site: Path, sources: tuple[Path, Path]):
+    (entry,) = json.loads((site / "bundles/index.json").read_text())["bundles"]
+    assert entry["id"] == "fake-q4f32_1"
+    assert content(site / entry["url"]) == content(sources[1])
+
+
+def test_the_same_site_is_the_same_bytes_and_replaces_the_former(
+    site: Path, sources: tuple[Path, Path]
+):
+    before = content(site)
+    (site / "leftover.txt").write_text("of an older version")
+    assert run_site(site, sources[1], "--static", sources[0]).returncode == 0
+    assert content(site) == before
+    assert not list(site.parent.glob(".*"))
+
+
+def test_nothing_else_is_overwritten(tmp_path: Path, sources: tuple[Path, Path]):
+    (tmp_path / "photo.jpg").write_bytes(b"holiday")
+    done = run_site(tmp_path, sources[1], "--static", sources[0])
+    assert done.returncode == 2
+    assert "holds something other than a site" in done.stderr
+    # A bundle's lock has the same name.
+    done = run_site(sources[1], sources[1], "--static", sources[0])
+    assert done.returncode == 2
+    assert (sources[1] / "params_shard_0.bin").is_file()
+
+
+def test_a_damaged_bundle_leaves_no_site(tmp_path: Path, sources: tuple[Path, Path]):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(sources[1], damaged)
+    (damaged / "params_shard_1.bin").write_bytes(b"y")
+    done = run_site(tmp_path / "site", damaged, "--static", sources[0])
+    assert done.returncode == 2
+    assert "params_shard_1.bin" in done.stderr
+    assert not (tmp_path / "site").exists()
+
+
+def test_headers_are_for_the_path_where_the_folder_lies(site: Path, sources: tuple[Path, Path]):
+    assert run_site(site, sources[1], "--static", sources[0], "--at", "/chat/").returncode == 0
+    blocks = (site / "_headers").read_text().strip().split("\n\n")
+    rules = {
+        path: dict(h.strip().split(": ", 1) for h in headers)
+        for path, *headers in map(str.splitlines, blocks)
+    }
+    assert all(path.startswith("/chat/") for path in rules)
+    assert rules["/chat/*"]["access-control-allow-origin"] == "*"
+    assert "frame-ancestors 'none'" in rules["/chat/"]["content-security-policy"]
+    assert "immutable" in rules["/chat/dist/chat-ABCDEFGH.js"]["cache-control"]
+    assert "immutable" in rules["/chat/bundles/fake-q4f32_1/params_shard_*"]["cache-control"]
+    assert rules["/chat/service-worker.js"]["cache-control"] == "no-cache"
+    assert rules["/chat/bundles/fake-q4f32_1/mlc-lock.json"]["cache-control"] == "no-cache"
+    assert "/chat/dist/mlc-edge.js" not in rules
+
+
+def test_what_is_asked_wrongly_is_told(tmp_path: Path):
+    for arguments, words in [
+        ((), "name the folder"),
+        ((tmp_path / "site", "--at", "chat"), "--at"),
+        ((tmp_path / "site", "--check", "http://localhost"), "leave out the folder"),
+        (("--check", "localhost:8000"), "https://"),
+        (("--check", "http://127.0.0.1:9/"), "can't be fetched"),
+    ]:
+        done = run_site(*arguments)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
