@@ -45,7 +45,9 @@ def test_our_host_serves_the_same_folder_to_the_origins_that_may_embed_it(
         for origin, allowed in (("https://one.example", True), ("https://two.example", False)):
             answer = httpx.get(host.url + path, headers={"origin": origin})
             assert answer.content == (folder / path).read_bytes()
-            assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
+            assert answer.headers.get("access-control-allow-origin") == (
+                origin if allowed else None
+            )
             policy = "cross-origin" if allowed else "same-origin"
             assert answer.headers["cross-origin-resource-policy"] == policy
             assert "Origin" in answer.headers["vary"]

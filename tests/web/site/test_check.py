@@ -71,7 +71,9 @@ def test_weights_are_hashed_when_everything_is_wanted(host: Site, site: Path):
     assert check(host.url)[0] == 0
     code, found, _ = check(host.url, "--everything")
     assert code == 1
-    assert [(path, text) for _, path, text in found] == [(SHARD, "isn't the file that the lock names.")]
+    assert [(path, text) for _, path, text in found] == [
+        (SHARD, "isn't the file that the lock names.")
+    ]
     assert len(content) == SHARD_BYTES
 
 

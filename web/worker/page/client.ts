@@ -20,6 +20,7 @@ import type {
   WorkerRequest,
 } from "../shared/protocol.ts";
 import { ChunkStream } from "./chunk-stream.ts";
+import { openAiFetch } from "./openai-fetch.ts";
 
 /** The part of Worker that the client needs; a MessagePort has it too. */
 export interface Endpoint {
@@ -52,6 +53,8 @@ type Body = WorkerRequest extends infer R ? (R extends { id: number } ? Omit<R, 
  */
 export class EngineClient {
   readonly chat: { readonly completions: Completions };
+  /** OpenAI's HTTP API, answered here: give it to a client as its `fetch`. */
+  readonly fetch = openAiFetch(this);
   /** For tests and measurements. */
   readonly debug = {
     /** Acts as if the GPU went away: the engine recovers as from a real loss. */
@@ -65,6 +68,7 @@ export class EngineClient {
   readonly #calls = new Map<number, Call>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #lastId = 0;
+  #model: string | null = null;
 
   /** `workerUrl` is the bundled engine; tests may give an endpoint of their own. */
   constructor({ workerUrl, endpoint }: { workerUrl?: string | URL; endpoint?: Endpoint }) {
@@ -73,6 +77,11 @@ export class EngineClient {
     else throw new TypeError("EngineClient needs a workerUrl or an endpoint");
     this.#worker.addEventListener("message", ({ data }) => this.#receive(data));
     this.chat = { completions: { create: this.#create.bind(this) as Completions["create"] } };
+  }
+
+  /** Id of the model that is loaded. */
+  get model(): string | null {
+    return this.#model;
   }
 
   /** Calls `listener` on every event; the returned function ends that. */
@@ -91,11 +100,15 @@ export class EngineClient {
     bundleUrl: string | URL,
     { signal, ...options }: CallOptions & LoadOptions = {},
   ): Promise<LoadedModel> {
-    return this.#call({ kind: "load", bundleUrl: absolute(bundleUrl), options }, signal);
+    this.#model = null;
+    const model = await this.#call({ kind: "load", bundleUrl: absolute(bundleUrl), options }, signal);
+    this.#model = model.id;
+    return model;
   }
 
   /** Frees the model's memory. */
   async unload(): Promise<void> {
+    this.#model = null;
     await this.#call({ kind: "unload" });
   }
 

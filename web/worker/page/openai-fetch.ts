@@ -1,0 +1,129 @@
+/** A `fetch` that speaks OpenAI's API and asks the engine instead of a network. */
+import { asEngineError, EngineError, isAbort } from "../shared/errors.ts";
+import type { ChatCompletionChunk, ChatCompletionParams } from "../shared/openai.ts";
+import type { ErrorCode } from "../shared/protocol.ts";
+import type { ChunkStream } from "./chunk-stream.ts";
+import type { Completions } from "./client.ts";
+
+/** The part of the engine that answers. */
+export interface Answering {
+  readonly chat: { readonly completions: Completions };
+  /** Id of the model that is loaded. */
+  readonly model: string | null;
+}
+
+/** HTTP status by code, as the daemon answers; 500 for what isn't named. */
+const STATUS: Partial<Record<ErrorCode | "model_not_found" | "not_found", number>> = {
+  invalid_request: 400,
+  context_length_exceeded: 400,
+  model_not_found: 404,
+  not_found: 404,
+  model_not_loaded: 503,
+  device_lost: 503,
+  out_of_memory: 503,
+};
+
+/**
+ * For clients that take a `fetch` of their own: the `openai` package, the AI SDK, LangChain.js.
+ *
+ * Answers `POST …/chat/completions`, whole or as server-sent events, `GET …/models` and `GET …/models/ID`
+ * below any base URL; everything else is 404. Aborting the request ends the answer.
+ */
+export function openAiFetch(engine: Answering): typeof fetch {
+  return async (input, init) => {
+    const request = new Request(input, init);
+    request.signal.throwIfAborted();
+    const { pathname } = new URL(request.url);
+    try {
+      if (request.method === "POST" && pathname.endsWith("/chat/completions")) {
+        return await complete(engine, request);
+      }
+      if (request.method === "GET") return models(engine, pathname);
+    } catch (error) {
+      if (request.signal.aborted || isAbort(error)) throw error;
+      return refusal(asEngineError(error));
+    }
+    return notFound(`${request.method} ${pathname}`);
+  };
+}
+
+async function complete({ chat }: Answering, request: Request): Promise<Response> {
+  const { signal } = request;
+  const params = await paramsOf(request);
+  if (params.stream !== true) {
+    return Response.json(await chat.completions.create({ ...params, stream: false }, { signal }));
+  }
+  const stream = await chat.completions.create({ ...params, stream: true }, { signal });
+  // A request that is refused has a status; only what happens later is an event.
+  const first = await stream.next();
+  return new Response(events(stream, first), { headers: { "content-type": "text/event-stream" } });
+}
+
+async function paramsOf(request: Request): Promise<ChatCompletionParams> {
+  try {
+    return (await request.json()) as ChatCompletionParams;
+  } catch (cause) {
+    const message = "The request's body is no JSON.";
+    const remedy = "Send an object with messages.";
+    throw new EngineError({ code: "invalid_request", message, remedy }, { cause });
+  }
+}
+
+function events(
+  stream: ChunkStream,
+  first: IteratorResult<ChatCompletionChunk>,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  let next: IteratorResult<ChatCompletionChunk> | null = first;
+  return new ReadableStream({
+    async pull(controller) {
+      const send = (data: string): void => controller.enqueue(encoder.encode(`data: ${data}\n\n`));
+      try {
+        const { value, done } = next ?? (await stream.next());
+        next = null;
+        send(done ? "[DONE]" : JSON.stringify(value));
+        if (done) controller.close();
+      } catch (error) {
+        if (isAbort(error)) {
+          controller.error(error);
+          return;
+        }
+        send(JSON.stringify(body(asEngineError(error))));
+        controller.close();
+      }
+    },
+    async cancel() {
+      await stream.return();
+    },
+  });
+}
+
+function models({ model }: Answering, path: string): Response {
+  const entries = model === null ? [] : [{ id: model, object: "model", created: 0, owned_by: "mlc-edge" }];
+  if (path.endsWith("/models")) return Response.json({ object: "list", data: entries });
+  const [entry] = entries.filter(({ id }) => path.endsWith(`/models/${encodeURIComponent(id)}`));
+  return entry ? Response.json(entry) : notFound(path);
+}
+
+function notFound(what: string): Response {
+  const message = `${what} isn't answered: there are /chat/completions and /models.`;
+  const error = { message, type: "invalid_request_error", param: null, code: "not_found" };
+  return Response.json({ error }, { status: 404 });
+}
+
+function refusal(error: EngineError): Response {
+  return Response.json(body(error), { status: STATUS[codeOf(error)] ?? 500 });
+}
+
+function body(error: EngineError) {
+  const code = codeOf(error);
+  const status = STATUS[code] ?? 500;
+  const type =
+    status === 503 ? "service_unavailable" : status === 500 ? "server_error" : "invalid_request_error";
+  return { error: { message: error.message, type, param: error.param ?? null, code } };
+}
+
+/** To the engine another model's name is a wrong parameter; OpenAI's clients expect 404. */
+function codeOf({ code, param }: EngineError): ErrorCode | "model_not_found" {
+  return code === "invalid_request" && param === "model" ? "model_not_found" : code;
+}
