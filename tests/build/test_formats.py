@@ -31,9 +31,12 @@ def stored_formats(folder: Path) -> dict[str, str]:
     return found
 
 
-def formats_of(checkpoint: Path, folder: Path, *rules: str) -> dict[str, str]:
+def formats_of(
+    checkpoint: Path, folder: Path, *rules: str, mlc_compatible: bool = False
+) -> dict[str, str]:
     source, q4 = open_checkpoint(checkpoint), QUANTIZATIONS["q4f16_1"]
-    formats = choose_formats(source.table, q4, rules=tuple(map(QuantRule.parse, rules)))
+    chosen = tuple(map(QuantRule.parse, rules))
+    formats = choose_formats(source.table, q4, rules=chosen, mlc_compatible=mlc_compatible)
     plan = plan_weights(source.table, formats)
     write_weights(folder, plan, source.tensors, NearestQuantizer(q4), lambda _: None)
     return stored_formats(folder)
@@ -57,6 +60,10 @@ def test_rules_prevail_the_last_one_most(checkpoint: Path, tmp_path: Path):
 def test_the_head_of_tied_embeddings_is_their_table(tmp_path: Path):
     tied = write_checkpoint(tmp_path / "tied", tie_word_embeddings=True)
     assert formats_of(tied, tmp_path, "lm_head=q4m")["model.embed_tokens"] == "q4m"
+
+
+def test_mlc_has_4_bits_for_tables_too(checkpoint: Path, tmp_path: Path):
+    assert set(formats_of(checkpoint, tmp_path, mlc_compatible=True).values()) == {"q4"}
 
 
 def test_one_flag_makes_all_formats_mlcs(checkpoint: Path, tmp_path: Path):

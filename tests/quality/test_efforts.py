@@ -18,7 +18,7 @@ from webbuild.calibration.corpus import FOLDER, HELD_OUT, TEXT, TokenIds, read_t
 from webbuild.calibration.statistics import Statistics
 from webbuild.checkpoint import Checkpoint, open_checkpoint
 from webbuild.effort import Effort, Rounding, open_float, open_quantizer
-from webbuild.parallel import worker_threads
+from webbuild.parallel import cpu_count, worker_threads
 from webbuild.quality.measure import agreement
 from webbuild.quality.stored_weights import StoredWeights
 from webbuild.quantization.choices import choose_formats
@@ -61,7 +61,8 @@ def test_the_number_of_threads_changes_nothing(
 ):
     source = open_checkpoint(write_checkpoint(tmp_path / "model"))
     for count in (1, 5):
-        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: set(range(count)))
+        assert cpu_count() == count
         write(source, tmp_path / str(count), effort)
     one, five = (sorted((tmp_path / str(count)).iterdir()) for count in (1, 5))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in five]
