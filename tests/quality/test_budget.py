@@ -64,7 +64,16 @@ def test_too_few_bytes_are_told():
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("95MB", 95_000_000), ("1.5 GB", 1_500_000_000), ("2mib", 2 << 20), ("1234", 1234)],
+    [
+        ("1234", 1234),
+        ("999B", 999),
+        ("135kB", 135_000),
+        ("7 KiB", 7 << 10),
+        ("95MB", 95_000_000),
+        ("2mib", 2 << 20),
+        ("1.5 GB", 1_500_000_000),
+        ("0.5GiB", 1 << 29),
+    ],
 )
 def test_sizes_are_read(text: str, size: int):
     assert parse_size(text) == size

@@ -44,14 +44,14 @@ def bundle_logits(bundle: Path, windows: np.ndarray) -> np.ndarray:
 
 
 def next_token_logs(logits: torch.Tensor) -> torch.Tensor:
-    """Log probabilities [positions, vocabulary] of what follows, from logits [windows, tokens, vocabulary]."""
+    """[windows, tokens, vocabulary] to log probabilities [positions, vocabulary] of next tokens."""
     return torch.log_softmax(logits[:, :-1].double(), dim=-1).flatten(0, 1)
 
 
 def test_numbers_are_those_of_transformers(pocket_bundle: Path, tmp_path: Path):
     picture, text_file = tmp_path / "picture.svg", tmp_path / "text.txt"
     tokenizer = Tokenizer.from_file(str(POCKET / "tokenizer.json"))
-    text = (FOLDER / HELD_OUT).read_text() + TEXT
+    text = (FOLDER / HELD_OUT).read_text() + TEXT * 4
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     windows = np.array(ids[: len(ids) // 512 * 512]).reshape(-1, 512)
     assert 1 < len(windows) <= 16
@@ -119,7 +119,7 @@ def test_a_bundle_for_browsers_is_compiled_for_this_machine(
     # A text of less than a window: its tokens are all compared.
     tokenizer = Tokenizer.from_file(str(POCKET / "tokenizer.json"))
     assert found["tokens"] == len(tokenizer.encode(TEXT, add_special_tokens=False).ids) - 1 < 511
-    assert 1e-4 < found["kl"] < 0.2
+    assert 1e-4 < found["kl"] < 0.6
 
 
 def test_wrong_input_is_told(pocket_bundle: Path, text_file: Path, tmp_path: Path):

@@ -14,15 +14,16 @@ from mlc_edge.bundle import read_lock
 from mlc_edge.errors import CheckpointError, ConfigError
 from tests.build.checkpoints import POCKET, write_checkpoint
 from tests.build.conftest import run_build
+from tests.quality.checkpoints import write_sensitive_checkpoint
 from webbuild.calibration.corpus import FOLDER, HELD_OUT, TEXT, TokenIds, read_text
 from webbuild.calibration.statistics import Statistics
 from webbuild.checkpoint import Checkpoint, open_checkpoint
 from webbuild.effort import Effort, Rounding, open_float, open_quantizer
 from webbuild.parallel import cpu_count, worker_threads
-from webbuild.quality.measure import agreement
+from webbuild.quality.measure import agreement, hidden_states
 from webbuild.quality.stored_weights import StoredWeights
 from webbuild.quantization.choices import choose_formats
-from webbuild.quantization.formats import find_quantization
+from webbuild.quantization.formats import Q4, find_quantization
 from webbuild.tensor_cache import plan_weights, write_weights
 
 
@@ -70,7 +71,8 @@ def test_the_number_of_threads_changes_nothing(
 
 def test_statistics_are_those_of_the_inputs_in_any_order(tmp_path: Path):
     model = open_float(open_checkpoint(write_checkpoint(tmp_path / "model")))
-    tokens = np.random.default_rng(0).integers(0, 1024, (5, 64))
+    # In three batches, the last of which isn't full.
+    tokens = np.random.default_rng(0).integers(0, 1024, (5, 200))
     hidden = model.embed(tokens)
     expected: dict[str, np.ndarray] = {}
     for index in range(model.layers):
@@ -88,6 +90,31 @@ def test_statistics_are_those_of_the_inputs_in_any_order(tmp_path: Path):
         for name in (model.head, *list(expected)[::-1], *expected):
             np.testing.assert_allclose(products.of(name), expected[name], rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(squares.of(name), np.diag(expected[name]), rtol=1e-4)
+
+
+def test_tables_of_four_bits_are_rounded_by_what_they_read(tmp_path: Path):
+    """A head by its inputs; an embedding, whose rows nothing multiplies, by nothing."""
+    source = open_checkpoint(write_sensitive_checkpoint(tmp_path / "model"))
+    table = {spec.name: spec for spec in source.table}
+    formats = choose_formats(source.table, find_quantization("q4"), mlc_compatible=True)
+    model = open_float(source)
+    tokens = TokenIds(source.chat).calibration(None, context=256, tokens=2048)
+    read = hidden_states(model, tokens).reshape(-1, 64)
+    rows = {name: model.weights.rows(name) for name in (model.head, model.embedding)}
+    plain, found = {}, {}
+    with open_quantizer(Rounding("fast"), source, formats, pytest.fail) as quantizer:
+        for name, values in rows.items():
+            plain[name] = quantizer.quantize(table[name], Q4, values, 0).values(64)
+    for effort in ("default", "best"):
+        with open_quantizer(Rounding(effort), source, formats, pytest.fail) as quantizer:
+            for name, values in rows.items():
+                found[name] = quantizer.quantize(table[name], Q4, values, 0).values(64)
+        np.testing.assert_array_equal(found[model.embedding], plain[model.embedding])
+        errors = [
+            np.linalg.norm(read @ (rows[model.head] - each[model.head]).T)
+            for each in (found, plain)
+        ]
+        assert errors[0] < 0.99 * errors[1], effort
 
 
 def test_a_model_that_cannot_read_the_text_is_rounded_without(tmp_path: Path):

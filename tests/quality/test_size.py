@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Type
+from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from mlc_edge.errors import ConfigError
@@ -22,7 +23,7 @@ from webbuild.models import llama_float
 from webbuild.models.llama_float import FloatModel
 from webbuild.parallel import worker_threads
 from webbuild.quality.sensitivity import POSITION_STEP, measure_sensitivities
-from webbuild.quantization.choices import choose_formats
+from webbuild.quantization.choices import QuantRule, choose_formats
 from webbuild.quantization.formats import Q4, Q4M, Q8, WeightFormats, find_quantization
 from webbuild.size import formats_for_size
 from webbuild.tensor_cache import plan_weights, write_weights
@@ -113,7 +114,7 @@ def test_files_have_at_most_the_size(
 
 def test_the_least_size_is_the_one_that_is_told(checkpoint: Path):
     source = open_checkpoint(checkpoint)
-    with pytest.raises(ConfigError, match="take [0-9,]+ at least") as error:
+    with pytest.raises(ConfigError, match=r"take [0-9,]+ at least") as error:
         chosen(source, 1000, {False})
     least = int(str(error.value).split("take ")[1].split(" ")[0].replace(",", ""))
     assert chosen(source, least, {False}).counts(source.table).keys() == {"q0", "q4"}
@@ -146,6 +147,41 @@ def test_what_the_file_has_in_four_bits_takes_no_more(tmp_path: Path):
     assert found.keys() > {"lm_head.weight", "model.embed_tokens.weight"}
     for name, format in found.items():
         assert format == (Q4 if "down_proj" in name else Q4M), name
+
+
+def test_bytes_go_where_they_change_answers(tmp_path: Path):
+    folder = write_sensitive_checkpoint(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    idle = "model.layers.0.mlp.down_proj.weight"
+    tensors[idle] *= 1e-4
+    save_file(tensors, folder / "model.safetensors")
+    source = open_checkpoint(folder)
+    # What is left of all in 8 bits when one weight keeps 4.
+    formats = chosen(source, 10**8, {False})
+    most = sum(t.stored_bytes for spec in source.table for t in formats.output_tensors(spec))
+    formats = chosen(source, most - 64 * 2 * 32 // 2, {False})
+    assert {name for name, format in formats.exceptions.items() if format == Q8} == {
+        spec.name for spec in source.table if spec.quantized and spec.name != idle
+    }
+
+
+def test_what_is_settled_stays(checkpoint: Path):
+    source = open_checkpoint(checkpoint)
+    q4 = find_quantization("q4f32_1")
+    formats = choose_formats(source.table, q4, rules=[QuantRule.parse("o_proj=q4m")])
+    settled = [spec.name for spec in source.table if "o_proj" in spec.name]
+    found = formats_for_size(
+        source,
+        formats,
+        size=10**8,
+        rounding=Rounding(),
+        interleaved={True},
+        settled=[*settled, "lm_head.weight"],
+    )
+    kept = {*settled, "lm_head.weight"}
+    for spec in source.table:
+        if spec.quantized:
+            assert found.of(spec) == (formats.of(spec) if spec.name in kept else Q8)
 
 
 def test_room_for_all_makes_all_eight_bits(checkpoint: Path):
