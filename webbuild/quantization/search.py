@@ -131,12 +131,13 @@ def _quotient(numerator: Floats | np.float32, denominator: Floats) -> Floats:
 def _divisors(format: TensorFormat) -> list[float]:
     """Where a group's largest weight may lie among the levels; negative ones turn the scale's sign.
 
-    Whole numbers find grids again that the weights were rounded to before.
+    Small whole numbers find coarse grids again that the weights were rounded to before. They come first:
+    their multiples fit as well, by scales that take more digits than are kept.
     """
     if format.bits == 8:
         return [127.0, -128.0, -127.0, 126.5, 125.5, 124.0, 122.0]
     fine = [step / 4 for step in range(20, 38)]
-    return [*fine, *(-divisor for divisor in fine), *range(1, 5), *range(-4, 0)]
+    return [*range(1, 5), *fine, *(-divisor for divisor in fine)]
 
 
 def _fit_symmetric(values: Floats, weights: Floats, format: TensorFormat, stored: Rounding) -> _Fit:
