@@ -9,7 +9,7 @@ import torch
 from gguf import GGMLQuantizationType as Type
 
 from mlc_edge.errors import CheckpointError
-from tests.build.mlc_reader import read_tensors
+from tests.build.mlc_reader import layer_weight, read_tensors
 from tests.build.nearest import NearestQuantizer
 from tests.gguf.writing import WIDE, write_gguf
 from webbuild.checkpoint import Checkpoint
@@ -194,6 +194,20 @@ def test_only_what_loses_its_levels_is_rounded(tmp_path: Path):
         head,
         QKV.format(0),
     }
+
+
+def test_levels_of_another_format_are_found_anew(tmp_path: Path):
+    checkpoint = opened(tmp_path, lambda _: Type.Q4_1)
+    formats = chosen(checkpoint, "lm_head=q8", "down_proj=q4")
+    plan = plan_weights(checkpoint.table, formats)
+    sources = fitted(checkpoint.table, checkpoint.tensors, formats)
+    quantizer = NearestQuantizer(formats.quantization)
+    write_weights(tmp_path, plan, sources, quantizer, lambda _: None)
+    stored = read_tensors(tmp_path)
+    for layer, levels in (("lm_head", 127), ("model.layers.0.mlp.down_proj", 7)):
+        exact = checkpoint.tensors[f"{layer}.weight"].read_rows(0, 256)
+        found = layer_weight(layer, stored, exact.shape[1])[:256]
+        assert np.abs(found - exact).max() < 0.51 * np.abs(exact).max() / levels
 
 
 def test_a_damaged_scale_is_named(tmp_path: Path):

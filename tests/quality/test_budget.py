@@ -57,6 +57,17 @@ def test_large_sizes_are_kept_to():
     assert 0.99 * size < taken <= size
 
 
+def test_many_small_weights_keep_to_the_size():
+    model = {
+        str(i): [Choice(Q4, 10, 1.0), Choice(Q4M, 11 + i % 3, 0.5), Choice(Q8, 14, 0.0)]
+        for i in range(6000)
+    }
+    size = 80_000
+    found = fit(model, fixed=0, size=size)
+    taken = sum(c.bytes for n, cs in model.items() for c in cs if c.format == found[n])
+    assert 65_000 < taken <= size
+
+
 def test_too_few_bytes_are_told():
     with pytest.raises(ConfigError, match="the weights take 2,950 at least"):
         fit(MODEL, fixed=25, size=2949)

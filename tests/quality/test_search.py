@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from webbuild.models.spec import ParameterSpec
 from webbuild.quantization.encode import round_to_bf16
@@ -112,6 +113,19 @@ def test_inputs_count_by_their_squares_and_none_for_nothing():
     assert errors[0] < 1.005 * errors[1]
     unread = search_groups(weight[:, 32:], Q4, to_f16).values(32)
     np.testing.assert_array_equal(found[:, 32:], unread)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "dtype"), [("q4mf32", torch.bfloat16), ("q4mf16", torch.float16)]
+)
+def test_quantisers_find_levels_for_what_is_stored(quantization: str, dtype: torch.dtype):
+    weight = np.random.default_rng(14).standard_normal((8, 64)).astype(np.float32)
+    spec = ParameterSpec("x.weight", weight.shape, (), quantized=True)
+    with ThreadPoolExecutor(2) as threads:
+        quantizer = SearchQuantizer(QUANTIZATIONS[quantization], threads)
+        found = quantizer.quantize(spec, Q4M, weight, 0)
+    for floats in (found.scales, found.minimums):
+        np.testing.assert_array_equal(floats, torch.tensor(floats).to(dtype).float().numpy())
 
 
 def test_eight_bits_are_near():
