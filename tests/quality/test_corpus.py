@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,27 @@ def test_windows_are_spread_over_the_whole_text(own: TokenIds, given: Path | Non
     steps = [after - before for before, after in itertools.pairwise(places)]
     assert min(steps) >= 1
     assert max(steps) - min(steps) <= 1
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        '{{ "x" * 10**18 }}',
+        '{{ "\\ud800" }}',
+        "{% if %}",
+    ],
+)
+def test_where_a_template_goes_wrong_conversations_are_paragraphs(template: str):
+    chat = open_checkpoint(POCKET).chat
+    changed = replace(chat, tokenizer_config={**chat.tokenizer_config, "chat_template": template})
+    found = TokenIds(changed).calibration(None, context=LENGTH, tokens=10**6).flatten().tolist()
+    tokenizer = AutoTokenizer.from_pretrained(POCKET)
+    texts = [(FOLDER / TEXT).read_text()]
+    for messages in json.loads((FOLDER / CHATS).read_text()):
+        texts.append("\n\n".join(message["content"] for message in messages))
+    ids = [id for text in texts for id in tokenizer.encode(text, add_special_tokens=False)]
+    assert found == ids[: len(ids) // LENGTH * LENGTH]
 
 
 def test_windows_are_as_long_as_the_context_allows(own: TokenIds):

@@ -124,8 +124,10 @@ def test_a_model_that_cannot_read_the_text_is_rounded_without(tmp_path: Path):
     told: list[str] = []
     with open_quantizer(Rounding(), damaged, formats, told.append) as quantizer:
         spec = source.table[1]
-        rows = np.ones(spec.shape, np.float32)
-        assert quantizer.quantize(spec, formats.of(spec), rows, 0).levels.any()
+        rows = np.random.default_rng(0).standard_normal(spec.shape).astype(np.float32)
+        groups = quantizer.quantize(spec, formats.of(spec), rows, 0)
+        assert not quantizer.is_calibrated
+    assert np.abs(groups.values(spec.shape[1]) - rows).mean() < 0.1
     assert "without a calibration text" in told[0]
     assert "tokenizer.json can't be used" in told[0]
     given = Rounding(calibration=FOLDER / TEXT)
@@ -216,20 +218,6 @@ def test_a_size_leaves_rules_alone(tmp_path: Path):
     )
     (table,) = (r for r in records if r["name"] == "model.embed_tokens.q_weight")
     assert table["shape"][-1] == 512
-
-
-@pytest.mark.parametrize(
-    "template",
-    ["{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", '{{ "x" * 10**18 }}', '{{ "\\ud800" }}'],
-)
-def test_templates_that_go_wrong_end_no_build(tmp_path: Path, template: str):
-    source = open_checkpoint(write_checkpoint(tmp_path / "model"))
-    config = {**source.chat.tokenizer_config, "chat_template": template}
-    odd = replace(source, chat=replace(source.chat, tokenizer_config=config))
-    formats = choose_formats(source.table, find_quantization("q4f16_1"))
-    with open_quantizer(Rounding(), odd, formats, lambda _: None) as quantizer:
-        spec = source.table[1]
-        assert quantizer.quantize(spec, formats.of(spec), np.ones(spec.shape, np.float32), 0)
 
 
 def test_the_text_is_part_of_the_build(checkpoint: Path, tmp_path: Path):
