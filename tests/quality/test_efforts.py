@@ -69,6 +69,23 @@ def test_the_number_of_threads_changes_nothing(
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in five]
 
 
+@pytest.mark.parametrize("products", [False, True])
+def test_statistics_have_the_same_bits_on_any_number_of_cpus(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, products: bool
+):
+    model = open_float(open_checkpoint(checkpoint))
+    tokens = np.random.default_rng(0).integers(0, 1024, (9, 200))
+    found = []
+    for count in (1, 5):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: set(range(count)))
+        with worker_threads() as threads:
+            statistics = Statistics(model, tokens, threads, products=products)
+            names = [name for index in range(model.layers) for name in model.linears(index)]
+            found.append([statistics.of(name) for name in (*names, model.head)])
+    for one, five in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, five)
+
+
 def test_statistics_are_those_of_the_inputs_in_any_order(tmp_path: Path):
     model = open_float(open_checkpoint(write_checkpoint(tmp_path / "model")))
     # In three batches, the last of which isn't full.
