@@ -52,7 +52,9 @@ def test_more_effort_is_nearer(tmp_path: Path):
         write(source, tmp_path / effort, effort)
         found[effort] = divergence(source, tmp_path / effort, TEXT)
     write(source, tmp_path / "q8", "default", "q8f16")
-    assert found["best"] < found["default"] < found["fast"]
+    assert found["default"] < 0.98 * found["fast"]
+    # Error feedback, not only more of the text.
+    assert found["best"] < 0.7 * found["default"]
     assert divergence(source, tmp_path / "q8", HELD_OUT) < 0.01
 
 

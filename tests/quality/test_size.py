@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from mlc_edge.errors import ConfigError
+from tests.build.checkpoints import write_checkpoint
 from tests.build.nearest import NearestQuantizer
 from tests.gguf.writing import WIDE, write_gguf
 from tests.quality.checkpoints import write_sensitive_checkpoint
@@ -112,11 +113,24 @@ def test_files_have_at_most_the_size(
         assert 0.9 * size < found <= size or set(formats.counts(source.table)) == {"q0", "q8"}
 
 
+def least_size(source: Checkpoint, interleaved: Collection[bool], quantization: str) -> int:
+    """What is told to who asks for too little."""
+    with pytest.raises(ConfigError, match=r"take [0-9,]+ at least") as error:
+        chosen(source, 1000, interleaved, quantization)
+    return int(str(error.value).split("take ")[1].split(" ")[0].replace(",", ""))
+
+
+def test_room_is_left_between_tensors(tmp_path: Path):
+    """Those of CPUs begin at multiples of 64 bytes; norms of this width end between two."""
+    source = open_checkpoint(write_checkpoint(tmp_path / "model", hidden_size=72))
+    least = least_size(source, {True}, "q4f16_1")
+    _, found = written_bytes(source, chosen(source, least, {True}, "q4f16_1"), tmp_path / "least")
+    assert 0.99 * least < found <= least
+
+
 def test_the_least_size_is_the_one_that_is_told(checkpoint: Path):
     source = open_checkpoint(checkpoint)
-    with pytest.raises(ConfigError, match=r"take [0-9,]+ at least") as error:
-        chosen(source, 1000, {False})
-    least = int(str(error.value).split("take ")[1].split(" ")[0].replace(",", ""))
+    least = least_size(source, {False}, "q4f32_1")
     assert chosen(source, least, {False}).counts(source.table).keys() == {"q0", "q4"}
     with pytest.raises(ConfigError):
         chosen(source, least - 1, {False})
