@@ -54,7 +54,7 @@ class ModelInfo:
 
     @property
     def weights(self) -> str:
-        """The formats with their shares, for people: "q4 79 %, q8 21 %"."""
+        """The formats with their shares, for people: "q4 79%, q8 21%"."""
         total = sum(self.formats.values())
         shares = {name: count / total for name, count in self.formats.items() if count}
         shown = [f"{name} {share:.0%}" for name, share in shares.items() if share >= SMALLEST_SHARE]

@@ -23,7 +23,7 @@ from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
 from webbuild.destination import check_destination, check_space, find_same_build
-from webbuild.effort import Rounding, measure_quality, open_quantizer
+from webbuild.effort import Rounding, check_calibration, measure_quality, open_quantizer
 from webbuild.fingerprint import build_fingerprint
 from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings
 from webbuild.interleaved import INTERLEAVED_INDEX, interleave
@@ -134,6 +134,8 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
         if key:
             key.sign(request.output)
         return BuildResult(existing, up_to_date=True)
+    if isinstance(plan.source, Checkpoint):
+        check_calibration(request.rounding, plan.source, progress.warn)
     plan = _fit_size(plan, progress)
     check_space(request.output, _weight_bytes(plan) + LIBRARY_BYTES * len(plan.profiles))
     with replacing(request.output) as folder:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,7 +25,10 @@ from webbuild.quantization.groups import Floats, Quantizer
 from webbuild.quantization.quantizers import SearchQuantizer
 
 Effort = Literal["fast", "default", "best"]
+# At most; the project's own text has 4,000 to 5,000.
 CALIBRATION_TOKENS = {"default": 2048, "best": 8192}
+# A few hundred words; fewer tokens are taken with a warning.
+ENOUGH_TOKENS = 256
 # Enough to see a model that was damaged, in a second for 100M weights.
 MEASURED_TOKENS = 256
 # Error feedback goes from column to column: NumPy is fast at them if they have many rows.
@@ -84,14 +88,34 @@ def open_quantizer(
         model = open_float(source)
         statistics = Statistics(model, tokens, threads, products=best)
 
+        @lru_cache(maxsize=1)
+        def found(name: str) -> Floats | None:
+            inputs = statistics.of(name)
+            if inputs is None:
+                warn(
+                    f"{name} is rounded without the calibration text, which brings it no finite inputs"
+                )
+            return inputs
+
         def inputs(spec: ParameterSpec) -> Floats | None:
             # Rows of 8-bit vocabularies are near enough, and the head's inputs cost a whole forward pass.
             if spec.vocabulary and (formats.of(spec).bits == 8 or spec.name != model.head):
                 return None
-            return statistics.of(spec.name)
+            return found(spec.name)
 
         make = FeedbackQuantizer if best else SearchQuantizer
         yield make(formats.quantization, threads, inputs)
+
+
+def check_calibration(rounding: Rounding, source: Checkpoint, warn: Callable[[str], None]) -> None:
+    """Raise ConfigError for a text that is given and says too little; warn of one that says not much."""
+    if rounding.calibration:
+        tokens = _calibration_tokens(rounding, source, warn)
+        if tokens is not None and tokens.size < ENOUGH_TOKENS:
+            warn(
+                f"--calibration {rounding.calibration} has {tokens.size} tokens: a few hundred words show "
+                "better what the model reads"
+            )
 
 
 def _calibration_tokens(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mlc_edge.errors import ConfigError
 from mlc_edge.weight_index import ALIGNMENT
 from webbuild.architectures import float_model
 from webbuild.calibration.corpus import TokenIds
@@ -117,13 +118,20 @@ def _errors(
             trial.round,
             threads,
         )
-    return {
+    errors = {
         spec.name: {
             name: sensitivities[spec.name] * share
             for name, share in trial.shares[spec.name].items()
         }
         for spec in free
     }
+    for name, each in errors.items():
+        if not all(math.isfinite(error) for error in each.values()):
+            raise ConfigError(
+                f"--size can't measure what {name} costs: on the calibration text the model computes what "
+                "float32 can't hold. Give another --calibration text, or formats with --quant-rule."
+            )
+    return errors
 
 
 class _Trial:

@@ -58,6 +58,32 @@ def test_a_lock_reads_back_as_it_was_written(bundle: Path):
     assert lock.targets["webgpu-f32"].needs.features == ("shader-f16",)
 
 
+@pytest.mark.parametrize(
+    ("formats", "problem"),
+    [
+        ([], "model.formats is [], expected dict"),
+        ({"q4": "many"}, "model.formats.q4 is 'many', expected int"),
+        ({"q4": True}, "model.formats.q4 is True, expected int"),
+        ({"q4": -1}, "model.formats.q4 is -1, expected 0 or more"),
+        ({"q4\x1b[2J": 1}, "expected printable characters"),
+    ],
+)
+def test_formats_are_counts_by_name(bundle: Path, formats: Any, problem: str):
+    content = content_of(bundle)
+    content["model"]["formats"] = formats
+    with pytest.raises(BundleError) as error:
+        parse_lock(content)
+    assert problem in str(error.value)
+
+
+def test_shares_of_formats_are_told_and_crumbs_left_out(bundle: Path):
+    content = content_of(bundle)
+    content["model"]["formats"] = {"q0": 1, "q4": 7899, "q8": 2100}
+    assert parse_lock(content).model.weights == "q4 79%, q8 21%"
+    del content["model"]["formats"]
+    assert parse_lock(content).model.weights == "q4f32_1"
+
+
 def test_the_lock_has_the_documented_fields(bundle: Path):
     content = content_of(bundle)
     assert content["lock_version"] == 1

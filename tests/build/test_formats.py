@@ -1,19 +1,27 @@
 """Which weight is stored in which format, through the command line; and again from a finished bundle."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mlc_edge.bundle import read_lock
+from mlc_edge.errors import ConfigError
 from tests.build.checkpoints import write_checkpoint
 from tests.build.conftest import run_build
 from tests.build.mlc_reader import read_tensors
 from tests.build.nearest import NearestQuantizer
 from webbuild.checkpoint import open_checkpoint
 from webbuild.models.spec import ParameterSpec
-from webbuild.quantization.choices import SMALL_MODEL, QuantRule, choose_formats
-from webbuild.quantization.formats import Q4, Q8, QUANTIZATIONS
+from webbuild.quantization.choices import QuantRule, choose_formats
+from webbuild.quantization.formats import (
+    Q4,
+    Q8,
+    QUANTIZATIONS,
+    WeightFormats,
+    find_quantization,
+)
 from webbuild.tensor_cache import plan_weights, write_weights
 
 
@@ -31,9 +39,12 @@ def stored_formats(folder: Path) -> dict[str, str]:
     return found
 
 
-def formats_of(checkpoint: Path, folder: Path, *rules: str) -> dict[str, str]:
+def formats_of(
+    checkpoint: Path, folder: Path, *rules: str, mlc_compatible: bool = False
+) -> dict[str, str]:
     source, q4 = open_checkpoint(checkpoint), QUANTIZATIONS["q4f16_1"]
-    formats = choose_formats(source.table, q4, rules=tuple(map(QuantRule.parse, rules)))
+    chosen = tuple(map(QuantRule.parse, rules))
+    formats = choose_formats(source.table, q4, rules=chosen, mlc_compatible=mlc_compatible)
     plan = plan_weights(source.table, formats)
     write_weights(folder, plan, source.tensors, NearestQuantizer(q4), lambda _: None)
     return stored_formats(folder)
@@ -57,6 +68,48 @@ def test_rules_prevail_the_last_one_most(checkpoint: Path, tmp_path: Path):
 def test_the_head_of_tied_embeddings_is_their_table(tmp_path: Path):
     tied = write_checkpoint(tmp_path / "tied", tie_word_embeddings=True)
     assert formats_of(tied, tmp_path, "lm_head=q4m")["model.embed_tokens"] == "q4m"
+
+
+def test_a_name_matches_as_a_whole(checkpoint: Path):
+    for pattern in ("head", "v_proj", "0.mlp"):
+        with pytest.raises(ConfigError, match="the model has no such weight"):
+            choose(checkpoint, "q4", f"{pattern}=q8")
+    changed = choose(checkpoint, "q4", "mlp.down_proj=q0").exceptions
+    assert {f"model.layers.{index}.mlp.down_proj.weight" for index in (0, 1)} < changed.keys()
+
+
+def test_weights_are_counted_by_format(checkpoint: Path):
+    table = open_checkpoint(checkpoint).table
+    layer = 64 * (64 + 2 * 32) + 64 * 64 + 3 * 64 * 80
+    expected = {"q0": 5 * 64, "q4": 2 * layer, "q8": 2 * 1024 * 64}
+    assert choose(checkpoint, "q4").counts(table) == expected
+
+
+def test_each_choice_has_a_description_of_its_own(checkpoint: Path):
+    """Bundles are built again where it changes."""
+    rules = [(), ("lm_head=q4",), ("lm_head=q4m",), ("embed_tokens=q4m",), ("o_proj=q8",)]
+    told = [choose(checkpoint, "q8" if each else "q4", *each).describe() for each in rules]
+    told += [choose(checkpoint, "q4", *each).describe() for each in rules[1:]]
+    assert len(set(told)) == len(told)
+    both = ("o_proj=q8", "down_proj=q4m")
+    one, other = (choose(checkpoint, "q4", *each) for each in (both, both[::-1]))
+    assert one.describe() == other.describe() != told[0]
+
+
+def choose(checkpoint: Path, quantization: str, *rules: str) -> WeightFormats:
+    table = open_checkpoint(checkpoint).table
+    chosen = tuple(map(QuantRule.parse, rules))
+    return choose_formats(table, find_quantization(quantization), rules=chosen)
+
+
+def test_floats_are_a_format_of_mlcs_too(checkpoint: Path):
+    table = open_checkpoint(checkpoint).table
+    found = choose_formats(table, QUANTIZATIONS["q0f16"], mlc_compatible=True)
+    assert found.counts(table).keys() == {"q0"}
+
+
+def test_mlc_has_4_bits_for_tables_too(checkpoint: Path, tmp_path: Path):
+    assert set(formats_of(checkpoint, tmp_path, mlc_compatible=True).values()) == {"q4"}
 
 
 def test_one_flag_makes_all_formats_mlcs(checkpoint: Path, tmp_path: Path):
@@ -105,12 +158,14 @@ def test_rules_that_make_no_sense_are_named(
 
 
 def test_vocabulary_tables_of_large_models_have_4_bits():
-    rows = math.ceil(SMALL_MODEL / 4096)
+    rows = math.ceil(3e9 / 4096)
     table = [
         ParameterSpec("embed.weight", (100, 4096), ("e",), quantized=True, vocabulary=True),
         ParameterSpec("layer.weight", (rows, 4096), ("l",), quantized=True),
     ]
     q4 = QUANTIZATIONS["q4f16_1"]
     assert choose_formats(table, q4).of(table[0]) == Q4
+    smaller = [table[0], replace(table[1], shape=(rows - 101, 4096))]
+    assert choose_formats(smaller, q4).of(table[0]) == Q8
     assert choose_formats(table[:1], q4).of(table[0]) == Q8
     assert choose_formats(table[:1], QUANTIZATIONS["q0f16"]).exceptions == {}

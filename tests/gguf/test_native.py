@@ -9,7 +9,7 @@ import torch
 from gguf import GGMLQuantizationType as Type
 
 from mlc_edge.errors import CheckpointError
-from tests.build.mlc_reader import read_tensors
+from tests.build.mlc_reader import layer_weight, read_tensors
 from tests.build.nearest import NearestQuantizer
 from tests.gguf.writing import WIDE, write_gguf
 from webbuild.checkpoint import Checkpoint
@@ -17,7 +17,7 @@ from webbuild.gguf.checkpoint import open_gguf
 from webbuild.gguf.header import read_header
 from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings
 from webbuild.quantization.choices import QuantRule, choose_formats
-from webbuild.quantization.encode import encode_rows
+from webbuild.quantization.encode import encode_rows, is_rounded
 from webbuild.quantization.formats import (
     Q4,
     Q4M,
@@ -175,6 +175,39 @@ def test_what_is_asked_for_in_another_format_is_rounded_twice(tmp_path: Path):
     ]
     floats = choose_formats(checkpoint.table, find_quantization("q0f32"))
     assert warnings(checkpoint, floats) == []
+
+
+def test_only_what_loses_its_levels_is_rounded(tmp_path: Path):
+    def types(name: str) -> Type:
+        return {"blk.0.attn_v.weight": Type.Q8_0, "output.weight": Type.Q6_K}.get(name, Type.Q4_0)
+
+    checkpoint = opened(tmp_path, types)
+
+    def rounded(formats: WeightFormats) -> set[str]:
+        sources = fitted(checkpoint.table, checkpoint.tensors, formats)
+        return {spec.name for spec in checkpoint.table if is_rounded(spec, sources, formats)}
+
+    head = "lm_head.weight"
+    assert rounded(chosen(checkpoint)) == {head}
+    assert rounded(chosen(checkpoint, "lm_head=q0")) == set()
+    assert rounded(chosen(checkpoint, "model.layers.0.self_attn.qkv_proj=q4")) == {
+        head,
+        QKV.format(0),
+    }
+
+
+def test_levels_of_another_format_are_found_anew(tmp_path: Path):
+    checkpoint = opened(tmp_path, lambda _: Type.Q4_1)
+    formats = chosen(checkpoint, "lm_head=q8", "down_proj=q4")
+    plan = plan_weights(checkpoint.table, formats)
+    sources = fitted(checkpoint.table, checkpoint.tensors, formats)
+    quantizer = NearestQuantizer(formats.quantization)
+    write_weights(tmp_path, plan, sources, quantizer, lambda _: None)
+    stored = read_tensors(tmp_path)
+    for layer, levels in (("lm_head", 127), ("model.layers.0.mlp.down_proj", 7)):
+        exact = checkpoint.tensors[f"{layer}.weight"].read_rows(0, 256)
+        found = layer_weight(layer, stored, exact.shape[1])[:256]
+        assert np.abs(found - exact).max() < 0.51 * np.abs(exact).max() / levels
 
 
 def test_a_damaged_scale_is_named(tmp_path: Path):

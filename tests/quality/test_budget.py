@@ -57,6 +57,17 @@ def test_large_sizes_are_kept_to():
     assert 0.99 * size < taken <= size
 
 
+def test_many_small_weights_keep_to_the_size():
+    model = {
+        str(i): [Choice(Q4, 10, 1.0), Choice(Q4M, 11 + i % 3, 0.5), Choice(Q8, 14, 0.0)]
+        for i in range(6000)
+    }
+    size = 80_000
+    found = fit(model, fixed=0, size=size)
+    taken = sum(c.bytes for n, cs in model.items() for c in cs if c.format == found[n])
+    assert 65_000 < taken <= size
+
+
 def test_too_few_bytes_are_told():
     with pytest.raises(ConfigError, match="the weights take 2,950 at least"):
         fit(MODEL, fixed=25, size=2949)
@@ -64,7 +75,16 @@ def test_too_few_bytes_are_told():
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("95MB", 95_000_000), ("1.5 GB", 1_500_000_000), ("2mib", 2 << 20), ("1234", 1234)],
+    [
+        ("1234", 1234),
+        ("999B", 999),
+        ("135kB", 135_000),
+        ("7 KiB", 7 << 10),
+        ("95MB", 95_000_000),
+        ("2mib", 2 << 20),
+        ("1.5 GB", 1_500_000_000),
+        ("0.5GiB", 1 << 29),
+    ],
 )
 def test_sizes_are_read(text: str, size: int):
     assert parse_size(text) == size

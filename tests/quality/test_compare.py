@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from mlc_edge.bundle import read_lock
 from mlc_edge.model_runner import CacheSizes, ModelRunner
 from tests.build.checkpoints import POCKET, write_checkpoint
+from webbuild.calibration.corpus import FOLDER, HELD_OUT
 
 ROOT = Path(__file__).parents[2]
 TEXT = "What is the capital of France? It is Paris. Name three animals: a cat, a dog, a horse. " * 6
@@ -31,29 +32,43 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def bundle_logits(bundle: Path, ids: list[int]) -> np.ndarray:
+def bundle_logits(bundle: Path, windows: np.ndarray) -> np.ndarray:
+    """float32 [windows, tokens, vocabulary]"""
     runner = ModelRunner(bundle, sizes=CacheSizes(1, 1024, 64))
-    runner.add_sequence(0)
-    return np.concatenate([runner.verify(0, ids[at : at + 64]) for at in range(0, len(ids), 64)])
+    parts = []
+    for ids in windows.tolist():
+        runner.add_sequence(0)
+        parts += [runner.verify(0, ids[at : at + 64]) for at in range(0, len(ids), 64)]
+        runner.remove_sequence(0)
+    return np.concatenate(parts).reshape(*windows.shape, -1)
 
 
-def test_numbers_are_those_of_transformers(pocket_bundle: Path, text_file: Path, tmp_path: Path):
-    picture = tmp_path / "picture.svg"
+def next_token_logs(logits: torch.Tensor) -> torch.Tensor:
+    """[windows, tokens, vocabulary] to log probabilities [positions, vocabulary] of next tokens."""
+    return torch.log_softmax(logits[:, :-1].double(), dim=-1).flatten(0, 1)
+
+
+def test_numbers_are_those_of_transformers(pocket_bundle: Path, tmp_path: Path):
+    picture, text_file = tmp_path / "picture.svg", tmp_path / "text.txt"
+    tokenizer = Tokenizer.from_file(str(POCKET / "tokenizer.json"))
+    text = (FOLDER / HELD_OUT).read_text() + TEXT * 4
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    windows = np.array(ids[: len(ids) // 512 * 512]).reshape(-1, 512)
+    assert 1 < len(windows) <= 16
+    text_file.write_text(text)
     result = run_compare(
         pocket_bundle, "--reference", POCKET, "--text", text_file, "--plot", picture, "--json"
     )
     assert result.returncode == 0, result.stderr
+    text_file.unlink()
     found = json.loads(result.stdout)
-    ids = Tokenizer.from_file(str(POCKET / "tokenizer.json")).encode(TEXT, add_special_tokens=False)
-    # A text of one window and less: its tokens are all compared.
-    assert found["tokens"] == len(ids.ids) - 1 < 511
+    assert found["tokens"] == windows[:, 1:].size
     with torch.no_grad():
         model = AutoModelForCausalLM.from_pretrained(POCKET, dtype=torch.float32)
-        reference = torch.log_softmax(model(torch.tensor([ids.ids])).logits[0, :-1].double(), dim=1)
-    ours = torch.tensor(bundle_logits(pocket_bundle, ids.ids)[:-1]).double()
-    ours = torch.log_softmax(ours, dim=1)
+        reference = next_token_logs(model(torch.tensor(windows)).logits)
+    ours = next_token_logs(torch.tensor(bundle_logits(pocket_bundle, windows)))
     divergences = (reference.exp() * (reference - ours)).sum(dim=1)
-    targets = torch.tensor(ids.ids[1:])
+    targets = torch.tensor(windows[:, 1:].flatten())
     assert found["kl"] == pytest.approx(divergences.mean().item(), rel=1e-2)
     assert found["kl_99th_percentile"] == pytest.approx(divergences.quantile(0.99).item(), rel=2e-2)
     for name, logs in (("reference_perplexity", reference), ("perplexity", ours)):
@@ -61,7 +76,18 @@ def test_numbers_are_those_of_transformers(pocket_bundle: Path, text_file: Path,
         assert found[name] == pytest.approx(expected, rel=1e-2)
     same = (reference.argmax(dim=1) == ours.argmax(dim=1)).double().mean().item()
     assert found["top1_agreement"] == pytest.approx(same, abs=0.01)
-    assert found["worst_tokens"][0]["kl"] == pytest.approx(divergences.max().item(), rel=2e-2)
+    worst, place = found["worst_tokens"][0], int(divergences.argmax())
+    assert worst["kl"] == pytest.approx(divergences[place].item(), rel=2e-2)
+    window, before = divmod(place, 511)
+    read = windows[window, : before + 1].tolist()
+    names = {
+        "context": read[-8:],
+        "token": [targets[place].item()],
+        "reference_choice": [reference[place].argmax().item()],
+        "choice": [ours[place].argmax().item()],
+    }
+    for name, shown in names.items():
+        assert worst[name] == tokenizer.decode(shown, skip_special_tokens=False), name
     assert (
         found["parameter_bytes"]
         == next(iter(read_lock(pocket_bundle).targets.values())).parameter_bytes
@@ -90,7 +116,10 @@ def test_a_bundle_for_browsers_is_compiled_for_this_machine(
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["target"] == "native"
-    assert 0 < found["kl"] < 1
+    # A text of less than a window: its tokens are all compared.
+    tokenizer = Tokenizer.from_file(str(POCKET / "tokenizer.json"))
+    assert found["tokens"] == len(tokenizer.encode(TEXT, add_special_tokens=False).ids) - 1 < 511
+    assert 1e-4 < found["kl"] < 0.6
 
 
 def test_wrong_input_is_told(pocket_bundle: Path, text_file: Path, tmp_path: Path):

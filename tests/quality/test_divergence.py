@@ -1,9 +1,11 @@
 """Perplexity, KL and first choices beside PyTorch's definitions."""
 
 import numpy as np
+import pytest
 import torch
 
 from webbuild.quality.divergence import Comparison
+from webbuild.quality.measure import relative_error
 
 
 def random_logits(seed: int, shape: tuple[int, int]) -> np.ndarray:
@@ -36,3 +38,12 @@ def test_equal_models_do_not_differ():
     found = comparison.result()
     assert found.mean_divergence < 1e-5
     assert found.same_choice == 1
+
+
+def test_errors_of_layers_are_relative_to_their_outputs():
+    inputs = np.array([[3, 0], [0, 1]], np.float32)
+    weights, rounded = np.array([[4, 5]], np.float32), np.array([[3, 1]], np.float32)
+    # Outputs are (12, 5), and 3 and 4 less.
+    assert relative_error(inputs, weights, rounded) == pytest.approx(5 / 13)
+    assert relative_error(inputs, weights, weights) == 0
+    assert relative_error(inputs, 0 * weights, 0 * weights) == 0

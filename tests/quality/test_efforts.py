@@ -14,15 +14,16 @@ from mlc_edge.bundle import read_lock
 from mlc_edge.errors import CheckpointError, ConfigError
 from tests.build.checkpoints import POCKET, write_checkpoint
 from tests.build.conftest import run_build
+from tests.quality.checkpoints import write_sensitive_checkpoint
 from webbuild.calibration.corpus import FOLDER, HELD_OUT, TEXT, TokenIds, read_text
 from webbuild.calibration.statistics import Statistics
 from webbuild.checkpoint import Checkpoint, open_checkpoint
 from webbuild.effort import Effort, Rounding, open_float, open_quantizer
-from webbuild.parallel import worker_threads
-from webbuild.quality.measure import agreement
+from webbuild.parallel import cpu_count, worker_threads
+from webbuild.quality.measure import agreement, hidden_states
 from webbuild.quality.stored_weights import StoredWeights
 from webbuild.quantization.choices import choose_formats
-from webbuild.quantization.formats import find_quantization
+from webbuild.quantization.formats import Q4, find_quantization
 from webbuild.tensor_cache import plan_weights, write_weights
 
 
@@ -51,7 +52,9 @@ def test_more_effort_is_nearer(tmp_path: Path):
         write(source, tmp_path / effort, effort)
         found[effort] = divergence(source, tmp_path / effort, TEXT)
     write(source, tmp_path / "q8", "default", "q8f16")
-    assert found["best"] < found["default"] < found["fast"]
+    assert found["default"] < 0.98 * found["fast"]
+    # Error feedback, not only more of the text.
+    assert found["best"] < 0.7 * found["default"]
     assert divergence(source, tmp_path / "q8", HELD_OUT) < 0.01
 
 
@@ -61,19 +64,39 @@ def test_the_number_of_threads_changes_nothing(
 ):
     source = open_checkpoint(write_checkpoint(tmp_path / "model"))
     for count in (1, 5):
-        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: set(range(count)))
+        assert cpu_count() == count
         write(source, tmp_path / str(count), effort)
     one, five = (sorted((tmp_path / str(count)).iterdir()) for count in (1, 5))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in five]
 
 
+@pytest.mark.parametrize("products", [False, True])
+def test_statistics_have_the_same_bits_on_any_number_of_cpus(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, products: bool
+):
+    model = open_float(open_checkpoint(checkpoint))
+    tokens = np.random.default_rng(0).integers(0, 1024, (9, 200))
+    found = []
+    for count in (1, 5):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: set(range(count)))
+        with worker_threads() as threads:
+            statistics = Statistics(model, tokens, threads, products=products)
+            names = [name for index in range(model.layers) for name in model.linears(index)]
+            found.append([statistics.of(name) for name in (*names, model.head)])
+    for one, five in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, five)
+
+
 def test_statistics_are_those_of_the_inputs_in_any_order(tmp_path: Path):
     model = open_float(open_checkpoint(write_checkpoint(tmp_path / "model")))
-    tokens = np.random.default_rng(0).integers(0, 1024, (5, 64))
+    # In three batches, the last of which isn't full.
+    tokens = np.random.default_rng(0).integers(0, 1024, (5, 200))
     hidden = model.embed(tokens)
     expected: dict[str, np.ndarray] = {}
     for index in range(model.layers):
-        counts = 1 / np.mean(hidden.astype(np.float64) ** 2, axis=-1).reshape(-1, 1)
+        squares = np.mean(hidden.astype(np.float64) ** 2, axis=-1).reshape(-1, 1)
+        counts = 1 / (np.maximum(squares, np.median(squares) / 16) + 1e-5)
 
         def take(name: str, inputs: np.ndarray, counts: np.ndarray = counts) -> None:
             expected[name] = (counts * inputs).T @ inputs.astype(np.float64) / counts.sum()
@@ -89,6 +112,31 @@ def test_statistics_are_those_of_the_inputs_in_any_order(tmp_path: Path):
             np.testing.assert_allclose(squares.of(name), np.diag(expected[name]), rtol=1e-4)
 
 
+def test_tables_of_four_bits_are_rounded_by_what_they_read(tmp_path: Path):
+    """A head by its inputs; an embedding, whose rows nothing multiplies, by nothing."""
+    source = open_checkpoint(write_sensitive_checkpoint(tmp_path / "model"))
+    table = {spec.name: spec for spec in source.table}
+    formats = choose_formats(source.table, find_quantization("q4"), mlc_compatible=True)
+    model = open_float(source)
+    tokens = TokenIds(source.chat).calibration(None, context=256, tokens=2048)
+    read = hidden_states(model, tokens).reshape(-1, 64)
+    rows = {name: model.weights.rows(name) for name in (model.head, model.embedding)}
+    plain, found = {}, {}
+    with open_quantizer(Rounding("fast"), source, formats, pytest.fail) as quantizer:
+        for name, values in rows.items():
+            plain[name] = quantizer.quantize(table[name], Q4, values, 0).values(64)
+    for effort in ("default", "best"):
+        with open_quantizer(Rounding(effort), source, formats, pytest.fail) as quantizer:
+            for name, values in rows.items():
+                found[name] = quantizer.quantize(table[name], Q4, values, 0).values(64)
+        np.testing.assert_array_equal(found[model.embedding], plain[model.embedding])
+        errors = [
+            np.linalg.norm(read @ (rows[model.head] - each[model.head]).T)
+            for each in (found, plain)
+        ]
+        assert errors[0] < 0.99 * errors[1], effort
+
+
 def test_a_model_that_cannot_read_the_text_is_rounded_without(tmp_path: Path):
     source = open_checkpoint(write_checkpoint(tmp_path / "model"))
     damaged = replace(source, chat=replace(source.chat, tokenizer={"model": {"vocab": {}}}))
@@ -96,8 +144,10 @@ def test_a_model_that_cannot_read_the_text_is_rounded_without(tmp_path: Path):
     told: list[str] = []
     with open_quantizer(Rounding(), damaged, formats, told.append) as quantizer:
         spec = source.table[1]
-        rows = np.ones(spec.shape, np.float32)
-        assert quantizer.quantize(spec, formats.of(spec), rows, 0).levels.any()
+        rows = np.random.default_rng(0).standard_normal(spec.shape).astype(np.float32)
+        groups = quantizer.quantize(spec, formats.of(spec), rows, 0)
+        assert not quantizer.is_calibrated
+    assert np.abs(groups.values(spec.shape[1]) - rows).mean() < 0.1
     assert "without a calibration text" in told[0]
     assert "tokenizer.json can't be used" in told[0]
     given = Rounding(calibration=FOLDER / TEXT)
@@ -188,20 +238,6 @@ def test_a_size_leaves_rules_alone(tmp_path: Path):
     )
     (table,) = (r for r in records if r["name"] == "model.embed_tokens.q_weight")
     assert table["shape"][-1] == 512
-
-
-@pytest.mark.parametrize(
-    "template",
-    ["{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", '{{ "x" * 10**18 }}', '{{ "\\ud800" }}'],
-)
-def test_templates_that_go_wrong_end_no_build(tmp_path: Path, template: str):
-    source = open_checkpoint(write_checkpoint(tmp_path / "model"))
-    config = {**source.chat.tokenizer_config, "chat_template": template}
-    odd = replace(source, chat=replace(source.chat, tokenizer_config=config))
-    formats = choose_formats(source.table, find_quantization("q4f16_1"))
-    with open_quantizer(Rounding(), odd, formats, lambda _: None) as quantizer:
-        spec = source.table[1]
-        assert quantizer.quantize(spec, formats.of(spec), np.ones(spec.shape, np.float32), 0)
 
 
 def test_the_text_is_part_of_the_build(checkpoint: Path, tmp_path: Path):

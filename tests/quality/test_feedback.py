@@ -1,11 +1,20 @@
 """Error feedback, held against GPTQ's definition computed the slow way."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from tests.quality.test_search import to_f16
-from webbuild.quantization.feedback import BELIEF, DAMPING, round_with_feedback, triangle
-from webbuild.quantization.formats import Q4, Q4M, TensorFormat
+from webbuild.models.spec import ParameterSpec
+from webbuild.quantization.feedback import (
+    BELIEF,
+    DAMPING,
+    FeedbackQuantizer,
+    round_with_feedback,
+    triangle,
+)
+from webbuild.quantization.formats import Q4, Q4M, QUANTIZATIONS, TensorFormat
 from webbuild.quantization.search import search_groups
 
 
@@ -91,3 +100,27 @@ def test_values_beyond_the_scales_are_told_by_the_scales():
     weight = np.full((2, 64), 1e8, np.float32)
     found = round_with_feedback(weight, triangle(np.eye(64, dtype=np.float32)), Q4, to_f16)
     assert np.isinf(found.scales).any()
+
+
+def test_rows_are_rounded_alike_in_any_parts():
+    """More rows than a thread takes, and parameters in turns, each with its own inputs."""
+    quantization = QUANTIZATIONS["q4mf16"]
+    random = np.random.default_rng(11)
+    specs = [ParameterSpec(f"{n}.weight", (700, 64), (), quantized=True) for n in "ab"]
+    rows = random.standard_normal((700, 64)).astype(np.float32)
+    seen = {spec.name: inputs(300, 64) * random.lognormal(0, 1, 64) for spec in specs}
+    products = {name: (x.T @ x / len(x)).astype(np.float32) for name, x in seen.items()}
+    with ThreadPoolExecutor(3) as threads:
+        quantizer = FeedbackQuantizer(quantization, threads, lambda spec: products[spec.name])
+        for spec in specs:
+            upper = triangle(products[spec.name])
+            found = [
+                quantizer.quantize(spec, Q4M, part, first)
+                for part, first in ((rows[:600], 0), (rows[600:], 600))
+            ]
+            alone = round_with_feedback(rows, upper, Q4M, to_f16)
+            for name in ("levels", "scales", "minimums"):
+                joined = np.concatenate([getattr(groups, name) for groups in found])
+                expected = getattr(alone, name)
+                assert joined.shape == expected.shape
+                assert np.isclose(joined, expected, rtol=1e-2, atol=1e-3).mean() > 0.99

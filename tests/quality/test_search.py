@@ -4,9 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
+from webbuild.models.spec import ParameterSpec
 from webbuild.quantization.encode import round_to_bf16
-from webbuild.quantization.formats import Q4, Q4M, Q8, TensorFormat
+from webbuild.quantization.formats import Q4, Q4M, Q8, QUANTIZATIONS, TensorFormat
+from webbuild.quantization.quantizers import SearchQuantizer
 from webbuild.quantization.search import search_groups
 
 
@@ -53,10 +56,76 @@ def test_search_is_as_good_as_brute_force(format: TensorFormat, weighted: bool):
             for row in weight.astype(np.float64)
         ]
     )
+    assert found.levels.max() < 1 << format.bits
     # Of two dimensions, ends far inside of a group's range are left out.
     worst, total = (1.6, 1.08) if format.has_minimums else (1.25, 1.02)
     assert errors.sum() <= total * forced.sum()
     assert (errors <= worst * forced).all()
+
+
+@pytest.mark.parametrize("format", [Q4, Q4M, Q8], ids=lambda format: format.name)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scales_are_the_best_of_their_levels(format: TensorFormat, weighted: bool):
+    """Least squares for the levels that were found leave as much error, but for what storing rounds."""
+    random = np.random.default_rng(12)
+    weight = random.standard_normal((32, 64)).astype(np.float32)
+    weights = random.lognormal(0, 1, 64).astype(np.float32) if weighted else np.ones(64, np.float32)
+    found = search_groups(weight, format, to_f16, weights=weights)
+    errors = squared_error(weight, found.values(64), weights)
+    best = np.empty_like(errors)
+    for row, group in np.ndindex(errors.shape):
+        part = slice(32 * group, 32 * group + 32)
+        levels = found.levels[row, group].astype(np.float64) - format.zero_point
+        roots = np.sqrt(weights[part].astype(np.float64))
+        columns = [levels, np.ones(32)] if format.has_minimums else [levels]
+        (rest,) = np.linalg.lstsq(np.stack(columns, 1) * roots[:, None], weight[row, part] * roots)[
+            1
+        ]
+        best[row, group] = rest
+    assert errors.sum() < 1.004 * best.sum()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_both_signs_are_tried(sign: int):
+    """What lies far out and is never read must not turn the side on which there is a level more."""
+    levels = np.arange(32) % 16 - 7
+    weight = (sign * levels[None] / 16).astype(np.float32)
+    weights = np.ones(32, np.float32)
+    weight[0, 5], weights[5] = sign * -9 / 16, 1e-6
+    found = search_groups(weight, Q4, to_f16, weights=weights).values(32)
+    read = weights == 1
+    np.testing.assert_allclose(found[0, read], weight[0, read], atol=1e-6)
+
+
+def test_inputs_count_by_their_squares_and_none_for_nothing():
+    random = np.random.default_rng(13)
+    weight = random.standard_normal((64, 64)).astype(np.float32)
+    squares = random.lognormal(0, 2, 64).astype(np.float32)
+    squares[32:] = 0
+    spec = ParameterSpec("x.weight", weight.shape, (), quantized=True)
+    with ThreadPoolExecutor(2) as threads:
+        quantizer = SearchQuantizer(QUANTIZATIONS["q4f16_1"], threads, lambda _: squares)
+        found = quantizer.quantize(spec, Q4, weight, 0).values(64)
+    exact = search_groups(weight[:, :32], Q4, to_f16, weights=squares[:32]).values(32)
+    errors = [
+        squared_error(weight[:, :32], each, squares[:32]).sum() for each in (found[:, :32], exact)
+    ]
+    assert errors[0] < 1.005 * errors[1]
+    unread = search_groups(weight[:, 32:], Q4, to_f16).values(32)
+    np.testing.assert_array_equal(found[:, 32:], unread)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "dtype"), [("q4mf32", torch.bfloat16), ("q4mf16", torch.float16)]
+)
+def test_quantisers_find_levels_for_what_is_stored(quantization: str, dtype: torch.dtype):
+    weight = np.random.default_rng(14).standard_normal((8, 64)).astype(np.float32)
+    spec = ParameterSpec("x.weight", weight.shape, (), quantized=True)
+    with ThreadPoolExecutor(2) as threads:
+        quantizer = SearchQuantizer(QUANTIZATIONS[quantization], threads)
+        found = quantizer.quantize(spec, Q4M, weight, 0)
+    for floats in (found.scales, found.minimums):
+        np.testing.assert_array_equal(floats, torch.tensor(floats).to(dtype).float().numpy())
 
 
 def test_eight_bits_are_near():
@@ -85,6 +154,15 @@ def test_a_grid_is_found_again(format: TensorFormat):
     weight = on_grid(format, np.random.default_rng(3))
     found = search_groups(weight, format, to_f16).values(64)
     np.testing.assert_allclose(found, weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("largest", range(1, 8))
+def test_coarser_grids_are_found_again(largest: int):
+    random = np.random.default_rng(largest)
+    levels = random.integers(-largest, largest + 1, (8, 64))
+    levels[:, ::32], levels[:, 1::32] = largest, -largest
+    weight = (levels * 0.0625).astype(np.float32)
+    np.testing.assert_allclose(search_groups(weight, Q4, to_f16).values(64), weight, atol=1e-6)
 
 
 @pytest.mark.parametrize("format", [Q4, Q4M, Q8], ids=lambda format: format.name)

@@ -89,11 +89,14 @@ class TokenIds:
         conversations = json.loads((FOLDER / CHATS).read_text(encoding="utf-8"))
         for messages in conversations:
             try:
-                yield ChatTemplate(self._chat.tokenizer_config).render(messages)
+                text = ChatTemplate(self._chat.tokenizer_config).render(messages)
+                # Half a pair of surrogates is no text for a tokenizer.
+                text.encode()
             # Templates are programs that were written by others: they may recur and fill the memory.
             except Exception:
                 _log.info("the chat template refuses a conversation of the calibration text")
-                yield "\n\n".join(message["content"] for message in messages)
+                text = "\n\n".join(message["content"] for message in messages)
+            yield text
 
 
 def _unusable(error: BaseException) -> CheckpointError:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from webbuild.calibration.corpus import Ids
-from webbuild.models.llama_float import FloatModel
+from webbuild.models.llama_float import UNCHECKED, FloatModel
 from webbuild.parallel import cpu_count
 from webbuild.quantization.groups import Floats
 
 # What a thread computes at once: a layer's inner states of them are in memory.
 BATCH_TOKENS = 512
+# Of the median of hidden states' mean squares: smaller ones count as this. Tokens that were never trained
+# have states near zero, and would outweigh all others.
+LEAST_SHARE = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Statistics:
     """Means over a text's tokens of each linear layer's inputs' squares, or of their products.
 
     A token counts by the inverse of its hidden state's mean square: norms divide by that, so an error of
-    the same size does less harm to a larger state. Layers are computed in their order, once, when they are
-    asked for: memory is that of one layer and of the hidden states between two.
+    the same size does less harm to a larger state; none counts more than 16 times the median one. Layers
+    are computed in their order, once, when they are asked for: memory is that of one layer and of the
+    hidden states between two.
     """
 
     def __init__(
@@ -51,8 +55,12 @@ class Statistics:
         self._hidden: Floats | None = None
         self._sums: dict[str, _Sum] = {}
 
-    def of(self, parameter: str) -> Floats:
-        """float32 [k] or [k, k] of the linear layer with this weight; of tied embeddings, as the head."""
+    @UNCHECKED
+    def of(self, parameter: str) -> Floats | None:
+        """float32 [k] or [k, k] of the linear layer with this weight; of tied embeddings, as the head.
+
+        None where they say nothing: the text brings only zeros there, or what float32 can't hold.
+        """
         wanted = self._model.layer_of(parameter)
         if self._hidden is None or wanted < self._next - 1:
             self._next, self._sums = 0, {}
@@ -62,7 +70,7 @@ class Statistics:
             self._advance(self._hidden)
         found = self._sums[parameter]
         mean: Floats = found.total / np.float32(found.weight)
-        return mean
+        return mean if np.isfinite(mean).all() and mean.any() else None
 
     def _advance(self, hidden: Floats) -> None:
         """Compute one layer, or the last norm after all of them, in place, and take its statistics."""
@@ -77,9 +85,9 @@ class Statistics:
                     self._sums[name] = self._sums[name] + found if name in self._sums else found
         self._next += 1
 
+    @UNCHECKED
     def _batch(self, states: Floats) -> dict[str, _Sum]:
-        squares = np.mean(np.square(states), axis=-1).reshape(-1)
-        emphasis = 1 / np.maximum(squares, np.finfo(np.float32).tiny)
+        emphasis = self._emphasis(states)
         sums: dict[str, _Sum] = {}
 
         def take(name: str, inputs: Floats) -> None:
@@ -93,6 +101,14 @@ class Statistics:
             emphasis = np.ones_like(emphasis)
             take(self._model.head, states.reshape(-1, states.shape[-1]))
         return sums
+
+    def _emphasis(self, states: Floats) -> Floats:
+        squares = np.mean(np.square(states), axis=-1).reshape(-1)
+        least = LEAST_SHARE * np.median(squares)
+        emphasis: Floats = 1 / (
+            np.maximum(squares, least) + np.float32(self._model.config.rms_norm_eps)
+        )
+        return emphasis
 
 
 def _batches(hidden: Floats) -> Iterator[Floats]:

@@ -20,6 +20,9 @@ QUERY_BLOCK = 256
 # Told a parameter's name and what it is multiplied with, float32 [tokens, k].
 Tap = Callable[[str, Floats], None]
 
+# Weights may compute what float32 can't hold: that shows in the result, for those who use it.
+UNCHECKED = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
 
 @dataclass(frozen=True)
 class FloatModel:
@@ -63,6 +66,7 @@ class FloatModel:
                 hidden[here] = rows[tokens[here] - start]
         return hidden
 
+    @UNCHECKED
     def layer(self, index: int, hidden: Floats, tap: Tap | None = None) -> Floats:
         """Hidden states after decoder layer `index`."""
         name = f"model.layers.{index}"
@@ -74,6 +78,7 @@ class FloatModel:
         gate, up = np.split(self._linear(f"{name}.mlp.gate_up_proj", normed, tap), 2, axis=-1)
         return hidden + self._linear(f"{name}.mlp.down_proj", _silu(gate) * up, tap)
 
+    @UNCHECKED
     def norm(self, hidden: Floats) -> Floats:
         """What the head reads, from the last layer's hidden states."""
         return self._norm("model.norm", hidden)

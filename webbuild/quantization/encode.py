@@ -78,11 +78,19 @@ def pack_levels(groups: Groups) -> Words:
 
 
 def round_scales(scales: Floats, quantization: Quantization) -> Floats:
-    """Scales or minimums as the quantisation stores them, in float32."""
+    """Scales or minimums as the quantisation stores them, in float32.
+
+    Float16's subnormal numbers are far apart: there, away from zero. A scale that is rounded down cuts off a
+    group's largest weights, or all.
+    """
     if quantization.scale_storage == "f32-to-bf16":
         return round_to_bf16(scales)
     with np.errstate(over="ignore"):
-        return scales.astype(np.float16).astype(np.float32)
+        halves = scales.astype(np.float16)
+    magnitudes = np.abs(scales)
+    short = (magnitudes < np.finfo(np.float16).smallest_normal) & (np.abs(halves) < magnitudes)
+    outward = np.nextafter(halves, np.copysign(np.float16(np.inf), scales).astype(np.float16))
+    return np.where(short, outward, halves).astype(np.float32)
 
 
 def round_to_bf16(values: Floats) -> Floats:

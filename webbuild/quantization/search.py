@@ -51,7 +51,7 @@ def search_groups(
     weights: Floats | None = None,
     threads: ThreadPoolExecutor | None = None,
 ) -> Groups:
-    """`rows` float32 [n, k] in `format`; `weights` float32 [k] or [n, k] are those of the inputs' squares.
+    """`rows` float32 [n, k] in `format`; `weights` float32 [k] are those of the inputs' squares.
 
     `stored` rounds scales and minimums to what is kept of them. The result doesn't depend on `threads`.
     Groups whose scale is beyond what is kept get an infinite one.
@@ -59,11 +59,9 @@ def search_groups(
     count, columns = rows.shape
     inputs = np.ones(columns, np.float32) if weights is None else weights
     # Scaled so that products stay far from float32's ends, whatever the activations are.
-    inputs = inputs / (inputs.mean(axis=-1, keepdims=True) + np.finfo(np.float32).tiny)
+    inputs = inputs / (inputs.mean() + np.finfo(np.float32).tiny)
     by_group = grouped(rows)
-    weight_groups = grouped(
-        np.broadcast_to(inputs, rows.shape) if inputs.ndim > 1 else inputs[None]
-    )
+    weight_groups = grouped(inputs[None])
     group_count = by_group.shape[1]
     levels = np.empty(by_group.shape, np.uint8)
     scales = np.empty((count, group_count), np.float32)
@@ -133,12 +131,13 @@ def _quotient(numerator: Floats | np.float32, denominator: Floats) -> Floats:
 def _divisors(format: TensorFormat) -> list[float]:
     """Where a group's largest weight may lie among the levels; negative ones turn the scale's sign.
 
-    Whole numbers find grids again that the weights were rounded to before.
+    Small whole numbers find coarse grids again that the weights were rounded to before. They come first:
+    their multiples fit as well, by scales that take more digits than are kept.
     """
     if format.bits == 8:
         return [127.0, -128.0, -127.0, 126.5, 125.5, 124.0, 122.0]
     fine = [step / 4 for step in range(20, 38)]
-    return [*fine, *(-divisor for divisor in fine), *range(1, 5), *range(-4, 0)]
+    return [*range(1, 5), *fine, *(-divisor for divisor in fine)]
 
 
 def _fit_symmetric(values: Floats, weights: Floats, format: TensorFormat, stored: Rounding) -> _Fit:
