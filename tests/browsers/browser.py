@@ -55,6 +55,8 @@ class RealBrowser(ABC):
         values = ", ".join(map(json.dumps, arguments))
         outcome = self.evaluate(
             f"""const done = arguments[arguments.length - 1];
+            const late = () => done(JSON.stringify({{ error: "no answer in time" }}));
+            setTimeout(late, {TIMEOUT_S * 500});
             Promise.resolve().then(() => ({script})({values})).then(
               (value) => done(JSON.stringify({{ value: value ?? null }})),
               (error) => done(JSON.stringify({{ error: `${{error}}\\n${{error?.stack}}` }})));"""

@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from starlette.staticfiles import StaticFiles
 
+from tests.browser import WORKER, bundle_script
 from tests.browsers.browser import DESKTOP, RealBrowser
 from tests.browsers.chromium import headless_chromium
 from tests.browsers.firefox import firefox
@@ -19,6 +21,19 @@ from tests.web.fakes import write_bundle
 from tests.web.serving import Site, serving
 from web.host import HostConfig, create_app
 
+ENGINE_PAGE = """<!doctype html><title>engine</title><link rel="icon" href="data:,">
+<script type="module">
+import { EngineClient } from "./client.js";
+globalThis.EngineClient = EngineClient;
+/** What a call throws, as data. */
+globalThis.failure = async (call) => {
+  try {
+    return { value: (await call()) ?? null };
+  } catch ({ name, code, message, remedy }) {
+    return { name, code, message, remedy };
+  }
+};
+</script>"""
 START = {"chromium": headless_chromium, "firefox": firefox, "webkit": webkit}
 
 
@@ -56,6 +71,23 @@ def open_site() -> Iterator[OpenSite]:
 def fake_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For browsers without WebGPU: they never get as far as its content."""
     return write_bundle(tmp_path_factory.mktemp("fake"), {"params_shard_0.bin": b"weights"})
+
+
+@pytest.fixture(scope="session")
+def engine_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with the library as a site embeds it, and the engine's worker."""
+    folder = tmp_path_factory.mktemp("engine")
+    bundle_script(WORKER / "page/index.ts", folder / "client.js")
+    bundle_script(WORKER / "engine/worker.ts", folder / "worker.js")
+    (folder / "index.html").write_text(ENGINE_PAGE)
+    write_bundle(folder / "bundles/fake", {"params_shard_0.bin": b"weights"})
+    return folder
+
+
+@pytest.fixture
+def engine_site(engine_folder: Path) -> Iterator[Site]:
+    with serving(StaticFiles(directory=engine_folder, html=True)) as site:
+        yield site
 
 
 @pytest.fixture(scope="session")
