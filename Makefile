@@ -56,7 +56,8 @@ real-model: setup emscripten
 	$(BIN)/python -m benchmarks.real_model $(REAL_MODEL)
 
 test: $(VENV)/.test-installed web-assets emscripten
-	webbuild/install_system_packages.sh chromium curl dbus g++ g++-aarch64-linux-gnu iproute2 mesa-vulkan-drivers qemu-user-static systemd
+	webbuild/install_system_packages.sh chromium curl dbus firefox-esr g++ g++-aarch64-linux-gnu gir1.2-webkit2-4.1 iproute2 \
+	  mesa-vulkan-drivers python3-gi qemu-user-static systemd webkit2gtk-driver xvfb
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 

@@ -4,6 +4,7 @@ But for those with the marker `real`, which `make test-real` runs: nothing is le
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_one_browser_is_open_at_a_time(plan: list[str]):
     """Playwright's event loop runs for as long as one is open, and allows no other beside it."""
     opened = 0
     for line in plan:
-        match line.split()[:3]:
+        match re.split(r"\s+|\[", line)[:3]:
             case ["SETUP", _, "browser"]:
                 opened += 1
             case ["TEARDOWN", _, "browser"]:

@@ -10,13 +10,18 @@ command_of() {
     iproute2) echo ip ;;
     qemu-user-static) echo qemu-aarch64-static ;;
     systemd) echo systemd-run ;;
+    webkit2gtk-driver) echo WebKitWebDriver ;;
+    xvfb) echo Xvfb ;;
     *) echo "$1" ;;
   esac
 }
 
 is_there() {
   case "$1" in
+    gir1.2-webkit2-4.1) ls /usr/lib/*/girepository-1.0/WebKit2-4.1.typelib >/dev/null 2>&1 ;;
     mesa-vulkan-drivers) ls /usr/share/vulkan/icd.d/lvp_icd* >/dev/null 2>&1 ;;
+    # For the system's own Python.
+    python3-gi) /usr/bin/python3 -c 'import gi' >/dev/null 2>&1 ;;
     *) command -v "$(command_of "$1")" >/dev/null 2>&1 ;;
   esac
 }

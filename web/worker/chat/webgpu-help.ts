@@ -2,10 +2,10 @@
 import { el } from "./dom.ts";
 
 const BROWSERS = [
-  "Chrome or Edge 113 and later on Windows, macOS and ChromeOS; Chrome 121 and later on Android 12.",
+  "Chrome or Edge 127 and later on Windows, macOS and ChromeOS, 144 and later on Linux with an Intel GPU of 2020 or later; Chrome 127 and later on Android 12.",
   "Safari 26 and later on macOS, iOS, iPadOS and visionOS.",
-  "Firefox 141 and later on Windows, 145 and later on Macs with Apple silicon.",
-  "Chrome on Linux: open chrome://flags, turn on “Unsafe WebGPU Support” and “Vulkan”, then restart. Or start it with --enable-unsafe-webgpu --enable-features=Vulkan.",
+  "Firefox 141 and later on Windows, 147 and later on Macs with Apple silicon (145 on macOS 26).",
+  "Chrome on other Linux machines: open chrome://flags, turn on “Unsafe WebGPU Support” and “Vulkan”, then restart. Or start it with --enable-unsafe-webgpu --enable-features=Vulkan.",
   "In any of them: turn on “Use graphics acceleration when available” and update the graphics driver.",
 ];
 

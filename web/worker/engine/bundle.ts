@@ -1,6 +1,7 @@
 /** A bundle on a server: its lock, and its files, verified. */
 import { EngineError } from "../shared/errors.ts";
 import { parseLock, type Lock, type LockedFile } from "../shared/lock.ts";
+import { failedAllocation } from "./device.ts";
 import type { Progress } from "./progress.ts";
 
 export const ABI_VERSION = 3;
@@ -85,7 +86,7 @@ async function readOnce(
   { progress, signal, anew }: ReadOptions,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const response = await request(url, { signal, ...(anew && { cache: "reload" as const }) });
-  const bytes = new Uint8Array(file.bytes);
+  const bytes = allocate(file.bytes);
   let length = 0;
   try {
     for await (const part of response.body ?? []) {
@@ -102,6 +103,14 @@ async function readOnce(
     progress.loaded(-length);
     if (error instanceof TypeError) throw networkError(url, "the transfer broke off", error);
     throw error;
+  }
+}
+
+function allocate(bytes: number): Uint8Array<ArrayBuffer> {
+  try {
+    return new Uint8Array(bytes);
+  } catch (error) {
+    throw failedAllocation(error);
   }
 }
 

@@ -176,6 +176,11 @@ export function outOfMemory(detail: string): EngineError {
   });
 }
 
+/** What failed to allocate memory in JavaScript, typed: browsers throw a RangeError then. */
+export function failedAllocation(error: unknown): unknown {
+  return error instanceof RangeError ? outOfMemory(error.message) : error;
+}
+
 function lost(reason: string): EngineError {
   return new EngineError({
     code: "device_lost",

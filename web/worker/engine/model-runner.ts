@@ -9,7 +9,7 @@ import {
   type TVMObject,
   type VirtualMachine,
 } from "@mlc-ai/web-runtime";
-import type { Gpu } from "./device.ts";
+import { failedAllocation, type Gpu } from "./device.ts";
 import type { KvStore } from "./kv-cache.ts";
 import { decodeFloats, encodeFloats, type FloatType } from "./float-types.ts";
 import { parseMetadata, type Metadata, type ParameterShape } from "./metadata.ts";
@@ -52,7 +52,9 @@ export class ModelRunner implements KvStore, TestSubject {
   /** Starts the library's wasm on the device. */
   static async open(library: ArrayBuffer, gpu: Gpu): Promise<ModelRunner> {
     const log = (text: string): void => console.debug(text);
-    const tvm = await instantiate(library, createPolyfillWASI(), log);
+    const tvm = await instantiate(library, createPolyfillWASI(), log).catch((error: unknown) => {
+      throw failedAllocation(error);
+    });
     tvm.initWebGPU(gpu.device);
     return new ModelRunner(tvm, gpu);
   }

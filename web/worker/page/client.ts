@@ -20,13 +20,22 @@ import type {
   WorkerRequest,
 } from "../shared/protocol.ts";
 import { ChunkStream } from "./chunk-stream.ts";
+import { EngineWorker } from "./engine-worker.ts";
 import { openAiFetch } from "./openai-fetch.ts";
 
-/** The part of Worker that the client needs; a MessagePort has it too. */
+/** The part of Worker that the client needs; a MessagePort has it too, as that of a SharedWorker. */
 export interface Endpoint {
   postMessage(message: WorkerRequest): void;
   addEventListener(type: "message", listener: (event: MessageEvent<WorkerReply>) => void): void;
+  /** A port delivers nothing before. */
+  start?(): void;
   terminate?(): void;
+  close?(): void;
+}
+
+/** What takes requests; `withdraw` takes one back that was not seen yet. */
+interface Recipient extends Pick<Endpoint, "postMessage" | "terminate" | "close"> {
+  withdraw?(id: number): boolean;
 }
 
 export interface CallOptions {
@@ -64,18 +73,25 @@ export class EngineClient {
       this.#debug({ action: "logits", tokenIds }),
     memory: (): Promise<DebugReplies["memory"]> => this.#debug({ action: "memory" }),
   };
-  readonly #worker: Endpoint;
+  readonly #worker: Recipient;
   readonly #calls = new Map<number, Call>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #lastId = 0;
   #model: string | null = null;
+  #disposed = false;
 
-  /** `workerUrl` is the bundled engine; tests may give an endpoint of their own. */
+  /** `workerUrl` is the bundled engine; an endpoint is one that runs already. */
   constructor({ workerUrl, endpoint }: { workerUrl?: string | URL; endpoint?: Endpoint }) {
-    if (endpoint) this.#worker = endpoint;
-    else if (workerUrl) this.#worker = this.#start(workerUrl);
-    else throw new TypeError("EngineClient needs a workerUrl or an endpoint");
-    this.#worker.addEventListener("message", ({ data }) => this.#receive(data));
+    if (endpoint) {
+      this.#worker = endpoint;
+      endpoint.addEventListener("message", ({ data }) => this.#receive(data));
+      endpoint.start?.();
+    } else if (workerUrl) {
+      this.#worker = new EngineWorker(workerUrl, {
+        onReply: (reply) => this.#receive(reply),
+        onFailure: (error) => this.#failAll(error),
+      });
+    } else throw new TypeError("EngineClient needs a workerUrl or an endpoint");
     this.chat = { completions: { create: this.#create.bind(this) as Completions["create"] } };
   }
 
@@ -112,31 +128,12 @@ export class EngineClient {
     await this.#call({ kind: "unload" });
   }
 
-  /** Ends the worker; calls that are still open fail. */
+  /** Ends the worker; calls that are still open fail, as do those that come later. */
   dispose(): void {
-    this.#worker.terminate?.();
-    this.#failAll(
-      new EngineError({
-        code: "model_not_loaded",
-        message: "The engine was disposed.",
-        remedy: "Create a new engine.",
-      }),
-    );
-  }
-
-  #start(url: string | URL): Worker {
-    const worker = new Worker(url, { type: "module", name: "mlc-edge engine" });
-    worker.addEventListener("error", (event) => {
-      event.preventDefault();
-      this.#failAll(
-        new EngineError({
-          code: "internal",
-          message: `The engine's worker failed: ${event.message || `could not start ${url}`}`,
-          remedy: "Reload the page.",
-        }),
-      );
-    });
-    return worker;
+    this.#disposed = true;
+    this.#failAll(disposed());
+    if (this.#worker.terminate) this.#worker.terminate();
+    else this.#worker.close?.();
   }
 
   async #create(
@@ -167,10 +164,9 @@ export class EngineClient {
     onChunk?: (chunk: ChatCompletionChunk) => void,
   ): Promise<B["kind"] extends CallKind ? CallResults[B["kind"]] : never> {
     signal?.throwIfAborted();
+    if (this.#disposed) throw disposed();
     const id = ++this.#lastId;
-    const abort = (): void => {
-      this.#worker.postMessage({ kind: "abort", id });
-    };
+    const abort = (): void => this.#abort(id);
     signal?.addEventListener("abort", abort);
     try {
       const value = await new Promise<CallResults[CallKind]>((resolve, reject) => {
@@ -187,7 +183,13 @@ export class EngineClient {
     }
   }
 
+  #abort(id: number): void {
+    if (this.#worker.withdraw?.(id)) this.#calls.get(id)?.reject(aborted());
+    else this.#worker.postMessage({ kind: "abort", id });
+  }
+
   #receive(reply: WorkerReply): void {
+    if (reply.kind === "started") return;
     if (reply.kind === "event") {
       for (const listener of this.#listeners) listener(reply.event);
       return;
@@ -196,12 +198,24 @@ export class EngineClient {
     if (reply.kind === "chunk") call?.onChunk?.(reply.chunk);
     else if (reply.kind === "result") call?.resolve(reply.value);
     else if (reply.kind === "error") call?.reject(new EngineError(reply.error));
-    else call?.reject(new DOMException("The call was aborted.", "AbortError"));
+    else call?.reject(aborted());
   }
 
   #failAll(error: EngineError): void {
     for (const call of this.#calls.values()) call.reject(error);
   }
+}
+
+function aborted(): DOMException {
+  return new DOMException("The call was aborted.", "AbortError");
+}
+
+function disposed(): EngineError {
+  return new EngineError({
+    code: "model_not_loaded",
+    message: "The engine was disposed.",
+    remedy: "Create a new engine.",
+  });
 }
 
 /** A worker resolves relative addresses against its own file, a page against itself. */

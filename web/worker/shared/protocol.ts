@@ -138,8 +138,9 @@ export interface CallResults {
 
 export type CallKind = keyof CallResults;
 
-/** From the worker. */
+/** From the worker; "started" comes once, before all others. */
 export type WorkerReply =
+  | { kind: "started" }
   | { kind: "chunk"; id: number; chunk: ChatCompletionChunk }
   | { kind: "result"; id: number; value: CallResults[CallKind] }
   | { kind: "error"; id: number; error: ErrorData }

@@ -1,0 +1,96 @@
+"""What tests ask of a real browser, whichever engine it has: a person's doings, and JavaScript."""
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+TIMEOUT_S = 30
+POLL_S = 0.03
+T = TypeVar("T")
+DESKTOP = (1280, 800)
+PHONE = (390, 844)
+
+
+class RealBrowser(ABC):
+    """One window. Each page that it opens records what goes wrong in it."""
+
+    def open(self, url: str) -> None:
+        """A page from the start, even where only the fragment differs."""
+        self.navigate("about:blank")
+        self.navigate(url)
+
+    @abstractmethod
+    def navigate(self, url: str) -> None: ...
+
+    @abstractmethod
+    def click(self, selector: str) -> None: ...
+
+    @abstractmethod
+    def type(self, selector: str, text: str) -> None:
+        """Add to what a field says, key by key."""
+
+    @abstractmethod
+    def resize(self, width: int, height: int) -> None:
+        """The page's own size, in CSS pixels."""
+
+    @abstractmethod
+    def screenshot(self) -> bytes:
+        """PNG of what can be seen."""
+
+    @abstractmethod
+    def problems(self) -> list[str]:
+        """Uncaught errors, `console.error` and violated policies since the page was opened."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def evaluate(self, body: str) -> Any:
+        """What JavaScript gives to its last argument, a callback; JSON values only."""
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What the JavaScript function `script` returns, or what its promise resolves to."""
+        values = ", ".join(map(json.dumps, arguments))
+        outcome = self.evaluate(
+            f"""const done = arguments[arguments.length - 1];
+            const late = () => done(JSON.stringify({{ error: "no answer in time" }}));
+            setTimeout(late, {TIMEOUT_S * 500});
+            Promise.resolve().then(() => ({script})({values})).then(
+              (value) => done(JSON.stringify({{ value: value ?? null }})),
+              (error) => done(JSON.stringify({{ error: `${{error}}\\n${{error?.stack}}` }})));"""
+        )
+        result = json.loads(outcome)
+        assert "error" not in result, result["error"]
+        return result["value"]
+
+    def wait_for(self, script: str, *arguments: Any) -> Any:
+        """The first true value of the JavaScript function `script`."""
+        return until(
+            lambda: self.run(script, *arguments),
+            lambda: f"{script} {arguments}: {self.problems()}\n{self.text('body')}",
+        )
+
+    def text(self, selector: str) -> str:
+        """Of the last that the selector finds; empty if there is none."""
+        text: str = self.run(
+            "(selector) => [...document.querySelectorAll(selector)].at(-1)?.innerText.trim() ?? ''",
+            selector,
+        )
+        return text
+
+    def wait_for_text(self, selector: str, text: str) -> str:
+        """All of the last one's text, once it has this in it."""
+        return until(
+            lambda: found if text in (found := self.text(selector)) else "",
+            lambda: f"no {text!r} in {selector}: {self.problems()}\n{self.text('body')}",
+        )
+
+
+def until(attempt: Callable[[], T], explain: Callable[[], str]) -> T:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (value := attempt()):
+        assert time.monotonic() < deadline, explain()
+        time.sleep(POLL_S)
+    return value

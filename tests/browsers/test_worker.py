@@ -1,0 +1,199 @@
+"""The engine's worker starts, fails and ends in each engine, seen through the library's client."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import HTMLResponse, Response
+
+from tests.browsers.browser import RealBrowser
+from tests.browsers.chat import click_button
+from tests.browsers.conftest import OpenSite
+from tests.web.serving import Site
+from web.host import STATIC
+
+WORKER = "/worker.js"
+UNLOAD = """
+async (script) => {
+  globalThis.engine ??= new EngineClient({ workerUrl: script });
+  return failure(() => engine.unload());
+}
+"""
+RUNS = {"value": None}
+# Each failed attempt is followed by a look at what the server says.
+FOR_GOOD = 2 * 3
+
+
+def unavailable() -> Response:
+    return Response(status_code=503)
+
+
+def unload(browser: RealBrowser, script: str = "worker.js") -> dict[str, Any]:
+    """How the first call of a new client ends, or another call of that one."""
+    answer: dict[str, Any] = browser.run(UNLOAD, script)
+    return answer
+
+
+@pytest.fixture
+def page(browser: RealBrowser, engine_site: Site) -> RealBrowser:
+    browser.open(engine_site.url)
+    browser.wait_for("() => typeof EngineClient === 'function'")
+    return browser
+
+
+def test_worker_answers(page: RealBrowser, engine_site: Site):
+    assert unload(page) == RUNS
+    assert len(engine_site.network.requests(WORKER)) == 1
+
+
+def cut(site: Site) -> None:
+    site.network.cuts[WORKER] = [1000]
+
+
+def refuse(site: Site) -> None:
+    site.network.replies[WORKER] = [unavailable()]
+
+
+@pytest.mark.parametrize("fault", [cut, refuse])
+def test_worker_that_failed_to_load_is_started_again(
+    page: RealBrowser, engine_site: Site, fault: Callable[[Site], None]
+):
+    fault(engine_site)
+    assert unload(page) == RUNS
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [(unavailable, "status 503"), (lambda: HTMLResponse("<p>Log in</p>"), "text/html")],
+)
+def test_worker_that_stays_away_is_an_error_of_the_network_until_it_comes(
+    page: RealBrowser, engine_site: Site, reply: Callable[[], Response], found: str
+):
+    engine_site.network.replies[WORKER] = [reply() for _ in range(FOR_GOOD)]
+    failed = unload(page)
+    assert (failed["name"], failed["code"]) == ("EngineError", "network_error")
+    assert "/worker.js" in failed["message"] and found in failed["message"]
+    assert unload(page) == RUNS
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("throw new RangeError('broken at its start');", "broken at its start"),
+        (
+            "postMessage({ kind: 'started' });"
+            "onmessage = () => { throw new TypeError('broken at run time'); };",
+            "broken at run time",
+        ),
+        ("const = 1;", "syntax.js"),
+    ],
+    ids=["start", "run-time", "syntax"],
+)
+def test_worker_that_is_broken_says_how(
+    page: RealBrowser,
+    engine_folder: Path,
+    script: str,
+    said: str,
+    request: pytest.FixtureRequest,
+):
+    name = "syntax.js" if "const" in script else f"{request.node.callspec.id}.js"
+    (engine_folder / name).write_text(script)
+    failed = unload(page, name)
+    assert failed["code"] == "internal"
+    # A module that doesn't parse is for some browsers as one that wasn't loaded.
+    assert said in failed["message"] or "SyntaxError" in failed["message"]
+
+
+def test_calls_can_be_aborted_while_the_worker_starts(page: RealBrowser, engine_site: Site):
+    engine_site.network.replies[WORKER] = [unavailable() for _ in range(FOR_GOOD)]
+    failed = page.run(
+        """() => {
+          globalThis.engine = new EngineClient({ workerUrl: "worker.js" });
+          return failure(() => engine.check("bundles/none/", { signal: AbortSignal.timeout(1) }));
+        }"""
+    )
+    assert failed["name"] == "TimeoutError"
+
+
+def test_calls_after_dispose_end(page: RealBrowser):
+    ended = page.run(
+        """async () => {
+          const engine = new EngineClient({ workerUrl: "worker.js" });
+          await engine.unload();
+          const messages = [{ role: "user", content: "x" }];
+          const open = failure(() => engine.check("bundles/none/"));
+          engine.dispose();
+          const read = async () => {
+            for await (const _ of await engine.chat.completions.create({ messages, stream: true }));
+          };
+          return Promise.all([
+            open,
+            failure(() => engine.unload()),
+            failure(() => engine.chat.completions.create({ messages })),
+            failure(read),
+          ]);
+        }"""
+    )
+    assert {failed["name"] for failed in ended} == {"EngineError"}
+    assert {failed["message"] for failed in ended} == {"The engine was disposed."}
+
+
+def test_port_is_started(page: RealBrowser):
+    answer = page.run(
+        """() => {
+          const { port1, port2 } = new MessageChannel();
+          port2.onmessage = ({ data }) =>
+            port2.postMessage({ kind: "result", id: data.id, value: "from the port" });
+          return failure(() => new EngineClient({ endpoint: port1 }).check("bundles/fake/"));
+        }"""
+    )
+    assert answer == {"value": "from the port"}
+
+
+def test_a_shared_worker_serves_each_of_its_pages(page: RealBrowser):
+    answers = page.run(
+        """() => Promise.all([1, 2].map(() => {
+          const { port } = new SharedWorker("worker.js", { type: "module" });
+          return failure(() => new EngineClient({ endpoint: port }).unload());
+        }))"""
+    )
+    assert answers == [RUNS, RUNS]
+
+
+@pytest.mark.parametrize("kind", ["RangeError", "TypeError"])
+def test_an_error_inside_the_engine_is_what_it_is(page: RealBrowser, kind: str):
+    """Neither a lack of memory nor an error of the network, though these have the same types."""
+    failed = page.run(
+        """async (kind) => {
+          const planted = `
+            Object.defineProperty(navigator, "gpu", {
+              value: { requestAdapter: () => { throw new ${kind}("a fault of ours"); } },
+            });
+            import "${new URL("worker.js", location.href)}";`;
+          const script = new Blob([planted], { type: "text/javascript" });
+          const worker = new Worker(URL.createObjectURL(script), { type: "module" });
+          const engine = new EngineClient({ endpoint: worker });
+          return failure(() => engine.check("bundles/fake/"));
+        }""",
+        kind,
+    )
+    assert (failed["code"], failed["message"]) == ("internal", "a fault of ours")
+
+
+def test_the_page_recovers_without_reloading(
+    browser: RealBrowser, open_site: OpenSite, fake_bundle: Path
+):
+    site = open_site(fake_bundle)
+    (script,) = STATIC.glob("dist/engine-*.js")
+    # A service worker would have it.
+    site.network.replies["/service-worker.js"] = [unavailable() for _ in range(3)]
+    site.network.replies[f"/dist/{script.name}"] = [unavailable() for _ in range(FOR_GOOD)]
+    browser.open(site.url)
+    card = browser.wait_for_text("#model-card", "Could not load the engine's worker")
+    assert re.search("status 503.*Check the connection", card, re.DOTALL)
+    browser.run("() => { window.mark = 'not reloaded'; }")
+    click_button(browser, "Try again")
+    browser.wait_for_text("#model-card", "Which browsers work")
+    assert browser.run("() => window.mark") == "not reloaded"

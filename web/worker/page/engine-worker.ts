@@ -1,0 +1,136 @@
+/** The engine's worker: started, and started again where its script could not be loaded. */
+import { EngineError } from "../shared/errors.ts";
+import type { WorkerReply, WorkerRequest } from "../shared/protocol.ts";
+
+const ATTEMPTS = 3;
+const retryDelayMs = (attempt: number): number => 250 * 4 ** (attempt - 1);
+
+export interface WorkerListener {
+  onReply(reply: WorkerReply): void;
+  /** No request that was posted so far will be answered. */
+  onFailure(error: EngineError): void;
+}
+
+/**
+ * Holds requests back until the worker says that it runs, so none is lost with a failed start.
+ *
+ * A start that fails for good fails the requests that wait for it; the next one starts anew.
+ */
+export class EngineWorker {
+  readonly #url: URL;
+  readonly #listener: WorkerListener;
+  readonly #waiting: WorkerRequest[] = [];
+  #state: "idle" | "starting" | "started" | "ended" = "idle";
+  #worker: Worker | null = null;
+  #attempt = 0;
+
+  /** Throws DOMException "SecurityError" if the page must not run a worker from there. */
+  constructor(url: string | URL, listener: WorkerListener) {
+    this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+    this.#listener = listener;
+    this.#start();
+  }
+
+  postMessage(request: WorkerRequest): void {
+    if (this.#state === "started") {
+      this.#worker?.postMessage(request);
+      return;
+    }
+    this.#waiting.push(request);
+    if (this.#state === "idle") this.#start();
+  }
+
+  /** Takes a request back that no worker has seen; false if one has. */
+  withdraw(id: number): boolean {
+    const index = this.#waiting.findIndex((request) => request.id === id);
+    if (index >= 0) this.#waiting.splice(index, 1);
+    return index >= 0;
+  }
+
+  terminate(): void {
+    this.#state = "ended";
+    this.#worker?.terminate();
+  }
+
+  #start(): void {
+    const worker = new Worker(this.#url, { type: "module", name: "mlc-edge engine" });
+    this.#worker = worker;
+    this.#state = "starting";
+    this.#attempt += 1;
+    worker.addEventListener("message", ({ data }: MessageEvent<WorkerReply>) => {
+      if (data.kind === "started") this.#deliver(worker);
+      else this.#listener.onReply(data);
+    });
+    worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      if (this.#state === "started") this.#listener.onFailure(uncaught(event));
+      else if (this.#state === "starting") void this.#retry(worker, event);
+    });
+  }
+
+  #deliver(worker: Worker): void {
+    this.#state = "started";
+    this.#attempt = 0;
+    for (const request of this.#waiting.splice(0)) worker.postMessage(request);
+  }
+
+  async #retry(worker: Worker, event: ErrorEvent): Promise<void> {
+    worker.terminate();
+    // Of a script that wasn't loaded, or is no module, browsers say nothing.
+    const error = event.message ? thrown(event) : await notLoaded(this.#url);
+    const again = !event.message && this.#attempt < ATTEMPTS && this.#waiting.length > 0;
+    if (again) await new Promise((resolve) => setTimeout(resolve, retryDelayMs(this.#attempt)));
+    if (this.#state !== "starting") return;
+    if (again) {
+      this.#start();
+      return;
+    }
+    this.#state = "idle";
+    this.#attempt = 0;
+    this.#waiting.length = 0;
+    this.#listener.onFailure(error);
+  }
+}
+
+function uncaught({ message, filename, lineno }: ErrorEvent): EngineError {
+  return new EngineError({
+    code: "internal",
+    message: `The engine's worker failed: ${message || "it didn't say why"} (${filename}:${lineno})`,
+    remedy: "Load the model again; if that fails, reload the page.",
+  });
+}
+
+function thrown({ message }: ErrorEvent): EngineError {
+  return new EngineError({
+    code: "internal",
+    message: `The engine's worker stopped as it started: ${message}`,
+    remedy: "Update the browser, or use another one.",
+  });
+}
+
+/** What the server says about the script now. */
+async function notLoaded(url: URL): Promise<EngineError> {
+  let found = "the server doesn't answer";
+  try {
+    const response = await fetch(url, { cache: "no-store" });
+    await response.body?.cancel();
+    const type = response.headers.get("content-type") ?? "nothing";
+    if (response.ok && /\bjavascript\b/.test(type)) return unusable(url);
+    found = response.ok ? `the server sent ${type} in its place` : `status ${response.status}`;
+  } catch {
+    // That is what `found` says.
+  }
+  return new EngineError({
+    code: "network_error",
+    message: `Could not load the engine's worker ${url.pathname}: ${found}.`,
+    remedy: "Check the connection and try again.",
+  });
+}
+
+function unusable(url: URL): EngineError {
+  return new EngineError({
+    code: "internal",
+    message: `The browser doesn't run the engine's worker ${url.pathname}, though it is there.`,
+    remedy: "Try again; if it stays so, update the browser, or use another one.",
+  });
+}
