@@ -52,9 +52,10 @@ async function bundleHashed() {
   );
 }
 
-async function bundleStable() {
+async function bundleStable(names) {
   await esbuild.build({
     ...common,
+    define: { ENGINE_WORKER: JSON.stringify(names["engine.js"]) },
     entryPoints: { "mlc-edge": join(WORKER, "page/index.ts") },
     outdir: DIST,
   });
@@ -96,6 +97,6 @@ async function writeLock() {
 await rm(DIST, { recursive: true, force: true });
 await mkdir(DIST, { recursive: true });
 const names = await bundleHashed();
-await bundleStable();
+await bundleStable(names);
 for (const [template, page] of Object.entries(TEMPLATES)) await writePage(template, page, names);
 await writeLock();

@@ -117,3 +117,20 @@ def test_an_address_without_a_site_is_said(host: Site, tmp_path: Path):
         done = run_site("--check", f"{url}elsewhere")
         assert done.returncode == 2
         assert "answers 404" in done.stderr
+
+
+def test_it_is_asked_as_a_page_of_another_origin(site: Path):
+    bundles = tuple(path.parent for path in site.glob("bundles/*/mlc-lock.json"))
+    app = create_app(
+        HostConfig(bundles=bundles, static=site, embedders=("https://embedding.example",))
+    )
+    with serving(app) as host:
+        assert check(host.url)[:2] == (0, [])
+
+
+def test_a_lock_of_another_version_is_not_read(host: Site, site: Path):
+    lock = json.loads((site / "mlc-lock.json").read_text())
+    (site / "mlc-lock.json").write_text(json.dumps({**lock, "site_lock_version": 2}))
+    done = run_site("--check", host.url)
+    assert done.returncode == 2
+    assert "site_lock_version 2, this mlc-edge reads 1" in done.stderr

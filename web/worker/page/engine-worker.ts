@@ -3,6 +3,8 @@ import { EngineError } from "../shared/errors.ts";
 import type { WorkerReply, WorkerRequest } from "../shared/protocol.ts";
 
 const ATTEMPTS = 3;
+/** Some browsers read a worker's address only after its constructor has returned. */
+const REVOKE_MS = 60_000;
 const retryDelayMs = (attempt: number): number => 250 * 4 ** (attempt - 1);
 
 export interface WorkerListener {
@@ -53,7 +55,7 @@ export class EngineWorker {
   }
 
   #start(): void {
-    const worker = new Worker(this.#url, { type: "module", name: "mlc-edge engine" });
+    const worker = openWorker(this.#url);
     this.#worker = worker;
     this.#state = "starting";
     this.#attempt += 1;
@@ -89,6 +91,20 @@ export class EngineWorker {
     this.#attempt = 0;
     this.#waiting.length = 0;
     this.#listener.onFailure(error);
+  }
+}
+
+/** Browsers start workers of their page's origin only; such a one may import a script from elsewhere. */
+function openWorker(url: URL): Worker {
+  const options: WorkerOptions = { type: "module", name: "mlc-edge engine" };
+  if (url.origin === globalThis.location?.origin) return new Worker(url, options);
+  const source = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
+  const bootstrap = URL.createObjectURL(source);
+  try {
+    return new Worker(bootstrap, options);
+  } finally {
+    // The browser has taken hold of it.
+    setTimeout(() => URL.revokeObjectURL(bootstrap), REVOKE_MS);
   }
 }
 
