@@ -55,11 +55,11 @@ class RealBrowser(ABC):
         values = ", ".join(map(json.dumps, arguments))
         outcome = self.evaluate(
             f"""const done = arguments[arguments.length - 1];
-            const late = () => done(JSON.stringify({{ error: "no answer in time" }}));
-            setTimeout(late, {TIMEOUT_S * 500});
+            const end = (outcome) => {{ clearTimeout(timer); done(JSON.stringify(outcome)); }};
+            const timer = setTimeout(() => end({{ error: "no answer in time" }}), {TIMEOUT_S * 500});
             Promise.resolve().then(() => ({script})({values})).then(
-              (value) => done(JSON.stringify({{ value: value ?? null }})),
-              (error) => done(JSON.stringify({{ error: `${{error}}\\n${{error?.stack}}` }})));"""
+              (value) => end({{ value: value ?? null }}),
+              (error) => end({{ error: `${{error}}\\n${{error?.stack}}` }}));"""
         )
         result = json.loads(outcome)
         assert "error" not in result, result["error"]
