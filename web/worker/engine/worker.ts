@@ -41,6 +41,8 @@ async function call(request: CallRequest, signal: AbortSignal): Promise<CallResu
       return engine.unload(signal);
     case "complete":
       return engine.complete(request.params, (chunk) => post({ kind: "chunk", id, chunk }), signal);
+    case "storage":
+      return engine.storage(request, signal);
     case "debug":
       if (request.action === "lose-device") return engine.loseDevice();
       if (request.action === "memory") return engine.memory();
