@@ -20,7 +20,7 @@ PART_BYTES = 128 << 10
 BIG_PART_BYTES = 8 << 20
 # Small files are stored in small parts, so that little of them is loaded twice.
 SMALL = random_bytes(5 * PART_BYTES + 1000, seed=1)
-BIG = random_bytes(2 * BIG_PART_BYTES + 500, seed=2)
+BIG = random_bytes(BIG_PART_BYTES + (1 << 20) + 500, seed=2)
 BUNDLE = "bundles/fake-q4f32_1/"
 OTHER = "bundles/other-q4f32_1/"
 HTML = (

@@ -153,7 +153,7 @@ def test_resumed_file_without_room_keeps_what_it_has(world: World, tab: Tab):
 def test_storage_that_fills_up_on_the_way_is_given_back(world: World, tab: Tab):
     # Other sites may take the room that the browser promised.
     tab.run("() => { navigator.storage.estimate = async () => ({}); }")
-    tab.limit_storage(12 << 20)
+    tab.limit_storage(BIG_PART_BYTES + (1 << 19))
     assert tab.load(BIG_FILE) == BIG_FILE.whole
     assert len(tab.events("memory-only")) == 1
     assert tab.stored_parts(BIG) == 0
@@ -170,6 +170,10 @@ NO_STORAGE = {
     # As in private windows of some browsers.
     "refused": """() => {
       caches.open = async () => { throw new DOMException("not here", "SecurityError"); };
+    }""",
+    # As after a disk's error.
+    "broken": """() => {
+      Cache.prototype.match = async () => { throw new DOMException("broken", "UnknownError"); };
     }""",
 }
 

@@ -56,9 +56,12 @@ export class Documents {
   }
 }
 
+/** Null where nothing can be kept, or what was kept can't be read. */
 async function open(): Promise<Cache | null> {
   try {
-    return await caches.open(CACHE);
+    const cache = await caches.open(CACHE);
+    await cache.match("/");
+    return cache;
   } catch {
     return null;
   }

@@ -30,10 +30,10 @@ export interface StoredSize {
 export class PartStore {
   readonly #origin = self.location.origin;
 
-  /** Whether the browser lets this page keep anything. */
+  /** Whether the browser lets this page keep anything, and what it kept can be read. */
   async isAvailable(): Promise<boolean> {
     try {
-      await this.#cache();
+      await (await this.#cache()).match(this.#key(""));
       return true;
     } catch {
       return false;
@@ -81,13 +81,11 @@ export class PartStore {
       const hash = this.#hashOf(key);
       parts.set(hash, (parts.get(hash) ?? 0) + (isPart ? 1 : 0));
     }
-    const sizes = new Map<string, StoredSize>();
-    for (const [hash, count] of parts) {
+    const sizes = [...parts].map(async ([hash, count]): Promise<[string, StoredSize]> => {
       const { complete, bytes, partBytes } = (await this.manifest(hash)) ?? NOT_DESCRIBED;
-      const stored = Math.min(count * partBytes, bytes ?? Infinity);
-      sizes.set(hash, { bytes: stored, complete });
-    }
-    return sizes;
+      return [hash, { bytes: Math.min(count * partBytes, bytes ?? Infinity), complete }];
+    });
+    return new Map(await Promise.all(sizes));
   }
 
   #cache(): Promise<Cache> {
