@@ -72,7 +72,7 @@ check: $(VENV)/.test-installed node_modules/.package-lock.json
 	$(BIN)/mypy
 	npm run --silent check
 
-# Plants the faults of tests/mutants/*.toml, one at a time: AREA=service_worker, JOBS=2.
+# Plants the faults of tests/mutants/*.toml, one at a time: AREA=store, JOBS=2.
 mutants: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu mesa-vulkan-drivers qemu-user-static
 	$(BIN)/python -m tests.mutants $(AREA) --jobs $(or $(JOBS),1)

@@ -1,6 +1,10 @@
 """A person opens the page and talks to the embedded model, on WebGPU, online and off."""
 
-from collections.abc import Callable
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect
 
@@ -31,6 +35,33 @@ def wait_until_ready(page: Page) -> None:
     expect(page.locator("html")).to_have_attribute("data-engine", "ready", timeout=SLOW_GPU_MS)
 
 
+@contextmanager
+def portal(url: str) -> Iterator[list[str]]:
+    """Somebody in the host's place, who answers everything with HTML; gives what was asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<h1>Accept our terms</h1>")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    address = ("127.0.0.1", urlsplit(url).port or 80)
+    with http.server.ThreadingHTTPServer(address, Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def ask(page: Page, text: str) -> str:
     """Send `text`, wait for the whole answer, return what the page shows of it."""
     answers = page.get_by_role("article", name="Assistant")
@@ -55,6 +86,10 @@ def test_arithmetic_and_memory_then_offline(browser: Browser, start_host: Callab
 
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     host.stop()
+    with portal(host.url) as asked:
+        page.reload()
+        wait_until_ready(page)
+    assert "/bundles/index.json" in asked
     page.reload()
     wait_until_ready(page)
     expect(page.get_by_role("log")).to_contain_text("17 + 25")

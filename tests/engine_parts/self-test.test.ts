@@ -27,7 +27,12 @@ function rowsOf({ metadata, parameters }: Case): StoredRows {
   for (const parameter of parameters) {
     const { dtype, data } = parameter;
     const words = dtype === "uint32" && new Uint8Array(Uint32Array.from(data).buffer);
-    rows.keep(parameter, words || encodeFloats(data, dtype === "float16" ? "float16" : "float32"));
+    const bytes = words || encodeFloats(data, dtype === "float16" ? "float16" : "float32");
+    // As it comes from the store: in pieces that end in the middle of a row.
+    const piece = Math.ceil(bytes.length / 12) * 4;
+    for (let offset = 0; offset < bytes.length; offset += piece) {
+      rows.keep(parameter, { offset, bytes: bytes.slice(offset, offset + piece) });
+    }
   }
   return rows;
 }

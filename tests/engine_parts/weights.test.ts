@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkTensors, tensorBytes, type TensorRecord } from "../../web/worker/engine/weights.ts";
+import { checkTensors, type TensorRecord, tensorSlices } from "../../web/worker/engine/weights.ts";
 import { golden } from "./golden.ts";
 
 interface Weights {
@@ -17,25 +17,52 @@ function record(dtype: string, format: string, shape: number[], nbytes: number, 
 }
 
 function words(bytes: Uint8Array): number[] {
-  return [...new Uint32Array(bytes.slice().buffer)];
+  return [...new Uint32Array(Uint8Array.from(bytes).buffer)];
+}
+
+type Wanted = Parameters<typeof tensorSlices>[2];
+
+/** What the store's files do. */
+function ranges(shard: Uint8Array<ArrayBuffer>) {
+  const read = async (offset: number, length: number) => shard.subarray(offset, offset + length);
+  return { bytes: shard.length, read };
+}
+
+/** A tensor put together from its slices. */
+async function tensorBytes(
+  shard: Uint8Array<ArrayBuffer>,
+  entry: TensorRecord,
+  wanted: Wanted,
+  sliceBytes?: number,
+): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  let position = 0;
+  for await (const { offset, bytes } of tensorSlices(ranges(shard), entry, wanted, sliceBytes)) {
+    assert.equal(offset, position);
+    position += bytes.length;
+    pieces.push(bytes);
+  }
+  return Buffer.concat(pieces);
 }
 
 for (const [kind, dtype, format, expected] of [
   ["float16", "float16", "raw", float16],
   ["bfloat16", "float32", "f32-to-bf16", bfloat16],
 ] as const) {
-  test(`${kind} is widened to float32, wherever it lies in its shard`, () => {
+  test(`${kind} is widened to float32, wherever it lies in its shard and in whatever slices`, async () => {
     const stored = new Uint8Array(Uint16Array.from(halves).buffer);
     for (const byteOffset of [0, 1, 2]) {
       const shard = new Uint8Array(byteOffset + stored.length);
       shard.set(stored, byteOffset);
       const entry = record(dtype, format, [halves.length], stored.length, byteOffset);
-      assert.deepEqual(words(tensorBytes(shard, entry, "float32")), expected);
+      for (const sliceBytes of [4, 12, stored.length, undefined]) {
+        assert.deepEqual(words(await tensorBytes(shard, entry, "float32", sliceBytes)), expected);
+      }
     }
   });
 }
 
-test("a shard that TVM wrote is read, though its format is noted on tensors of every type", () => {
+test("a shard that TVM wrote is read, though its format is noted on tensors of every type", async () => {
   const shard = new Uint8Array(Buffer.from(published.shard, "hex"));
   assert.deepEqual(
     published.records.map(({ dtype, format }) => `${dtype} ${format}`),
@@ -43,30 +70,51 @@ test("a shard that TVM wrote is read, though its format is noted on tensors of e
   );
   for (const entry of published.records) {
     const wanted = entry.dtype === "uint32" ? "uint32" : "float32";
-    assert.deepEqual(words(tensorBytes(shard, entry, wanted)), published.expected[entry.name]);
+    assert.deepEqual(words(await tensorBytes(shard, entry, wanted)), published.expected[entry.name]);
   }
 });
 
-test("what the library wants as it is stored isn't copied", () => {
-  const shard = new Uint8Array(16);
-  const bytes = tensorBytes(shard, record("uint32", "raw", [2], 8, 8), "uint32");
-  assert.equal(bytes.buffer, shard.buffer);
-  assert.equal(bytes.byteOffset, 8);
+test("a tensor as big as an 8B model's embedding is read in slices of some MiB", async () => {
+  const nbytes = 262 << 20;
+  const zeros = new Uint8Array(8 << 20);
+  let longest = 0;
+  const shard = {
+    bytes: nbytes + 4,
+    read: async (offset: number, length: number) => {
+      assert.ok(offset + length <= nbytes + 4);
+      longest = Math.max(longest, length);
+      return zeros.subarray(0, length);
+    },
+  };
+  const entry = record("float32", "f32-to-bf16", [nbytes / 2], nbytes, 4);
+  let total = 0;
+  for await (const { bytes } of tensorSlices(shard, entry, "float32")) total += bytes.length;
+  assert.equal(total, 2 * nbytes);
+  assert.ok(longest <= 4 << 20);
 });
 
-test("tensors outside of their shard, or of another type, are refused", () => {
+test("what the library wants as it is stored isn't copied", async () => {
+  const shard = new Uint8Array(16);
+  const entry = record("uint32", "raw", [2], 8, 8);
+  for await (const { bytes } of tensorSlices(ranges(shard), entry, "uint32")) {
+    assert.equal(bytes.buffer, shard.buffer);
+    assert.equal(bytes.byteOffset, 8);
+  }
+});
+
+test("tensors outside of their shard, or of another type, are refused", async () => {
   const shard = new Uint8Array(8);
   const outside = record("uint32", "raw", [2], 8, 4);
-  assert.throws(() => tensorBytes(shard, outside, "uint32"), { code: "bundle_invalid" });
+  await assert.rejects(tensorBytes(shard, outside, "uint32"), { code: "bundle_invalid" });
   const narrow = record("float32", "raw", [2], 8);
-  assert.throws(() => tensorBytes(shard, narrow, "float16"), { code: "bundle_invalid" });
+  await assert.rejects(tensorBytes(shard, narrow, "float16"), { code: "bundle_invalid" });
 });
 
-test("a tensor that takes more or fewer bytes than its shape is refused", () => {
+test("a tensor that takes more or fewer bytes than its shape is refused", async () => {
   const shard = new Uint8Array(64);
   for (const nbytes of [0, 4, 12]) {
     const entry = record("uint32", "raw", [2], nbytes);
-    assert.throws(() => tensorBytes(shard, entry, "uint32"), { code: "bundle_invalid" });
+    await assert.rejects(tensorBytes(shard, entry, "uint32"), { code: "bundle_invalid" });
   }
 });
 

@@ -98,10 +98,10 @@ def test_files_are_deleted_from_this_device(open_chat: OpenChat):
     expect(dialog(chat).get_by_role("button", name="Close models")).to_be_focused()
     item(chat, POCKET).get_by_role("button", name="Delete from this device").click()
     expect(hint).to_have_text("")
-    deleted = chat.page.evaluate("fake.deleted")
+    deleted = chat.page.evaluate("fake.engine.storage.deleted")
     assert [url.split("/")[-2:] for url in deleted] == [
-        ["second-q4f16_1", "mlc-lock.json"],
-        ["pocket-q4f16_1", "mlc-lock.json"],
+        ["second-q4f16_1", ""],
+        ["pocket-q4f16_1", ""],
     ]
 
 
@@ -119,13 +119,13 @@ def test_big_model_is_loaded_on_a_click_alone(open_chat: OpenChat):
     load.click()
     expect(chat.answers.last).to_contain_text("How can I help you?")
     assert loads(chat) == [BIG["id"]]
-    assert chat.page.evaluate("fake.persistenceRequests") == 1
+    assert chat.page.evaluate("fake.engine.storage.persistenceRequests") == 1
 
 
 def test_big_model_that_is_stored_loads_by_itself(open_chat: OpenChat):
     chat = open_chat({"stored": ["big-q4f16_1"]}, bundles=(BIG,))
     assert loads(chat) == [BIG["id"]]
-    assert chat.page.evaluate("fake.persistenceRequests") == 0
+    assert chat.page.evaluate("fake.engine.storage.persistenceRequests") == 0
 
 
 def test_each_stage_of_loading_is_told(open_chat: OpenChat):
@@ -283,6 +283,7 @@ def test_list_of_models_that_can_not_be_had(open_chat: OpenChat):
     chat = open_chat()
     chat.page.unroute("**/bundles/index.json")
     chat.page.route("**/bundles/index.json", lambda route: route.fulfill(status=503))
+    chat.page.evaluate("caches.delete('mlc-edge-documents-v1')")
     chat.page.reload()
     chat.expect_engine("error")
     expect(card(chat)).to_contain_text("The list of models can't be read")

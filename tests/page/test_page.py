@@ -237,7 +237,7 @@ def test_state_of_the_network_is_told(open_chat: OpenChat):
 def test_page_that_bypasses_the_service_worker_says_so(open_chat: OpenChat):
     chat = open_chat({"stored": ["pocket-q4f16_1"], "uncontrolled": True})
     expect(chat.page.locator("#offline-state")).to_have_text(
-        "Models aren't kept on this device for now.".replace("'", chr(0x2019))
+        "This page doesn't open offline for now.".replace("'", chr(0x2019))
     )
 
 

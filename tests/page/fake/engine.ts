@@ -9,9 +9,10 @@ import type {
   Usage,
 } from "../../../web/worker/chat/engine.ts";
 import type { Problem } from "../../../web/worker/chat/types.ts";
+import { FakeStorage, type StorageScript } from "./storage.ts";
 
 /** What a test wants to happen; everything is optional. */
-export interface Script {
+export interface Script extends StorageScript {
   /** Answers in the order of the requests; a problem is thrown. The last is used again. */
   answers?: (string | Problem)[];
   /** Answers come piece by piece as the test calls `push` and `finish`. */
@@ -44,6 +45,7 @@ class FakeError extends Error {
 
 export class FakeEngine implements ChatEngine {
   readonly requests: ChatRequest[] = [];
+  readonly storage: FakeStorage;
   readonly loads: { url: string; policy: string | undefined }[] = [];
   readonly #script: Script;
   readonly #listeners = new Set<(event: EngineEvent) => void>();
@@ -61,6 +63,7 @@ export class FakeEngine implements ChatEngine {
 
   constructor(script: Script) {
     this.#script = script;
+    this.storage = new FakeStorage(script);
   }
 
   onEvent(listener: (event: EngineEvent) => void): () => void {

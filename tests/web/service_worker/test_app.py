@@ -2,42 +2,36 @@
 
 from collections.abc import Callable
 
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from tests.web.fakes import sha256
-from tests.web.service_worker.conftest import (
-    BIG,
-    BIG_URL,
-    BUNDLE,
-    SMALL,
-    SMALL_URL,
-    Tab,
-    World,
-    page_files,
-    verified,
-)
+from tests.web.service_worker.conftest import SHARD, SHARD_URL, Tab, World, page_files
 from tests.web.serving import serving
 
 
-def test_offline_the_page_and_a_loaded_bundle_still_work(world: World, tab: Tab):
+def test_offline_the_page_still_opens(world: World, tab: Tab):
     assert tab.page.evaluate("crossOriginIsolated") is True
-    lock = tab.load(f"{BUNDLE}mlc-lock.json")
-    index = tab.load("bundles/index.json")
-    tab.load(SMALL_URL)
-    tab.load(BIG_URL)
     with world.site.down():
         tab.page.reload()
         expect(tab.page).to_have_title("first")
         assert tab.page.evaluate("crossOriginIsolated") is True
-        status = tab.page.evaluate("storage.registerServiceWorker()")
+        status = tab.page.evaluate("app.registerServiceWorker()")
         assert status == {"state": "controlled", "reason": None}
-        assert tab.load("bundles/index.json") == index
-        assert tab.load(f"{BUNDLE}mlc-lock.json") == lock
-        assert tab.load(SMALL_URL) == verified(SMALL)
-        assert tab.load(BIG_URL) == verified(BIG)
         assert tab.load("health")["status"] == 0
+
+
+def test_bundles_are_left_to_the_engine(world: World, tab: Tab):
+    """What comes from the network stays as it is, and nothing of it is stored here."""
+    names = tab.page.evaluate("caches.keys()")
+    assert tab.load(SHARD_URL) == {"status": 200, "sha256": sha256(SHARD)}
+    assert tab.load("bundles/index.json")["status"] == 200
+    assert tab.page.evaluate("caches.keys()") == names
+    path = f"/{SHARD_URL.split('?')[0]}"
+    assert [seen.range for seen in world.site.network.requests(path)] == [None]
+    with world.site.down():
+        assert tab.load("bundles/index.json")["status"] == 0
 
 
 def test_offline_an_unknown_address_shows_the_page(world: World, tab: Tab):
@@ -46,24 +40,19 @@ def test_offline_an_unknown_address_shows_the_page(world: World, tab: Tab):
         expect(tab.page).to_have_title("first")
 
 
-WORKER_LOADS = """url => new Promise((resolve, reject) => {
+WORKER_ANSWERS = """() => new Promise((resolve, reject) => {
   const worker = new Worker("dist/worker-CCCCCCCC.js", { type: "module" });
   worker.onmessage = ({ data }) => { worker.terminate(); resolve(data); };
   worker.onerror = () => reject(new Error("the worker did not start"));
-  worker.postMessage(url);
+  worker.postMessage("hello");
 })"""
 
 
-def test_worker_of_the_first_visit_gets_verified_files(world: World, tab: Tab):
-    assert tab.page.evaluate(WORKER_LOADS, BIG_URL) == [len(BIG), "sha256"]
-
-
-def test_worker_starts_and_loads_offline(world: World, tab: Tab):
-    tab.load(BIG_URL)
+def test_worker_starts_offline(world: World, tab: Tab):
     with world.site.down():
         tab.page.reload()
         assert tab.page.evaluate("crossOriginIsolated") is True
-        assert tab.page.evaluate(WORKER_LOADS, BIG_URL) == [len(BIG), "sha256"]
+        assert tab.page.evaluate(WORKER_ANSWERS) == "hello"
 
 
 def test_update_is_shown_by_the_next_load(world: World, tab: Tab):
@@ -74,7 +63,7 @@ def test_update_is_shown_by_the_next_load(world: World, tab: Tab):
     assert tab.wait_for_event("update")["version"] == update["version"]
     # This page is still of the first version, and finds its files, which the server has no more.
     assert tab.load("dist/first-BBBBBBBB.js")["sha256"] == sha256(b"// first")
-    tab.page.evaluate("storage.applyUpdate()")
+    tab.page.evaluate("app.applyUpdate()")
     expect(tab.page).to_have_title("second")
     assert tab.load("dist/second-BBBBBBBB.js")["sha256"] == sha256(b"// second")
 
@@ -91,7 +80,7 @@ def test_visit_looks_for_an_update_by_itself(world: World, tab: Tab):
 def test_half_an_update_changes_nothing(world: World, tab: Tab):
     world.publish("second")
     world.site.network.flips["/dist/second-BBBBBBBB.js"] = 1
-    assert "has SHA-256" in tab.page.evaluate("storage.checkForUpdate().catch(String)")
+    assert "has SHA-256" in tab.page.evaluate("app.checkForUpdate().catch(String)")
     tab.page.reload()
     expect(tab.page).to_have_title("first")
     # The visit looked again, and this time all of it came.
@@ -126,13 +115,9 @@ def test_app_under_a_prefix(world: World, open_tab: Callable[[str], Tab]):
     with serving(app) as site:
         tab = open_tab(f"{site.url}some/prefix/")
         assert tab.page.evaluate("crossOriginIsolated") is True
-        tab.load("bundles/index.json")
-        assert tab.load(SMALL_URL) == verified(SMALL)
         site.stop()
         tab.page.reload()
         expect(tab.page).to_have_title("first")
-        assert tab.load("bundles/index.json")["status"] == 200
-        assert tab.load(SMALL_URL) == verified(SMALL)
         site.start()
 
 
@@ -147,5 +132,31 @@ def test_every_file_of_the_app_is_stored(world: World, tab: Tab):
     assert stored == sorted(set(page_files(world.scripts)) - {"service-worker.js"})
 
 
+def test_service_worker_that_is_missing_or_fails(tab: Tab):
+    status = tab.page.evaluate("app.registerServiceWorker('missing.js')")
+    assert status["state"] == "unavailable"
+    assert "didn't start" in status["reason"]
+
+
+def test_hard_reload_bypasses_the_service_worker(tab: Tab):
+    session = tab.page.context.new_cdp_session(tab.page)
+    with tab.page.expect_navigation():
+        session.send("Page.reload", {"ignoreCache": True})
+    status = tab.page.evaluate("app.registerServiceWorker(undefined, 10)")
+    assert status["state"] == "uncontrolled"
+
+
+def test_browser_without_service_workers(world: World, browser: Browser):
+    """As on plain http: the page works, and what can't be done says so."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script("delete Navigator.prototype.serviceWorker")
+    page.goto(world.site.url)
+    status = page.evaluate("app.registerServiceWorker()")
+    assert status["state"] == "unavailable" and "https" in status["reason"]
+    assert "no service worker" in page.evaluate("app.checkForUpdate().catch(String)")
+    context.close()
+
+
 def check_for_update(tab: Tab) -> dict[str, object]:
-    return tab.page.evaluate("storage.checkForUpdate()")
+    return tab.page.evaluate("app.checkForUpdate()")

@@ -13,7 +13,7 @@ from tests.web.service_worker.conftest import Tab, World
 from tests.web.serving import serving
 
 OpenTab = Callable[[str], Tab]
-UPDATE = "storage.checkForUpdate()"
+UPDATE = "app.checkForUpdate()"
 
 
 def cache_names(tab: Tab) -> list[str]:
@@ -151,6 +151,6 @@ def test_new_service_worker_takes_over_open_pages(world: World, open_tab: OpenTa
         page.evaluate(f"globalThis.taken = {changes}.then(() => true); null")
     script = world.static / "service-worker.js"
     script.write_bytes(script.read_bytes() + b"// second")
-    tab.page.evaluate("storage.registerServiceWorker()")
+    tab.page.evaluate("app.registerServiceWorker()")
     for page in (tab.page, second.page):
         page.wait_for_function("() => taken", timeout=10_000)

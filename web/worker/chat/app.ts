@@ -14,6 +14,7 @@ import { RenameDialog } from "./rename-dialog.ts";
 import { RoutedEngine } from "./routed-engine.ts";
 import { SettingsDialog } from "./settings-dialog.ts";
 import { Sidebar } from "./sidebar.ts";
+import { StorageNotices } from "./storage-notices.ts";
 import { startTheme } from "./theme.ts";
 import { copyText, Transcript } from "./transcript.ts";
 import type { Bundle, Conversation } from "./types.ts";
@@ -35,7 +36,7 @@ export async function startChat(dependencies: ChatDependencies): Promise<void> {
     const text = "This browser keeps nothing for this page: conversations end when it is closed.";
     notices.show("memory", { level: "warning", text });
   }
-  // First: a worker is served by the service worker only if that was there before it.
+  // First: the worker's script is stored only if the service worker was there before it.
   await offline.start(notices);
   await new ChatPage(dependencies, new RoutedEngine(dependencies.createEngine), notices, offline).start();
 }
@@ -44,6 +45,7 @@ class ChatPage {
   readonly #dependencies: ChatDependencies;
   readonly #notices: Notices;
   readonly #offline: OfflineHint;
+  readonly #storage: StorageNotices;
   readonly #models: Models;
   readonly #chat: Chat;
   readonly #sidebar: Sidebar;
@@ -63,7 +65,8 @@ class ChatPage {
     this.#dependencies = dependencies;
     this.#notices = notices;
     this.#offline = offline;
-    this.#models = new Models(engine, dependencies.files, dependencies.indexUrl);
+    this.#models = new Models(engine, dependencies.indexUrl);
+    this.#storage = new StorageNotices(notices, () => engine.storage, () => void this.#modelDialog.open());
     this.#chat = new Chat({
       engine,
       models: this.#models,
@@ -82,6 +85,7 @@ class ChatPage {
     this.#models.onChange(() => this.#modelChanged());
     engine.onEvent((event) => {
       if (event.kind === "device") this.#deviceChanged(event.state);
+      if (event.kind === "storage") this.#storage.tell(event);
     });
   }
 
@@ -209,8 +213,7 @@ class ChatPage {
   }
 
   #load(bundle: Bundle): void {
-    // Asked here, on a click, as browsers want it.
-    void this.#dependencies.files.requestPersistence();
+    void this.#storage.askToKeep();
     void this.#models.load(bundle, this.#policy());
     this.#composer.focus();
   }
@@ -221,27 +224,28 @@ class ChatPage {
         void this.#models.select(bundle, this.#policy());
         this.#composer.focus();
       },
-      deleteFiles: async (bundle: Bundle) => {
-        await this.#models.deleteFiles(bundle);
-        await this.#offline.refresh();
-      },
+      deleteFiles: (bundle: Bundle) => this.#models.deleteFiles(bundle),
+      deleteLeftovers: () => this.#models.deleteLeftovers(),
       check: (bundle: Bundle) => engine.check(bundle.url),
-      storageText: () => this.#offline.storageText(),
+      storageText: () => this.#storage.summary(),
     };
   }
 
   #modelChanged(): void {
     const { state } = this.#models;
     this.#card.render(this.#models);
+    this.#offline.show(this.#models.offlineCount);
     renderModelButton(state);
     this.#renderEngineState();
     if (state.kind === this.#announced) return;
     this.#announced = state.kind;
     if (state.kind === "error") this.#notices.announce(`${state.problem.message} ${state.problem.remedy}`);
-    if (state.kind === "loading") this.#notices.announce(`Loading ${state.bundle.id}.`);
+    if (state.kind === "loading") {
+      this.#storage.begin();
+      this.#notices.announce(`Loading ${state.bundle.id}.`);
+    }
     if (state.kind !== "ready") return;
     if (this.#chat.activity === "none") this.#notices.announce(`${state.bundle.id} is ready.`);
-    void this.#offline.refresh();
     if (state.model.adapter.isSoftware) {
       const text = "No GPU found: running on the CPU through software WebGPU, slow.";
       this.#notices.show("software", { level: "warning", text });

@@ -1,24 +1,40 @@
-/** The host's list of models, and what of it this device keeps. */
+/** The host's list of models, and what this device keeps beside it. */
+import { Documents } from "../store/documents.ts";
+import { LIMITS } from "../store/limits.ts";
 import { daemonUrl } from "./daemon.ts";
-import type { OfflineFiles } from "./dependencies.ts";
+import type { StoredBundle } from "./engine.ts";
 import type { Bundle } from "./types.ts";
+
+const documents = new Documents(LIMITS);
+
+/** bundles/index.json as it was last seen; null if it never was. */
+export async function lastSeenBundles(indexUrl: string): Promise<Bundle[] | null> {
+  const stored = await documents.stored(new URL(indexUrl, document.baseURI).href);
+  return stored === null ? null : parseIndex(stored);
+}
 
 /** Reads bundles/index.json; throws with a remedy when it can't be had or read. */
 export async function fetchBundles(indexUrl: string): Promise<Bundle[]> {
-  const base = new URL(indexUrl, document.baseURI);
-  let body: unknown;
+  const url = new URL(indexUrl, document.baseURI).href;
   try {
-    const response = await fetch(base, { cache: "no-cache" });
-    if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    body = await response.json();
+    const body = await documents.fetch(url, new AbortController().signal, false);
+    const bundles = parseIndex(body);
+    if (bundles === null) throw new Error("it isn't a list of models");
+    await documents.keep(url, body);
+    return bundles;
   } catch (error) {
     throw Object.assign(new Error(`The list of models can't be read: ${String(error)}`), {
       code: "network_error",
       remedy: "Check the connection and try again.",
     });
   }
+}
+
+/** Null for what isn't the list, such as a portal's page. */
+function parseIndex(body: unknown): Bundle[] | null {
   const { bundles, daemon } = record(body);
-  return [...list(bundles).flatMap((entry) => parseBundle(entry)), ...daemonBundles(record(daemon))];
+  if (!Array.isArray(bundles)) return null;
+  return [...bundles.flatMap((entry) => parseBundle(entry)), ...daemonBundles(record(daemon))];
 }
 
 /** What the daemon that serves this page runs itself; other hosts name none. */
@@ -67,13 +83,16 @@ const text = (value: unknown) => (typeof value === "string" ? value : "");
 export const lockUrlOf = (bundle: Bundle) =>
   bundle.place === "browser" ? new URL("mlc-lock.json", bundle.url).href : null;
 
-/** Addresses of the bundles that load without a network. */
-export async function storedBundles(files: OfflineFiles): Promise<Set<string>> {
-  try {
-    const stored = await files.listStoredBundles();
-    const complete = stored.filter((bundle) => bundle.offlineTargets.length > 0);
-    return new Set(complete.map((bundle) => new URL(bundle.lockUrl, document.baseURI).href));
-  } catch {
-    return new Set();
-  }
+/** A stored bundle as one to choose, which the host doesn't offer. */
+export function unlistedBundle(stored: StoredBundle): Bundle {
+  return {
+    key: `stored:${stored.lockUrl}`,
+    id: stored.id,
+    place: "browser",
+    url: new URL(".", stored.lockUrl).href,
+    bytes: stored.totalBytes,
+    modelType: stored.modelType,
+    quantization: stored.quantization,
+    contextWindowSize: stored.contextWindowSize,
+  };
 }

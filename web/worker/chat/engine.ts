@@ -1,4 +1,5 @@
 /** The part of the engine's client that the chat uses. Types only. */
+import type { DeletedFiles, StorageEvent, StoredContents } from "../shared/protocol.ts";
 import type { Sampling } from "../shared/sampling-defaults.ts";
 
 export interface FitReport {
@@ -30,7 +31,20 @@ export interface LoadProgress {
 
 export type EngineEvent =
   | LoadProgress
-  | { kind: "device"; state: "lost" | "recovering" | "recovered"; reason: string };
+  | { kind: "device"; state: "lost" | "recovering" | "recovered"; reason: string }
+  | StorageEvent;
+
+export type { DeletedFiles, StorageEvent, StoredBundle, StoredContents } from "../shared/protocol.ts";
+
+/** What the browser keeps of models. */
+export interface EngineStorage {
+  list(): Promise<StoredContents>;
+  delete(bundleUrl: string): Promise<DeletedFiles>;
+  deleteLeftovers(): Promise<DeletedFiles>;
+  update(bundleUrl: string): Promise<unknown>;
+  estimate(): Promise<{ usage: number; quota: number; persisted: boolean }>;
+  requestPersistence(): Promise<boolean>;
+}
 
 export interface ChatRequest {
   messages: { role: "system" | "user" | "assistant"; content: string }[];
@@ -62,6 +76,7 @@ export interface AnswerChunk {
 }
 
 export interface ChatEngine {
+  readonly storage: EngineStorage;
   onEvent(listener: (event: EngineEvent) => void): () => void;
   check(bundleUrl: string): Promise<FitReport>;
   load(

@@ -1,13 +1,14 @@
 /** The dialog that lists models: what each costs, whether it is on this device, whether it fits. */
 import { button, byId, el } from "./dom.ts";
 import type { FitReport } from "./engine.ts";
-import { formatBytes, formatCount } from "./format.ts";
+import { formatBytes, formatBytesOf, formatCount } from "./format.ts";
 import type { Models } from "./models.ts";
 import type { Bundle } from "./types.ts";
 
 export interface ModelDialogActions {
   use(bundle: Bundle): void;
   deleteFiles(bundle: Bundle): Promise<void>;
+  deleteLeftovers(): Promise<void>;
   check(bundle: Bundle): Promise<FitReport>;
   storageText(): Promise<string>;
 }
@@ -52,23 +53,43 @@ export class ModelDialog {
 
   #render(): void {
     const focused = document.activeElement?.id;
-    this.#list.replaceChildren(...this.#models.bundles.map((bundle) => this.#item(bundle)));
-    if (this.#models.bundles.length === 0) this.#list.append(el("li", {}, "No models found."));
+    const bundles = [...this.#models.bundles, ...this.#models.unlisted];
+    this.#list.replaceChildren(...bundles.map((bundle) => this.#item(bundle)));
+    if (bundles.length === 0) this.#list.append(el("li", {}, "No models found."));
+    if (this.#models.stored.leftovers.files > 0) this.#list.append(this.#leftovers());
     if (focused?.startsWith("model-")) document.getElementById(focused)?.focus();
   }
 
   #item(bundle: Bundle): HTMLLIElement {
     const { state } = this.#models;
     const chosen = "bundle" in state && state.bundle?.key === bundle.key;
-    const stored = this.#models.isStored(bundle);
-    const place = bundle.place === "daemon" ? "Answered by the host" : stored ? "On this device" : null;
+    const place = this.#place(bundle);
     const badge = place ? el("span", { class: "badge" }, place) : null;
     const head = el("div", { class: "card-row" }, el("h3", {}, bundle.id), badge);
     const item = el("li", { class: chosen ? "model current" : "model" }, head);
     item.append(el("p", { class: "hint" }, this.#facts(bundle)));
+    if (!this.#models.bundles.includes(bundle)) {
+      item.append(el("p", { class: "hint" }, "This host doesn’t offer it any more."));
+    }
     const problem = this.#fits.get(bundle.key)?.problems[0];
     if (problem) item.append(el("p", { class: "unfit" }, `${problem.message} ${problem.remedy}`));
-    item.append(this.#buttons(bundle, chosen, stored));
+    item.append(this.#buttons(bundle, chosen));
+    return item;
+  }
+
+  #place(bundle: Bundle): string | null {
+    if (bundle.place === "daemon") return "Answered by the host";
+    if (this.#models.isStored(bundle)) return "On this device";
+    const part = this.#models.storedPart(bundle);
+    return part && part.storedBytes > 0 ? `${formatBytesOf(part.storedBytes, part.totalBytes)} on this device` : null;
+  }
+
+  #leftovers(): HTMLLIElement {
+    const { bytes } = this.#models.stored.leftovers;
+    const item = el("li", { class: "model" }, el("h3", {}, "Leftover files"));
+    item.append(el("p", { class: "hint" }, `${formatBytes(bytes)} that belong to no model`));
+    const remove = this.#deleteButton("leftovers", "leftover files", () => this.#actions.deleteLeftovers());
+    item.append(el("div", { class: "buttons" }, remove));
     return item;
   }
 
@@ -84,7 +105,7 @@ export class ModelDialog {
       .join(" · ");
   }
 
-  #buttons(bundle: Bundle, chosen: boolean, stored: boolean): HTMLElement {
+  #buttons(bundle: Bundle, chosen: boolean): HTMLElement {
     const { state } = this.#models;
     const row = el("div", { class: "buttons" });
     const busy = chosen && (state.kind === "ready" || state.kind === "loading" || state.kind === "checking");
@@ -103,24 +124,26 @@ export class ModelDialog {
       use.id = `model-use-${bundle.key}`;
       row.append(use);
     }
-    if (stored) row.append(this.#deleteButton(bundle));
+    if (this.#models.storedPart(bundle)) {
+      row.append(this.#deleteButton(bundle.key, bundle.id, () => this.#actions.deleteFiles(bundle)));
+    }
     return row;
   }
 
-  #deleteButton(bundle: Bundle): HTMLButtonElement {
+  #deleteButton(key: string, name: string, run: () => Promise<void>): HTMLButtonElement {
     const remove = button({
       icon: "trash",
       text: "Delete from this device",
-      label: `Delete from this device: ${bundle.id}`,
+      label: `Delete from this device: ${name}`,
       className: "button small danger",
       onClick: async () => {
         remove.disabled = true;
-        await this.#actions.deleteFiles(bundle);
+        await run();
         await this.#showStorage();
         byId("models-dialog", HTMLDialogElement).querySelector("button")?.focus();
       },
     });
-    remove.id = `model-delete-${bundle.key}`;
+    remove.id = `model-delete-${key}`;
     return remove;
   }
 }

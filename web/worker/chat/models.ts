@@ -1,8 +1,7 @@
 /** Which model is chosen, and where it stands on its way to being ready. */
 import type { Sampling } from "../shared/sampling-defaults.ts";
-import { fetchBundles, lockUrlOf, storedBundles } from "./bundles.ts";
-import type { OfflineFiles } from "./dependencies.ts";
-import type { ChatEngine, FitReport, LoadedModel, LoadProgress } from "./engine.ts";
+import { fetchBundles, lastSeenBundles, lockUrlOf, unlistedBundle } from "./bundles.ts";
+import type { ChatEngine, FitReport, LoadedModel, LoadProgress, StoredBundle, StoredContents } from "./engine.ts";
 import { isAbort, problemOf } from "./problems.ts";
 import type { Bundle, ContextPolicy, Problem } from "./types.ts";
 
@@ -17,23 +16,21 @@ export type ModelState =
   | { kind: "error"; bundle: Bundle | null; problem: Problem };
 
 /** A model up to this size loads without being asked for: less than many a page's pictures. */
-const AUTOLOAD_BYTES = 20_000_000;
+export const AUTOLOAD_BYTES = 20_000_000;
 const CHOICE_KEY = "mlc-edge.model";
 
 export class Models {
   readonly #engine: ChatEngine;
-  readonly #files: OfflineFiles;
   readonly #indexUrl: string;
   readonly #listeners = new Set<() => void>();
   #abort = new AbortController();
   state: ModelState = { kind: "listing" };
+  /** What the host offers. */
   bundles: Bundle[] = [];
-  /** Lock addresses of the bundles that this device keeps. */
-  stored = new Set<string>();
+  stored: StoredContents = NOTHING_STORED;
 
-  constructor(engine: ChatEngine, files: OfflineFiles, indexUrl: string) {
+  constructor(engine: ChatEngine, indexUrl: string) {
     this.#engine = engine;
-    this.#files = files;
     this.#indexUrl = indexUrl;
     engine.onEvent((event) => {
       if (event.kind === "progress" && this.state.kind === "loading") {
@@ -51,19 +48,58 @@ export class Models {
     this.#listeners.add(listener);
   }
 
-  /** Fetches the list and selects the model used last, or the first. */
+  /** Models that this device keeps, whole or in part, and that the host doesn't offer. */
+  get unlisted(): Bundle[] {
+    const listed = new Set(this.bundles.map(lockUrlOf));
+    return this.stored.bundles.filter(({ lockUrl }) => !listed.has(lockUrl)).map(unlistedBundle);
+  }
+
+  /** How many models load without a network. */
+  get offlineCount(): number {
+    return this.stored.bundles.filter(({ offlineTargets }) => offlineTargets.length > 0).length;
+  }
+
+  /** Selects the model used last, or the first: by the list as it was last seen, if it was. */
   async start(policy: ContextPolicy): Promise<void> {
     this.#become({ kind: "listing" });
-    try {
-      this.bundles = await fetchBundles(this.#indexUrl);
-    } catch (error) {
-      this.#become({ kind: "error", bundle: null, problem: problemOf(error) });
-      return;
+    const lastSeen = await lastSeenBundles(this.#indexUrl);
+    if (lastSeen) {
+      this.bundles = lastSeen;
+      void this.#refreshList(policy);
+    } else {
+      try {
+        this.bundles = await fetchBundles(this.#indexUrl);
+      } catch (error) {
+        await this.refreshStored();
+        if (this.offlineCount === 0) {
+          this.#become({ kind: "error", bundle: null, problem: problemOf(error) });
+          return;
+        }
+      }
     }
     await this.refreshStored();
-    const first = this.bundles.find(({ key }) => key === lastChoice()) ?? this.#firstChoice();
+    await this.#selectFirst(policy);
+  }
+
+  async #selectFirst(policy: ContextPolicy): Promise<void> {
+    const choices = [...this.bundles, ...this.unlisted.filter((bundle) => this.isStored(bundle))];
+    const first = choices.find(({ key }) => key === lastChoice()) ?? this.#firstChoice() ?? choices[0];
     if (first) await this.select(first, policy, true);
     else this.#become({ kind: "error", bundle: null, problem: NO_MODELS });
+  }
+
+  /** Takes the host's list as it is now; a model that went from it is left unless it is stored. */
+  async #refreshList(policy: ContextPolicy): Promise<void> {
+    try {
+      this.bundles = await fetchBundles(this.#indexUrl);
+    } catch {
+      return;
+    }
+    this.#tell();
+    const { state } = this;
+    const chosen = "bundle" in state ? state.bundle : null;
+    const offered = chosen && (this.bundles.some(({ key }) => key === chosen.key) || this.isStored(chosen));
+    if (state.kind !== "listing" && state.kind !== "ready" && !offered) await this.#selectFirst(policy);
   }
 
   /** The daemon's model where this browser can't run any, else the host's first. */
@@ -149,23 +185,32 @@ export class Models {
     });
   }
 
-  isStored(bundle: Bundle): boolean {
+  /** What this device keeps of a model; null if nothing. */
+  storedPart(bundle: Bundle): StoredBundle | null {
     const lockUrl = lockUrlOf(bundle);
-    return lockUrl !== null && this.stored.has(lockUrl);
+    return this.stored.bundles.find((stored) => stored.lockUrl === lockUrl) ?? null;
+  }
+
+  /** Whether it loads without a network. */
+  isStored(bundle: Bundle): boolean {
+    return (this.storedPart(bundle)?.offlineTargets.length ?? 0) > 0;
   }
 
   async refreshStored(): Promise<void> {
-    this.stored = await storedBundles(this.#files);
+    this.stored = await this.#engine.storage.list().catch(() => NOTHING_STORED);
     this.#tell();
   }
 
   /** Deletes a model's files from this device; a loaded model goes on answering until it is left. */
-  async deleteFiles(bundle: Bundle): Promise<number> {
-    const lockUrl = lockUrlOf(bundle);
-    if (lockUrl === null) return 0;
-    const { freedBytes } = await this.#files.deleteBundle(lockUrl);
+  async deleteFiles(bundle: Bundle): Promise<void> {
+    await this.#engine.storage.delete(bundle.url);
     await this.refreshStored();
-    return freedBytes;
+  }
+
+  /** Deletes files of this device that belong to no model. */
+  async deleteLeftovers(): Promise<void> {
+    await this.#engine.storage.deleteLeftovers();
+    await this.refreshStored();
   }
 
   #restart(): AbortController {
@@ -183,6 +228,8 @@ export class Models {
     for (const listener of [...this.#listeners]) listener();
   }
 }
+
+const NOTHING_STORED: StoredContents = { bundles: [], leftovers: { files: 0, bytes: 0 } };
 
 const NO_MODELS: Problem = {
   code: "bundle_invalid",

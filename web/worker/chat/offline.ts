@@ -1,19 +1,18 @@
 /** Tells whether the page works without a network, and when a new version is here. */
-import { storedBundles } from "./bundles.ts";
-import type { OfflineFiles } from "./dependencies.ts";
+import type { AppFiles } from "./dependencies.ts";
 import { byId } from "./dom.ts";
-import { formatBytes } from "./format.ts";
 import type { Notices } from "./notices.ts";
 
 export class OfflineHint {
-  readonly #files: OfflineFiles;
+  readonly #files: AppFiles;
   readonly #line = byId("offline-state", HTMLElement);
   #controlled = false;
+  #models = 0;
 
-  constructor(files: OfflineFiles) {
+  constructor(files: AppFiles) {
     this.#files = files;
     for (const change of ["online", "offline"]) {
-      window.addEventListener(change, () => void this.refresh());
+      window.addEventListener(change, () => this.#render());
     }
   }
 
@@ -28,22 +27,19 @@ export class OfflineHint {
         action: { text: "Reload", run: () => this.#files.applyUpdate() },
       });
     });
-    await this.refresh();
+    this.#render();
   }
 
-  async refresh(): Promise<void> {
-    const models = this.#controlled ? (await storedBundles(this.#files)).size : 0;
+  /** `models` of them load without a network. */
+  show(models: number): void {
+    this.#models = models;
+    this.#render();
+  }
+
+  #render(): void {
     const parts = [navigator.onLine ? null : "You are offline.", null as string | null];
-    if (models > 0) parts[1] = "Ready for offline use.";
-    else if (!this.#controlled) parts[1] = "Models aren’t kept on this device for now.";
+    if (!this.#controlled) parts[1] = "This page doesn’t open offline for now.";
+    else if (this.#models > 0) parts[1] = "Ready for offline use.";
     this.#line.textContent = parts.filter((part) => part !== null).join(" ");
-  }
-
-  /** "2.4 MB of 10 GB used on this device." */
-  async storageText(): Promise<string> {
-    const { usage, quota, persisted } = await this.#files.storageEstimate();
-    if (quota === 0) return "";
-    const kept = persisted ? " The browser keeps it until you delete it." : "";
-    return `This site uses ${formatBytes(usage)} of ${formatBytes(quota)} on this device.${kept}`;
   }
 }

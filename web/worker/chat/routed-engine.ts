@@ -1,6 +1,14 @@
 /** The browser's engine and the daemon behind one interface; the former starts when it is wanted. */
 import { DaemonModel, isDaemonUrl } from "./daemon.ts";
-import type { AnswerChunk, ChatEngine, ChatRequest, EngineEvent, FitReport, LoadedModel } from "./engine.ts";
+import type {
+  AnswerChunk,
+  ChatEngine,
+  ChatRequest,
+  EngineEvent,
+  EngineStorage,
+  FitReport,
+  LoadedModel,
+} from "./engine.ts";
 
 type Listener = (event: EngineEvent) => void;
 interface LoadOptions {
@@ -21,6 +29,10 @@ export class RoutedEngine implements ChatEngine {
           : this.#engine().chat.completions.create(request, { signal }),
     },
   };
+
+  get storage(): EngineStorage {
+    return this.#engine().storage;
+  }
 
   constructor(create: () => ChatEngine) {
     this.#create = create;

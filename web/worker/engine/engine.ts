@@ -1,5 +1,6 @@
 /** The engine: one model, its device, and answers in the order of the requests. */
 import { EngineError, isAbort } from "../shared/errors.ts";
+import { Store } from "../store/store.ts";
 import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "../shared/openai.ts";
 import type {
   ContextPolicy,
@@ -8,9 +9,11 @@ import type {
   FitReport,
   LoadedModel,
   LoadOptions,
+  StorageAction,
+  StorageReplies,
 } from "../shared/protocol.ts";
 import { Generation, type GenerationContext, type TokenEvent } from "./generation.ts";
-import { Bundle } from "./bundle.ts";
+import { Bundle, lockUrlOf } from "./bundle.ts";
 import { Chunks, Meter, wholeCompletion } from "./completion.ts";
 import { checkFit } from "./fit.ts";
 import { loadModel, reopen, type LoadContext, type Model } from "./loader.ts";
@@ -30,6 +33,8 @@ interface Session {
   readonly policy: ContextPolicy;
   /** For requests that don't say. */
   readonly deterministic: boolean;
+  /** Lets go of the stored files. */
+  readonly release: () => void;
 }
 
 type OnEvent = (event: TokenEvent) => void;
@@ -37,24 +42,27 @@ type OnEvent = (event: TokenEvent) => void;
 export class Engine {
   readonly #emit: (event: EngineEvent) => void;
   readonly #scheduler = new Scheduler();
+  readonly #store: Store;
   #session: Session | null = null;
 
   constructor(emit: (event: EngineEvent) => void) {
     this.#emit = emit;
+    this.#store = new Store(emit);
   }
 
   async check(bundleUrl: string, signal: AbortSignal): Promise<FitReport> {
-    return checkFit(await Bundle.open(bundleUrl, signal), signal);
+    return checkFit(await Bundle.open(bundleUrl, this.#store, { signal, keep: false }), signal);
   }
 
   /** Replaces the model that was loaded before. */
   load(bundleUrl: string, options: LoadOptions, signal: AbortSignal): Promise<LoadedModel> {
     const job = async (): Promise<LoadedModel> => {
       this.#drop();
-      const bundle = await Bundle.open(bundleUrl, signal);
-      const model = await loadModel(bundle, options.target, this.#loadContext(signal));
       const { contextPolicy: policy = "error", deterministic = false } = options;
-      this.#session = { model, sequence: new Sequence(model.runner), policy, deterministic };
+      const { model, release } = await this.#open(bundleUrl, options.target, signal);
+      const sequence = new Sequence(model.runner);
+      this.#session = { model, sequence, policy, deterministic, release };
+      if (model.bundle.fromStorage) this.#revalidate(bundleUrl);
       return model.loaded;
     };
     return this.#scheduler.run(job, signal);
@@ -66,6 +74,21 @@ export class Engine {
       return null;
     };
     return this.#scheduler.run(job, signal);
+  }
+
+  /** Lists or changes what is stored, also while a model answers. */
+  async storage(action: StorageAction, signal: AbortSignal): Promise<StorageReplies[StorageAction["action"]]> {
+    switch (action.action) {
+      case "list":
+        return this.#store.list();
+      case "delete":
+        return this.#store.delete(lockUrlOf(action.bundleUrl));
+      case "delete-leftovers":
+        return this.#store.deleteLeftovers();
+      case "update":
+        await this.#store.update(lockUrlOf(action.bundleUrl), signal);
+        return null;
+    }
   }
 
   /** Answers; `onChunk` gets the chunks of a stream, whose result is null. */
@@ -103,6 +126,29 @@ export class Engine {
       return (await sequence.logitsAfter(text, signal)).logits;
     };
     return this.#scheduler.run(job, signal);
+  }
+
+  /** Loads a bundle; from the server's lock if the stored one names files that are no more. */
+  async #open(
+    url: string,
+    target: string | undefined,
+    signal: AbortSignal,
+    anew = false,
+  ): Promise<{ model: Model; release: () => void }> {
+    const bundle = await Bundle.open(url, this.#store, { signal, keep: true, anew });
+    const release = await this.#store.use();
+    try {
+      return { model: await loadModel(bundle, target, this.#loadContext(signal)), release };
+    } catch (error) {
+      release();
+      const gone = error instanceof EngineError && ["integrity_error", "network_error"].includes(error.code);
+      if (!gone || !bundle.fromStorage) throw error;
+      return this.#open(url, target, signal, true);
+    }
+  }
+
+  #revalidate(bundleUrl: string): void {
+    void this.#store.revalidate(lockUrlOf(bundleUrl), new AbortController().signal);
   }
 
   async #stream(
@@ -208,6 +254,7 @@ export class Engine {
     try {
       session.model = await reopen(session.model, this.#loadContext(signal));
     } catch (error) {
+      session.release();
       this.#session = null;
       throw error;
     }
@@ -248,6 +295,7 @@ export class Engine {
 
   #drop(): void {
     this.#session?.model.runner.dispose();
+    this.#session?.release();
     this.#session = null;
   }
 }

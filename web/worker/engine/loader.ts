@@ -1,16 +1,17 @@
 /** Brings a bundle onto the device. */
 import { EngineError } from "../shared/errors.ts";
 import type { LoadedModel } from "../shared/protocol.ts";
+import type { StoredFile } from "../store/stored-file.ts";
 import type { Bundle } from "./bundle.ts";
 import { describe, Gpu, preferred } from "./device.ts";
 import { readText, type ModelText } from "./files.ts";
 import { checkMemory, choose, downloadBytes, type Choice } from "./fit.ts";
-import { checkModel } from "./metadata.ts";
+import { checkModel, type ParameterShape } from "./metadata.ts";
 import { ModelRunner } from "./model-runner.ts";
 import type { Progress } from "./progress.ts";
 import { selfTest } from "./self-test.ts";
 import { StoredRows } from "./stored-rows.ts";
-import { checkTensors, tensorBytes, type TensorCache } from "./weights.ts";
+import { checkTensors, tensorSlices, type TensorCache, type TensorRecord } from "./weights.ts";
 
 export interface LoadContext {
   readonly progress: Progress;
@@ -42,9 +43,12 @@ export async function loadModel(
   try {
     return await loadTarget(bundle, choice, context);
   } catch (error) {
+    if (!(error instanceof EngineError) || error.code !== "self_test_failed") throw error;
     const ranked = preferred(bundle.lock.targets.values());
-    const next = wantedTarget ? undefined : ranked[ranked.indexOf(choice.target) + 1];
-    if (!next || !(error instanceof EngineError) || error.code !== "self_test_failed") throw error;
+    const other = wantedTarget ? undefined : ranked[ranked.indexOf(choice.target) + 1];
+    // Stored weights that have changed since are as wrong as a device that computes wrong.
+    const next = (await bundle.dropDamaged()) ? choice.target : other;
+    if (!next) throw error;
     return loadTarget(bundle, await choose(bundle, next.name), context);
   }
 }
@@ -99,7 +103,7 @@ async function openRunner(
   const either = new AbortController();
   let runner: ModelRunner | undefined;
   try {
-    const opened = (runner = await ModelRunner.open(library.buffer, gpu));
+    const opened = (runner = await ModelRunner.open(library.slice().buffer, gpu));
     checkModel(opened.metadata, bundle.lock.model.quantization, text.modelConfig);
     const rows = new StoredRows(opened.metadata);
     const context = { progress, signal: AbortSignal.any([signal, either.signal]), onLost };
@@ -153,31 +157,41 @@ async function uploadWeights(
   const cache = await bundle.readJson<TensorCache>(parameters, progress, signal);
   checkTensors(cache, runner.metadata.params);
   const wanted = new Map(runner.metadata.params.map((parameter) => [parameter.name, parameter]));
-  const read = (index: number): Promise<Uint8Array<ArrayBuffer>> | null => {
+  const open = (index: number): Promise<StoredFile> | null => {
     const record = cache.records[index];
-    const bytes = record ? bundle.read(record.dataPath, progress, signal) : null;
-    bytes?.catch(() => undefined);
-    return bytes;
+    const shard = record ? bundle.open(record.dataPath, progress, signal) : null;
+    shard?.catch(() => undefined);
+    return shard;
   };
   let uploadMs = 0;
-  let next = read(0);
+  let next = open(0);
   for (const [index, { records }] of cache.records.entries()) {
     const shard = await next;
     if (!shard) break;
     // One shard comes while the one before it goes to the device.
-    next = read(index + 1);
+    next = open(index + 1);
     if (!next) progress.enter("upload");
     const uploadStart = performance.now();
     for (const record of records) {
       const parameter = wanted.get(record.name);
-      if (!parameter) continue;
-      const bytes = tensorBytes(shard, record, parameter.dtype);
-      rows.keep(parameter, bytes);
-      runner.upload(parameter, bytes);
+      if (parameter) await uploadTensor(shard, record, parameter, { runner, rows });
+      signal.throwIfAborted();
     }
-    await runner.settle();
-    signal.throwIfAborted();
     uploadMs += performance.now() - uploadStart;
   }
   return { downloadMs: performance.now() - start - uploadMs, uploadMs };
+}
+
+async function uploadTensor(
+  shard: StoredFile,
+  record: TensorRecord,
+  parameter: ParameterShape,
+  { runner, rows }: { runner: ModelRunner; rows: StoredRows },
+): Promise<void> {
+  const slices = tensorSlices(shard, record, parameter.dtype);
+  runner.allocate(parameter);
+  for await (const slice of slices) {
+    rows.keep(parameter, slice);
+    await runner.upload(parameter, slice);
+  }
 }

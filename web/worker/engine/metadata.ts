@@ -1,6 +1,6 @@
 /** What a model library says about itself. */
 import { EngineError } from "../shared/errors.ts";
-import { ABI_VERSION, abiMismatch } from "./bundle.ts";
+import { ABI_VERSION, abiMismatch } from "../shared/lock.ts";
 import type { FloatType } from "./float-types.ts";
 
 export interface ParameterShape {

@@ -15,8 +15,10 @@ import { decodeFloats, encodeFloats, type FloatType } from "./float-types.ts";
 import { parseMetadata, type Metadata, type ParameterShape } from "./metadata.ts";
 import { createPipelines, type Internals } from "./pipelines.ts";
 import type { TestSubject } from "./self-test.ts";
+import type { Slice } from "./weights.ts";
 
 const PAGE_SIZE = 16;
+const MAX_UNSETTLED_BYTES = 16 << 20;
 /** Stages whose kernels are compiled before the first answer. */
 const FIRST_STAGES = ["prefill", "decode", "kv_cache", "self_test"];
 const MODEL_FUNCTIONS = ["embed", "prefill", "decode"] as const;
@@ -48,6 +50,7 @@ export class ModelRunner implements KvStore, TestSubject {
   readonly #kvFunctions: KvFunctions;
   #model: UploadedModel | null = null;
   readonly #tensors = new Map<string, Tensor>();
+  #unsettledBytes = 0;
 
   /** Starts the library's wasm on the device. */
   static async open(library: ArrayBuffer, gpu: Gpu): Promise<ModelRunner> {
@@ -83,18 +86,33 @@ export class ModelRunner implements KvStore, TestSubject {
     await this.gpu.guard(created);
   }
 
-  /** Copies one parameter to the device; `bytes` have its type. */
-  upload({ name, shape, dtype }: ParameterShape, bytes: Uint8Array): void {
+  /** Makes room on the device for one parameter. */
+  allocate({ name, shape, dtype }: ParameterShape): void {
     const tvm = this.#tvm;
     tvm.withNewScope(() => {
-      const tensor = tvm.empty([...shape], dtype, tvm.webgpu());
-      tensor.copyFromRawBytes(bytes);
-      this.#tensors.set(name, tvm.detachFromCurrentScope(tensor));
+      this.#tensors.set(name, tvm.detachFromCurrentScope(tvm.empty([...shape], dtype, tvm.webgpu())));
     });
+  }
+
+  /**
+   * Copies a piece of an allocated parameter to the device; its bytes have the parameter's type.
+   * Await it before the next: it waits where many bytes are on their way, which all take memory.
+   */
+  async upload({ name }: ParameterShape, { offset, bytes }: Slice): Promise<void> {
+    if (offset % 4 !== 0 || bytes.length % 4 !== 0) {
+      throw new Error(`WebGPU copies four bytes at a time, and a piece of ${name} doesn't end there`);
+    }
+    const tensor = this.#tensors.get(name);
+    if (!tensor) throw new Error(`${name} isn't allocated`);
+    const { webGPUContext } = (this.#tvm as unknown as Internals).lib;
+    webGPUContext.copyRawBytesToBuffer(bytes, tensor.getDataPtr(), offset, bytes.length);
+    this.#unsettledBytes += bytes.length;
+    if (this.#unsettledBytes >= MAX_UNSETTLED_BYTES) await this.settle();
   }
 
   /** Waits until the device has done all it was told. */
   async settle(): Promise<void> {
+    this.#unsettledBytes = 0;
     await this.gpu.guard(this.#tvm.webgpu().sync());
   }
 

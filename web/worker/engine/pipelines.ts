@@ -11,6 +11,7 @@ export interface Internals {
   lib: {
     webGPUContext: {
       createShaderAsync(info: KernelInfo, code: string): Promise<(...args: number[]) => void>;
+      copyRawBytesToBuffer(bytes: Uint8Array, buffer: number, offset: number, length: number): void;
       currAllocatedBytes: number;
     };
   };

@@ -17,8 +17,9 @@ export class Progress {
     this.#emit = emit;
   }
 
-  /** Bytes that will be loaded. */
+  /** Bytes that will be loaded from now on. */
   expect(bytes: number): void {
+    this.#loaded = 0;
     this.#total = bytes;
   }
 

@@ -1,6 +1,7 @@
 /** Rows of weights, kept while they're uploaded: what a library's kernels must agree with. */
 import { decodeFloats } from "./float-types.ts";
 import type { Metadata, ParameterShape, StoredWeight } from "./metadata.ts";
+import type { Slice } from "./weights.ts";
 
 /** Outputs of a product that are compared: the first, the last, and what lies evenly between. */
 export const COMPARED = 16;
@@ -28,15 +29,22 @@ export class StoredRows {
     this.#want(test.embedding, spread(test.embedding.out_features, test.embedding.rows));
   }
 
-  /** Takes what is wanted of a parameter, in the type in which the device gets it. */
-  keep({ name, shape }: ParameterShape, bytes: Uint8Array): void {
+  /** Takes what is wanted of a piece of a parameter, in the type in which the device gets it. */
+  keep({ name, shape, dtype }: ParameterShape, { offset, bytes }: Slice): void {
     const wanted = this.#wanted.get(name);
     if (wanted === undefined) return;
-    const size = bytes.length / (wanted === null ? 1 : (shape[0] ?? 1));
-    const kept = [...(wanted ?? [0])].map(
-      (row) => [row, bytes.slice(row * size, (row + 1) * size)] as const,
-    );
-    this.#kept.set(name, new Map(kept));
+    const rows = wanted === null ? 1 : (shape[0] ?? 1);
+    const size = shape.reduce((product, extent) => product * extent, dtype === "float16" ? 2 : 4) / rows;
+    const kept = this.#kept.get(name) ?? new Map<number, Uint8Array>();
+    this.#kept.set(name, kept);
+    for (const row of wanted ?? [0]) {
+      const begin = Math.max(row * size, offset);
+      const end = Math.min((row + 1) * size, offset + bytes.length);
+      if (begin >= end) continue;
+      const whole = kept.get(row) ?? new Uint8Array(size);
+      whole.set(bytes.subarray(begin - offset, end - offset), begin - row * size);
+      kept.set(row, whole);
+    }
   }
 
   /** A parameter with one axis. */

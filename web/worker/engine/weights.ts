@@ -1,5 +1,6 @@
 /** tensor-cache.json and its shards: from stored bytes to the bytes that a library wants. */
 import { EngineError } from "../shared/errors.ts";
+import type { Bytes } from "../shared/hash.ts";
 import { float16Bits } from "./float-types.ts";
 import type { ParameterShape } from "./metadata.ts";
 
@@ -29,7 +30,10 @@ export function checkTensors(cache: TensorCache, parameters: readonly ParameterS
   if (problems.length > 0) throw invalid(problems.join("; "));
 }
 
-/** Bytes of an element in a shard. */
+/** A multiple of every element's size; what is on its way to the device at once. */
+const SLICE_BYTES = 4 << 20;
+
+/** Bytes of an element. */
 const ITEM_BYTES: Readonly<Record<string, number>> = {
   uint8: 1,
   float16: 2,
@@ -38,28 +42,66 @@ const ITEM_BYTES: Readonly<Record<string, number>> = {
   float32: 4,
 };
 
-/** A tensor's bytes in the type `wanted`; a view of `shard` if nothing must be converted. */
-export function tensorBytes(
-  shard: Uint8Array<ArrayBuffer>,
+/** How a tensor's stored bytes become those of its parameter. */
+export interface Conversion {
+  /** Bytes of an element, stored and on the device. */
+  readonly storedItem: number;
+  readonly item: number;
+  /** A whole number of elements; the same array if nothing must be converted. */
+  readonly convert: (stored: Bytes) => Bytes;
+}
+
+/** Checks where a tensor lies in its shard, and that the library can take it. Throws "bundle_invalid". */
+export function conversionOf(
   { name, shape, dtype, format, byteOffset, nbytes }: TensorRecord,
   wanted: ParameterShape["dtype"],
-): Uint8Array<ArrayBuffer> {
-  if (byteOffset < 0 || nbytes < 0 || byteOffset + nbytes > shard.length) {
+  shardBytes: number,
+): Conversion {
+  if (byteOffset < 0 || nbytes < 0 || byteOffset + nbytes > shardBytes) {
     throw invalid(`${name} lies outside of its shard`);
   }
-  const bytes = shard.subarray(byteOffset, byteOffset + nbytes);
   // TVM's writer notes the format on tensors of every type, and encodes those of float32 alone.
   const stored = format === "f32-to-bf16" && dtype === "float32" ? "bfloat16" : dtype;
-  const needed = shape.reduce((product, extent) => product * extent, ITEM_BYTES[stored] ?? NaN);
+  const storedItem = ITEM_BYTES[stored] ?? NaN;
+  const needed = shape.reduce((product, extent) => product * extent, storedItem);
   if (nbytes !== needed) throw invalid(`${name} takes ${nbytes} bytes, not ${needed}`);
-  if (stored === wanted) return bytes;
-  if (wanted === "float32" && stored === "bfloat16") return widen(bytes, bfloat16);
-  if (wanted === "float32" && stored === "float16") return widen(bytes, float16Bits);
+  const item = ITEM_BYTES[wanted] ?? NaN;
+  if (stored === wanted) return { storedItem, item, convert: (bytes) => bytes };
+  const bits = wanted === "float32" ? TO_FLOAT32[stored] : undefined;
+  if (bits) return { storedItem, item, convert: (bytes) => widen(bytes, bits) };
   throw invalid(`${name} is stored as ${stored}, but the library wants ${wanted}`);
 }
 
+/** A piece of a parameter, in the type in which the device gets it. */
+export interface Slice {
+  /** Where in the parameter its bytes lie. */
+  readonly offset: number;
+  readonly bytes: Bytes;
+}
+
+/** Of a shard, what `tensorSlices` needs. */
+export interface Ranges {
+  readonly bytes: number;
+  read(offset: number, length: number): Promise<Bytes>;
+}
+
+/** A tensor in pieces that are read one by one, of at most `sliceBytes` stored bytes each. */
+export async function* tensorSlices(
+  shard: Ranges,
+  record: TensorRecord,
+  wanted: ParameterShape["dtype"],
+  sliceBytes = SLICE_BYTES,
+): AsyncGenerator<Slice, void> {
+  const { storedItem, item, convert } = conversionOf(record, wanted, shard.bytes);
+  const { byteOffset, nbytes } = record;
+  for (let begin = 0; begin < nbytes; begin += sliceBytes) {
+    const stored = await shard.read(byteOffset + begin, Math.min(sliceBytes, nbytes - begin));
+    yield { offset: (begin / storedItem) * item, bytes: convert(stored) };
+  }
+}
+
 /** Turns 16-bit floats into the bits of 32-bit floats. */
-function widen(bytes: Uint8Array<ArrayBuffer>, bits: (half: number) => number): Uint8Array<ArrayBuffer> {
+function widen(bytes: Bytes, bits: (half: number) => number): Bytes {
   // A shard may begin a tensor at an odd address, which Uint16Array refuses.
   const aligned = bytes.byteOffset % 2 === 0 ? bytes : bytes.slice();
   const halves = new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.length / 2);
@@ -68,7 +110,11 @@ function widen(bytes: Uint8Array<ArrayBuffer>, bits: (half: number) => number): 
   return new Uint8Array(words.buffer);
 }
 
-const bfloat16 = (half: number): number => half << 16;
+/** Bits of a float32, by the type that is widened. */
+const TO_FLOAT32: Readonly<Record<string, (half: number) => number>> = {
+  bfloat16: (half) => half << 16,
+  float16: float16Bits,
+};
 
 function invalid(problem: string): EngineError {
   return new EngineError({

@@ -70,6 +70,8 @@ async function call(
       return engine.unload(signal);
     case "complete":
       return engine.complete(request.params, onChunk, signal);
+    case "storage":
+      return engine.storage(request, signal);
     case "debug":
       if (request.action === "lose-device") return engine.loseDevice();
       if (request.action === "memory") return engine.memory();

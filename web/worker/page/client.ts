@@ -12,16 +12,21 @@ import type {
   CallResults,
   DebugAction,
   DebugReplies,
+  DeletedFiles,
   EngineEvent,
   FitReport,
   LoadedModel,
   LoadOptions,
+  StorageAction,
+  StorageReplies,
+  StoredContents,
   WorkerReply,
   WorkerRequest,
 } from "../shared/protocol.ts";
 import { ChunkStream } from "./chunk-stream.ts";
 import { EngineWorker } from "./engine-worker.ts";
 import { openAiFetch } from "./openai-fetch.ts";
+import { requestPersistence, storageEstimate } from "./persistence.ts";
 
 /** The part of Worker that the client needs; a MessagePort has it too, as that of a SharedWorker. */
 export interface Endpoint {
@@ -72,6 +77,22 @@ export class EngineClient {
     logits: (tokenIds: number[]): Promise<Float32Array> =>
       this.#debug({ action: "logits", tokenIds }),
     memory: (): Promise<DebugReplies["memory"]> => this.#debug({ action: "memory" }),
+  };
+  /** What the browser keeps of models, so that they load without a network. */
+  readonly storage = {
+    /** Bundles that are stored, in part or whole, and what none of them names. */
+    list: (): Promise<StoredContents> => this.#storage({ action: "list" }),
+    /** Deletes a bundle, and its files that no other one names. A loaded model goes on answering. */
+    delete: (bundleUrl: string | URL): Promise<DeletedFiles> =>
+      this.#storage({ action: "delete", bundleUrl: absolute(bundleUrl) }),
+    /** Deletes what no stored bundle names, unless models are loaded somewhere. */
+    deleteLeftovers: (): Promise<DeletedFiles> => this.#storage({ action: "delete-leftovers" }),
+    /** Downloads the version that an event "update-available" told of; the next load uses it. */
+    update: (bundleUrl: string | URL, { signal }: CallOptions = {}): Promise<null> =>
+      this.#storage({ action: "update", bundleUrl: absolute(bundleUrl) }, signal),
+    estimate: storageEstimate,
+    /** Call it on a user's click: some browsers ask. */
+    requestPersistence,
   };
   readonly #worker: Recipient;
   readonly #calls = new Map<number, Call>();
@@ -156,6 +177,11 @@ export class EngineClient {
   #debug<A extends DebugAction>(action: A): Promise<DebugReplies[A["action"]]> {
     const reply: Promise<unknown> = this.#call({ kind: "debug", ...action });
     return reply as Promise<DebugReplies[A["action"]]>;
+  }
+
+  #storage<A extends StorageAction>(action: A, signal?: AbortSignal): Promise<StorageReplies[A["action"]]> {
+    const reply: Promise<unknown> = this.#call({ kind: "storage", ...action }, signal);
+    return reply as Promise<StorageReplies[A["action"]]>;
   }
 
   async #call<B extends Body>(

@@ -9,6 +9,7 @@ export type * from "../shared/openai.ts";
 export type {
   AdapterDescription,
   ContextPolicy,
+  DeletedFiles,
   DeviceEvent,
   EngineEvent,
   ErrorCode,
@@ -17,4 +18,8 @@ export type {
   LoadOptions,
   LoadProgress,
   LoadStage,
+  StorageEvent,
+  StoredBundle,
+  StoredContents,
 } from "../shared/protocol.ts";
+export type { StorageEstimateBytes } from "./persistence.ts";

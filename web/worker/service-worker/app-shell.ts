@@ -1,5 +1,5 @@
 /** The app's own files, kept as whole versions: a page never gets files of two of them. */
-import { type Bytes, IntegrityError, digest } from "./hash.ts";
+import { type Bytes, IntegrityError, digest } from "../shared/hash.ts";
 import type { ServiceWorkerReplies } from "./protocol.ts";
 
 const STATE_CACHE = "mlc-edge-state-v1";

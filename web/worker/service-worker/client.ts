@@ -1,34 +1,26 @@
-/** The page's side of the service worker: registration, storage and updates. */
+/** The page's side of the service worker: registration and updates. */
 import type {
-  DeletedBundle,
   ServiceWorkerEvent,
   ServiceWorkerReplies,
   ServiceWorkerReply,
   ServiceWorkerRequest,
-  StoredBundle,
 } from "./protocol.ts";
 
-export type { DeletedBundle, ServiceWorkerEvent, StoredBundle } from "./protocol.ts";
+export type { ServiceWorkerEvent } from "./protocol.ts";
 
 /**
- * `controlled`: downloads are kept, verified and resumable. `uncontrolled`: registered, but this
- * page load bypasses it (shift-reload). `unavailable`: no service workers here (plain http on a
- * network address, private mode, registration failed); everything works, nothing is kept.
+ * `controlled`: the page opens without a network. `uncontrolled`: registered, but this page load
+ * bypasses it (shift-reload). `unavailable`: no service workers here (plain http on a network
+ * address, private mode, registration failed); everything works, but needs the network to start.
  */
 export interface ServiceWorkerStatus {
   state: "controlled" | "uncontrolled" | "unavailable";
   reason: string | null;
 }
 
-export interface StorageEstimateBytes {
-  usage: number;
-  quota: number;
-  persisted: boolean;
-}
-
 /**
  * Registers the service worker and waits until it controls this page. Await it before creating
- * the engine's worker: a worker is controlled only when its page was as the worker started.
+ * the engine's worker, whose script is then stored as well.
  * Never throws.
  */
 export async function registerServiceWorker(
@@ -38,7 +30,7 @@ export async function registerServiceWorker(
   if (!("serviceWorker" in navigator)) {
     return {
       state: "unavailable",
-      reason: "Service workers need https, or http on localhost; models are not kept.",
+      reason: "Service workers need https, or http on localhost; the page needs the network to open.",
     };
   }
   try {
@@ -49,36 +41,7 @@ export async function registerServiceWorker(
   const controlled = await waitForControl(controlTimeoutMs);
   return controlled
     ? { state: "controlled", reason: null }
-    : { state: "uncontrolled", reason: "Reload the page to keep models for offline use." };
-}
-
-/** Asks the browser not to evict stored models; true when granted. Call it on a user's click. */
-export async function requestPersistence(): Promise<boolean> {
-  if (!navigator.storage?.persist) return false;
-  return (await navigator.storage.persisted()) || (await navigator.storage.persist());
-}
-
-/** Bytes that this site uses and may use; zeros where the browser doesn't say. */
-export async function storageEstimate(): Promise<StorageEstimateBytes> {
-  if (!navigator.storage?.estimate) return { usage: 0, quota: 0, persisted: false };
-  const [{ usage = 0, quota = 0 }, persisted] = await Promise.all([
-    navigator.storage.estimate(),
-    navigator.storage.persisted(),
-  ]);
-  return { usage, quota, persisted };
-}
-
-/** Bundles whose lock is stored; empty when there is no service worker. */
-export async function listStoredBundles(): Promise<StoredBundle[]> {
-  return (await activeWorker()) ? ask({ kind: "list-bundles" }) : [];
-}
-
-/**
- * Deletes a bundle's lock and all its files that no other stored bundle names.
- * `lockUrl` may be relative to the page. Throws when there is no service worker.
- */
-export function deleteBundle(lockUrl: string | URL): Promise<DeletedBundle> {
-  return ask({ kind: "delete-bundle", lockUrl: new URL(lockUrl, document.baseURI).href });
+    : { state: "uncontrolled", reason: "Reload the page for offline use." };
 }
 
 /**

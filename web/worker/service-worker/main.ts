@@ -1,9 +1,6 @@
 /** Wires the browser's events to the parts that answer them. */
 import { AppShell } from "./app-shell.ts";
-import { ContentFiles } from "./content.ts";
-import { Documents } from "./documents.ts";
-import { PartStore } from "./part-store.ts";
-import { LIMITS, type Route, route } from "./policy.ts";
+import { type Route, route } from "./policy.ts";
 import type {
   ServiceWorkerEvent,
   ServiceWorkerReplies,
@@ -14,10 +11,7 @@ import type {
 declare const self: ServiceWorkerGlobalScope;
 
 const scope = new URL(self.registration.scope);
-const store = new PartStore(self.location.origin);
 const shell = new AppShell(scope);
-const documents = new Documents(store, LIMITS);
-const content = new ContentFiles(store, LIMITS, notify);
 
 self.addEventListener("install", (event) => {
   // Stored versions and files outlive this script, so a new one can take over at once.
@@ -32,13 +26,7 @@ self.addEventListener("fetch", (event) => {
   const wanted = route(event.request, scope);
   if (wanted.kind === "network") return;
   if (wanted.kind === "page") event.waitUntil(update().catch(() => {}));
-  if (wanted.kind === "content") {
-    const { response, finished } = content.respond(event.request, wanted.sha256);
-    event.waitUntil(finished.catch(() => {}));
-    event.respondWith(response);
-  } else {
-    event.respondWith(respond(event.request, wanted));
-  }
+  event.respondWith(respond(event.request, wanted));
 });
 
 self.addEventListener("message", (event) => {
@@ -53,11 +41,9 @@ self.addEventListener("message", (event) => {
 
 async function respond(
   request: Request,
-  { kind }: Exclude<Route, { kind: "content" | "network" }>,
+  { kind }: Exclude<Route, { kind: "network" }>,
 ): Promise<Response> {
   switch (kind) {
-    case "document":
-      return documents.respond(request);
     case "page":
       return (await shell.page()) ?? fetch(request);
     case "app":
@@ -75,10 +61,6 @@ function reply(
   request: ServiceWorkerRequest,
 ): Promise<ServiceWorkerReplies[ServiceWorkerRequest["kind"]]> {
   switch (request.kind) {
-    case "list-bundles":
-      return documents.list();
-    case "delete-bundle":
-      return documents.delete(request.lockUrl);
     case "check-update":
       return update();
   }

@@ -1,33 +1,6 @@
-/** What the service worker answers, and with which limits. How is in the other files. */
-
-const MIB = 1 << 20;
-
-export const LIMITS = {
-  /** An interrupted download loses at most one part; more parts cost more storage calls. */
-  partBytes: (fileBytes: number | null): number =>
-    fileBytes !== null && fileBytes > 4 * MIB ? MIB : MIB / 8,
-  /** Downloads up to this size are delivered after verification; bigger ones are streamed. */
-  heldDownloadBytes: 8 * MIB,
-  /** Stored files up to this size are verified whole before delivery; it bounds memory. */
-  heldStoredBytes: 64 * MIB,
-  /** A broken transfer is continued so often without one new byte before it is given up. */
-  resumeAttempts: 5,
-  resumeDelayMs: (attempt: number): number => Math.min(200 * 2 ** attempt, 5_000),
-  /** A connection that brings nothing for so long is given up for a new one. */
-  silenceMs: 30_000,
-  /** A network that doesn't answer for so long counts as absent, where a copy is stored. */
-  documentTimeoutMs: 5_000,
-  /** Storage that is left to the browser and to the page's own data. */
-  reservedBytes: MIB,
-} as const;
-
-export type Limits = typeof LIMITS;
+/** What the service worker answers: the app's own files. How is in the other files. */
 
 export type Route =
-  /** Addressed by hash: from storage, else downloaded, verified and kept. */
-  | { kind: "content"; sha256: string }
-  /** Changes in place (locks, the list of bundles): from the network, else as last seen. */
-  | { kind: "document" }
   /** The page itself: from the stored version of the app. */
   | { kind: "page" }
   /** Any other address typed by the user: from the network, else the page. */
@@ -37,9 +10,10 @@ export type Route =
   /** Not ours. */
   | { kind: "network" };
 
-const CONTENT_HASH = /^[0-9a-f]{64}$/;
 // They say what the server has now, so a stored copy would be wrong.
 const LIVE_PATHS = new Set(["app-lock.json", "health", "service-worker.js"]);
+// The engine's worker keeps them, and a way through here would cost it its speed.
+const BUNDLES = "bundles/";
 
 /** Decides who answers a request, for an app whose pages live under `scope`. */
 export function route(request: Request, scope: URL): Route {
@@ -50,12 +24,8 @@ export function route(request: Request, scope: URL): Route {
   if (request.mode === "navigate") {
     return path === "" || path === "index.html" ? { kind: "page" } : { kind: "navigation" };
   }
-  const sha256 = url.searchParams.get("sha256");
-  if (sha256 !== null && CONTENT_HASH.test(sha256)) return { kind: "content", sha256 };
-  if (url.pathname.endsWith("/mlc-lock.json") || path === "bundles/index.json") {
-    return { kind: "document" };
-  }
-  return path === null || LIVE_PATHS.has(path) ? { kind: "network" } : { kind: "app" };
+  const isApp = path !== null && !LIVE_PATHS.has(path) && !path.startsWith(BUNDLES);
+  return { kind: isApp ? "app" : "network" };
 }
 
 function pathInScope(url: URL, scope: URL): string | null {

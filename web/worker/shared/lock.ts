@@ -2,6 +2,7 @@
 import { EngineError } from "./errors.ts";
 
 export const LOCK_VERSION = 1;
+export const ABI_VERSION = 3;
 const MAX_FILES = 10_000;
 const MAX_TOLD = 10;
 /** Not what files can name: the lock itself and its signature. */
@@ -43,6 +44,21 @@ export interface Lock {
 }
 
 type Json = Record<string, unknown>;
+
+/** The lock of a bundle that this engine runs. Throws EngineError: bundle_invalid, abi_mismatch. */
+export function runnableLock(value: unknown): Lock {
+  const lock = parseLock(value);
+  if (lock.abiVersion !== ABI_VERSION) throw abiMismatch(lock.abiVersion);
+  return lock;
+}
+
+export function abiMismatch(version: unknown): EngineError {
+  return new EngineError({
+    code: "abi_mismatch",
+    message: `The model was built for ABI version ${version}, this engine runs ${ABI_VERSION}.`,
+    remedy: "Build model and page with one version of mlc-edge, then reload the page.",
+  });
+}
 
 /**
  * Checks the whole of a parsed mlc-lock.json.

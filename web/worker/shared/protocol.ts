@@ -57,7 +57,59 @@ export interface DeviceEvent {
   reason: string;
 }
 
-export type EngineEvent = LoadProgress | DeviceEvent;
+export type StorageEvent =
+  /** A file is loaded and not kept, for want of so much room: the next visit downloads it again. */
+  | { kind: "storage"; state: "memory-only"; url: string; neededBytes: number }
+  /** Bytes didn't match their hash; they were dropped and are fetched again. */
+  | { kind: "storage"; state: "damaged"; url: string; source: "network" | "cache" }
+  /** The host has another version of a stored bundle; `storage.update` stores it beside the old one. */
+  | { kind: "storage"; state: "update-available"; bundleUrl: string; id: string; neededBytes: number };
+
+export type EngineEvent = LoadProgress | DeviceEvent | StorageEvent;
+
+/** A bundle whose lock this browser keeps; its files may be stored in part. */
+export interface StoredBundle {
+  lockUrl: string;
+  id: string;
+  modelType: string;
+  quantization: string;
+  /** In tokens; 0 where the lock doesn't say. */
+  contextWindowSize: number;
+  /** Bytes of all files that the lock names, for all targets. */
+  totalBytes: number;
+  /** Bytes of them that are stored, unfinished downloads included. */
+  storedBytes: number;
+  /** Targets that load without a network: their library and all shared files are stored. */
+  offlineTargets: string[];
+  /** Its next version, which takes its place when it is stored whole. */
+  update: { totalBytes: number; storedBytes: number } | null;
+}
+
+export interface StoredContents {
+  bundles: StoredBundle[];
+  /** What no stored bundle names: left by crashes or by bundles whose lock was lost. */
+  leftovers: { files: number; bytes: number };
+}
+
+export interface DeletedFiles {
+  freedBytes: number;
+  /** Files that stay because another stored bundle names them. */
+  keptFiles: number;
+}
+
+/** What pages do with stored bundles; its replies in `StorageReplies`. */
+export type StorageAction =
+  | { action: "list" }
+  | { action: "delete"; bundleUrl: string }
+  | { action: "delete-leftovers" }
+  | { action: "update"; bundleUrl: string };
+
+export interface StorageReplies {
+  list: StoredContents;
+  delete: DeletedFiles;
+  "delete-leftovers": DeletedFiles;
+  update: null;
+}
 
 export interface LoadOptions {
   contextPolicy?: ContextPolicy;
@@ -122,6 +174,7 @@ export type WorkerRequest =
   | { kind: "load"; id: number; bundleUrl: string; options: LoadOptions }
   | { kind: "unload"; id: number }
   | { kind: "complete"; id: number; params: ChatCompletionParams }
+  | ({ kind: "storage"; id: number } & StorageAction)
   | ({ kind: "debug"; id: number } & DebugAction)
   /** Ends the call of this `id`, which then replies with kind "aborted". */
   | { kind: "abort"; id: number };
@@ -133,6 +186,7 @@ export interface CallResults {
   unload: null;
   /** Null after a stream, whose chunks came before. */
   complete: ChatCompletion | null;
+  storage: StorageReplies[StorageAction["action"]];
   debug: DebugReplies[DebugAction["action"]];
 }
 

@@ -1,18 +1,23 @@
-/** Files in Cache Storage by hash: a manifest and parts of equal size, whole or unfinished. */
-import type { Bytes } from "./hash.ts";
+/**
+ * Files in Cache Storage by hash: a manifest and parts of equal size, whole or unfinished.
+ *
+ * Cache Storage because every worker of every browser has it: WebKit lacks the origin private file
+ * system where it is automated, and shared workers have no synchronous access to it. What earlier
+ * versions stored through the service worker has the same form and is read as it is.
+ */
+import type { Bytes } from "../shared/hash.ts";
 
 const CACHE = "mlc-edge-content-v1";
 // Never requested from a server: only the key under which Cache Storage files an entry.
 const KEY_PREFIX = "/__mlc-edge/content/";
 
 export interface Manifest {
-  /** Size of the whole file; null while the server hasn't said. */
+  /** Size of the whole file; null in what earlier versions left unfinished. */
   bytes: number | null;
   /** Size of every part but the last. */
   partBytes: number;
   /** The server's strong validator, to continue an unfinished download. */
   etag: string | null;
-  contentType: string;
   /** All parts are stored, and their hash was right when they were. */
   complete: boolean;
 }
@@ -23,10 +28,16 @@ export interface StoredSize {
 }
 
 export class PartStore {
-  readonly #origin: string;
+  readonly #origin = self.location.origin;
 
-  constructor(origin: string) {
-    this.#origin = origin;
+  /** Whether the browser lets this page keep anything, and what it kept can be read. */
+  async isAvailable(): Promise<boolean> {
+    try {
+      await (await this.#cache()).match(this.#key(""));
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   async manifest(sha256: string): Promise<Manifest | null> {
@@ -55,27 +66,6 @@ export class PartStore {
     return count;
   }
 
-  /** Parts in order; ends early where one is missing. */
-  async *parts(sha256: string, count: number): AsyncGenerator<Bytes, void> {
-    for (let index = 0; index < count; index += 1) {
-      const bytes = await this.part(sha256, index);
-      if (!bytes) return;
-      yield bytes;
-    }
-  }
-
-  /** The whole of a file that is `bytes` long; zeros where a part is missing or short. */
-  async whole(sha256: string, { bytes, partBytes }: Manifest): Promise<Bytes> {
-    const buffer = new Uint8Array(bytes ?? 0);
-    const read = async (index: number) => {
-      const room = buffer.subarray(index * partBytes, (index + 1) * partBytes);
-      room.set((await this.part(sha256, index))?.subarray(0, room.length) ?? []);
-    };
-    const count = Math.ceil(buffer.length / partBytes);
-    await Promise.all(Array.from({ length: count }, (_, index) => read(index)));
-    return buffer;
-  }
-
   async delete(...hashes: string[]): Promise<void> {
     const doomed = new Set(hashes);
     const cache = await this.#cache();
@@ -83,7 +73,7 @@ export class PartStore {
     await Promise.all(keys.map((key) => cache.delete(key)));
   }
 
-  /** What is stored of every file, by hash. */
+  /** What is stored of every file, by hash; parts that no manifest describes have the size 0. */
   async sizes(): Promise<Map<string, StoredSize>> {
     const parts = new Map<string, number>();
     for (const key of await (await this.#cache()).keys()) {
@@ -91,15 +81,11 @@ export class PartStore {
       const hash = this.#hashOf(key);
       parts.set(hash, (parts.get(hash) ?? 0) + (isPart ? 1 : 0));
     }
-    const sizes = new Map<string, StoredSize>();
-    for (const [hash, count] of parts) {
-      const manifest = await this.manifest(hash);
-      if (!manifest) continue;
-      const { complete, bytes, partBytes } = manifest;
-      const stored = Math.min(count * partBytes, bytes ?? Infinity);
-      sizes.set(hash, { bytes: stored, complete });
-    }
-    return sizes;
+    const sizes = [...parts].map(async ([hash, count]): Promise<[string, StoredSize]> => {
+      const { complete, bytes, partBytes } = (await this.manifest(hash)) ?? NOT_DESCRIBED;
+      return [hash, { bytes: Math.min(count * partBytes, bytes ?? Infinity), complete }];
+    });
+    return new Map(await Promise.all(sizes));
   }
 
   #cache(): Promise<Cache> {
@@ -114,3 +100,5 @@ export class PartStore {
     return key.url.slice(this.#origin.length + KEY_PREFIX.length).split("/")[0] ?? "";
   }
 }
+
+const NOT_DESCRIBED: Manifest = { bytes: 0, partBytes: 0, etag: null, complete: false };

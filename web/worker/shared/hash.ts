@@ -6,6 +6,8 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 
 /** Hex digest of a whole buffer. */
 export async function digest(bytes: Bytes): Promise<string> {
+  // Pages that came over plain http have no `crypto.subtle`.
+  if (!crypto.subtle) return bytesToHex(sha256(bytes));
   return bytesToHex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
 }
 

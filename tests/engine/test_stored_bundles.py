@@ -1,0 +1,147 @@
+"""What the engine's worker keeps of bundles, and loads from there."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser import EnginePage, build_bundle, engine_page, serving
+from tests.engine.checkpoints import write_checkpoint
+from tests.engine.test_load import edit_lock
+
+PARTS = """async (change) => {
+  const cache = await caches.open("mlc-edge-content-v1");
+  for (const key of await cache.keys()) {
+    const bytes = new Uint8Array(await (await cache.match(key)).arrayBuffer());
+    if (bytes.length !== 131072) continue;
+    await cache.put(key, new Response(bytes.fill(0x55)));
+  }
+}"""
+OLD_STREAMS = """
+delete ReadableStream.prototype.values;
+delete ReadableStream.prototype[Symbol.asyncIterator];
+"""
+
+
+@pytest.fixture
+def versions(bundles: Path) -> Iterator[Path]:
+    """A copy of tiny-q0f32, served as `versions`, of which tests publish others."""
+    folder = bundles / "versions"
+    shutil.copytree(bundles / "tiny-q0f32", folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def publish(folder: Path, temperature: float) -> None:
+    path = "generation_config.json"
+    (folder / path).write_text(json.dumps({"temperature": temperature}))
+    edit_lock(folder, path)
+
+
+def states(page: EnginePage) -> list[str]:
+    return [event["state"] for event in page.events() if event["kind"] == "storage"]
+
+
+def stored(page: EnginePage) -> dict[str, dict]:
+    return {bundle["id"]: bundle for bundle in page.run("() => engine.storage.list()")["bundles"]}
+
+
+def test_a_stored_bundle_is_loaded_without_its_server_and_deleted(
+    browser: Browser, site: Path, bundles: Path
+) -> None:
+    with ExitStack() as host, ExitStack() as client:
+        page = client.enter_context(engine_page(browser, host.enter_context(serving(site))))
+        # Looking leaves nothing behind.
+        assert page.run("() => engine.check('bundles/tiny-q0f32/')")["fits"]
+        assert stored(page) == {}
+        cold = page.load("tiny-q0f32")
+        kept = stored(page)["tiny-q0f32"]
+        assert kept["storedBytes"] == kept["totalBytes"] and kept["offlineTargets"]
+        assert page.run("() => engine.storage.estimate()")["usage"] > kept["totalBytes"]
+        host.close()
+        warm = page.load("tiny-q0f32")
+        assert (warm["id"], warm["bytes"]) == (cold["id"], cold["bytes"])
+        assert page.complete(messages=[{"role": "user", "content": "Hi"}], max_tokens=2)["choices"]
+        freed = page.run("() => engine.storage.delete('bundles/tiny-q0f32/')")
+        assert freed == {"freedBytes": kept["totalBytes"], "keptFiles": 0}
+        assert page.run("() => engine.storage.list()") == {
+            "bundles": [],
+            "leftovers": {"files": 0, "bytes": 0},
+        }
+        assert page.load_failure("tiny-q0f32")["code"] == "network_error"
+        failed = page.run("() => failure(() => engine.storage.delete('bundles/tiny-q0f32/'))")
+        assert failed["code"] == "invalid_request"
+
+
+def test_an_update_is_used_by_the_next_load_once_it_is_stored(
+    fresh: EnginePage, versions: Path
+) -> None:
+    publish(versions, 0.25)
+    assert fresh.load("versions")["sampling"]["temperature"] == 0.25
+    publish(versions, 0.75)
+    assert fresh.load("versions")["sampling"]["temperature"] == 0.25
+    fresh.page.wait_for_function("() => events.some(({ state }) => state === 'update-available')")
+    event = next(event for event in fresh.events() if event.get("state") == "update-available")
+    assert event["bundleUrl"].endswith("/bundles/versions/")
+    assert event["neededBytes"] == (versions / "generation_config.json").stat().st_size
+    assert fresh.load("versions")["sampling"]["temperature"] == 0.25
+    fresh.run("({ bundleUrl }) => engine.storage.update(bundleUrl)", event)
+    assert fresh.load("versions")["sampling"]["temperature"] == 0.75
+    assert stored(fresh)["tiny-q0f32"]["update"] is None
+
+
+def test_a_version_that_is_neither_stored_nor_served_any_more_gives_way(
+    fresh: EnginePage, versions: Path
+) -> None:
+    publish(versions, 0.25)
+    fresh.load("versions")
+    publish(versions, 0.75)
+    fresh.run(
+        """async () => {
+          const cache = await caches.open("mlc-edge-content-v1");
+          for (const key of await cache.keys()) if (key.url.endsWith("/0")) await cache.delete(key);
+        }"""
+    )
+    assert fresh.load("versions")["sampling"]["temperature"] == 0.75
+
+
+def test_weights_damaged_in_the_store_are_found_and_fetched_again(fresh: EnginePage) -> None:
+    fresh.load("tiny-q0f32")
+    fresh.run(PARTS)
+    assert fresh.load("tiny-q0f32")["id"] == "tiny-q0f32"
+    assert "damaged" in states(fresh)
+    fresh.page.evaluate("events.length = 0")
+    fresh.load("tiny-q0f32")
+    assert "damaged" not in states(fresh)
+
+
+def test_a_full_disk_leaves_the_model_in_memory(fresh: EnginePage) -> None:
+    session = fresh.page.context.new_cdp_session(fresh.page)
+    origin = fresh.run("() => location.origin")
+    session.send("Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 1000})
+    assert fresh.load("tiny-q0f32")["id"] == "tiny-q0f32"
+    full = [event for event in fresh.events() if event.get("state") == "memory-only"]
+    assert full and all(event["neededBytes"] > 0 for event in full)
+    assert fresh.complete(messages=[{"role": "user", "content": "Hi"}], max_tokens=2)["choices"]
+
+
+def test_tensors_bigger_than_a_slice_and_streams_without_iterators(
+    browser: Browser, site_url: str, bundles: Path, tmp_path: Path
+) -> None:
+    """The self-test compares the last rows of embedding and head with what the shard has."""
+    checkpoint = write_checkpoint(tmp_path / "wide", vocab_size=70_000)
+    sizes = ("--context-window-size", "64", "--prefill-chunk-size", "16")
+    folder = build_bundle(
+        checkpoint, bundles / "wide", "--target", "webgpu", "--quant", "q0f32", *sizes
+    )
+    try:
+        assert max(path.stat().st_size for path in folder.glob("params_shard_*")) > 2 * (4 << 20)
+        with engine_page(browser, site_url, before_worker=OLD_STREAMS) as page:
+            for _ in ("from the network", "from the store"):
+                assert page.load("wide")["target"] == "webgpu-f32"
+    finally:
+        shutil.rmtree(folder)

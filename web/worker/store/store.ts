@@ -1,0 +1,212 @@
+/**
+ * What this browser keeps of models: the engine's worker owns it, whatever serves its pages.
+ *
+ * A bundle that is stored whole is used at once. Its lock is looked up after that; a new one, and
+ * the files that it names, are stored beside the old ones and take their place when they are whole.
+ */
+import { type Lock, runnableLock } from "../shared/lock.ts";
+import type { DeletedFiles, StorageEvent, StoredContents } from "../shared/protocol.ts";
+import { ContentFiles } from "./content.ts";
+import { Documents, StatusError } from "./documents.ts";
+import { fileError, networkError, noRoom, notStored } from "./errors.ts";
+import { LIMITS, type Limits } from "./limits.ts";
+import { hold, ifFree } from "./locks.ts";
+import { PartStore } from "./part-store.ts";
+import { asStoredLock, offlineTargets, type Sizes, type StoredLock, StoredLocks } from "./stored-locks.ts";
+
+/** Held, together with others, while files are used that a lock may stop naming. */
+const IN_USE = "mlc-edge-models";
+
+export interface OpenedLock {
+  lock: Lock;
+  /** Whether it is the stored one of a whole bundle, which the server may have exchanged since. */
+  fromStorage: boolean;
+}
+
+export interface OpenLockOptions {
+  signal: AbortSignal;
+  /** Whether the lock is stored, which makes its files stay. */
+  keep: boolean;
+  /** Asks the server also where the bundle is stored whole. */
+  anew?: boolean;
+}
+
+export class Store {
+  readonly content: ContentFiles;
+  readonly #parts = new PartStore();
+  readonly #documents: Documents;
+  readonly #locks: StoredLocks;
+  readonly #notify: (event: StorageEvent) => void;
+
+  constructor(notify: (event: StorageEvent) => void, limits: Limits = LIMITS) {
+    this.#notify = notify;
+    this.#documents = new Documents(limits);
+    this.#locks = new StoredLocks(this.#documents);
+    this.content = new ContentFiles(this.#parts, limits, notify);
+  }
+
+  /**
+   * The lock to load by: of a bundle that is stored whole the stored one, else the server's, else
+   * what is stored. Throws EngineError: network_error, bundle_invalid, abi_mismatch.
+   */
+  async openLock(lockUrl: string, { signal, keep, anew = false }: OpenLockOptions): Promise<OpenedLock> {
+    await this.#promote(lockUrl);
+    const stored = runnable(await this.#locks.get(lockUrl, "current"));
+    if (stored && !anew && (await this.#isWhole(stored.raw))) {
+      return { lock: stored.lock, fromStorage: true };
+    }
+    try {
+      const value = await this.#fetchLock(lockUrl, signal, stored !== null);
+      const lock = runnableLock(value);
+      if (keep) await this.#locks.keep(lockUrl, "current", value);
+      return { lock, fromStorage: false };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (stored) return { lock: stored.lock, fromStorage: false };
+      throw error;
+    }
+  }
+
+  /** Keeps the files of this moment's locks until the returned function is called. */
+  async use(): Promise<() => void> {
+    await this.deleteLeftovers();
+    return hold(IN_USE);
+  }
+
+  /** Looks for another version of a stored bundle; says so if there is one. Never throws. */
+  async revalidate(lockUrl: string, signal: AbortSignal): Promise<void> {
+    try {
+      const value = await this.#fetchLock(lockUrl, signal, true);
+      runnableLock(value);
+      const current = await this.#locks.get(lockUrl, "current");
+      if (current === null) return;
+      if (isSame(current, value)) return await this.#locks.dropNext(lockUrl);
+      await this.#locks.keep(lockUrl, "next", value);
+      const next = asStoredLock(value);
+      if (!next) return;
+      const missing = await this.#missing(next, await this.#updateTargets(lockUrl, next));
+      const neededBytes = missing.reduce((sum, { bytes }) => sum + bytes, 0);
+      const bundleUrl = new URL(".", lockUrl).href;
+      this.#notify({ kind: "storage", state: "update-available", bundleUrl, id: next.model.id, neededBytes });
+    } catch {
+      // The stored bundle is as good as it was.
+    }
+  }
+
+  /** Stores the next version of a bundle, which the next load uses. Does nothing if there is none. */
+  async update(lockUrl: string, signal: AbortSignal): Promise<void> {
+    const next = asStoredLock(await this.#locks.get(lockUrl, "next"));
+    if (!next) return;
+    const release = await hold(IN_USE);
+    try {
+      for (const { path, bytes, sha256 } of await this.#missing(next, await this.#updateTargets(lockUrl, next))) {
+        const url = new URL(path, lockUrl);
+        url.searchParams.set("sha256", sha256);
+        await this.content.open({ url, bytes, sha256 }, { signal }).catch((error: unknown) => {
+          signal.throwIfAborted();
+          throw fileError(url, error);
+        });
+        if (!(await this.#parts.manifest(sha256))?.complete) throw noRoom(next.model.id);
+      }
+    } finally {
+      release();
+    }
+  }
+
+  async list(): Promise<StoredContents> {
+    if (!(await this.#parts.isAvailable())) return { bundles: [], leftovers: { files: 0, bytes: 0 } };
+    const sizes = await this.#parts.sizes();
+    const named = await this.#locks.named();
+    const leftovers = named ? [...sizes].filter(([hash]) => !named.has(hash)) : [];
+    const bytes = leftovers.reduce((sum, [, size]) => sum + size.bytes, 0);
+    return { bundles: await this.#locks.list(sizes), leftovers: { files: leftovers.length, bytes } };
+  }
+
+  /** Deletes a bundle's lock and all its files that no other lock names. */
+  async delete(lockUrl: string): Promise<DeletedFiles> {
+    const locks = [await this.#locks.get(lockUrl, "current"), await this.#locks.get(lockUrl, "next")];
+    const files = new Set(locks.flatMap((lock) => asStoredLock(lock)?.files ?? []).map(({ sha256 }) => sha256));
+    if (!(await this.#locks.delete(lockUrl))) throw notStored(lockUrl);
+    const named = (await this.#locks.named()) ?? files;
+    const doomed = [...files].filter((hash) => !named.has(hash));
+    const freedBytes = await this.#free(doomed);
+    return { freedBytes, keptFiles: files.size - doomed.length };
+  }
+
+  /** Deletes what no lock names, unless models are in use. */
+  async deleteLeftovers(): Promise<DeletedFiles> {
+    let freedBytes = 0;
+    await ifFree(IN_USE, async () => {
+      freedBytes = await this.#deleteUnnamed();
+    });
+    return { freedBytes, keptFiles: 0 };
+  }
+
+  async #promote(lockUrl: string): Promise<void> {
+    const value = await this.#locks.get(lockUrl, "next");
+    const next = runnable(value);
+    if (!next) return;
+    const missing = await this.#missing(next.raw, await this.#updateTargets(lockUrl, next.raw));
+    if (missing.length > 0) return;
+    await this.#locks.keep(lockUrl, "current", value);
+    await this.#locks.dropNext(lockUrl);
+  }
+
+  /** The targets that a new version must have, to be of the same use as the stored one. */
+  async #updateTargets(lockUrl: string, next: StoredLock): Promise<Set<string>> {
+    const current = asStoredLock(await this.#locks.get(lockUrl, "current"));
+    const usable = current ? offlineTargets(current, await this.#parts.sizes()) : [];
+    const same = usable.filter((name) => name in next.targets);
+    return new Set(same.length > 0 ? same : Object.keys(next.targets));
+  }
+
+  /** Files of a lock that these targets need and that aren't stored whole. */
+  async #missing(lock: StoredLock, targets: Set<string>): Promise<StoredLock["files"]> {
+    const sizes = await this.#parts.sizes();
+    const needed = [...targets].map((name) => lock.targets[name]?.library);
+    const spared = new Set(
+      Object.values(lock.targets).map(({ library }) => library).filter((path) => !needed.includes(path)),
+    );
+    return lock.files.filter(({ path, sha256 }) => !spared.has(path) && !sizes.get(sha256)?.complete);
+  }
+
+  async #isWhole(lock: StoredLock): Promise<boolean> {
+    const sizes: Sizes = await this.#parts.sizes();
+    return offlineTargets(lock, sizes).length > 0;
+  }
+
+  async #deleteUnnamed(): Promise<number> {
+    if (!(await this.#parts.isAvailable())) return 0;
+    const named = await this.#locks.named();
+    if (!named) return 0;
+    return this.#free([...(await this.#parts.sizes()).keys()].filter((hash) => !named.has(hash)));
+  }
+
+  async #free(hashes: string[]): Promise<number> {
+    const sizes = await this.#parts.sizes();
+    await this.#parts.delete(...hashes);
+    return hashes.reduce((sum, hash) => sum + (sizes.get(hash)?.bytes ?? 0), 0);
+  }
+
+  async #fetchLock(lockUrl: string, signal: AbortSignal, impatient: boolean): Promise<unknown> {
+    try {
+      return await this.#documents.fetch(lockUrl, signal, impatient);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw networkError(new URL(lockUrl), error instanceof StatusError ? error.message : "no answer", error);
+    }
+  }
+}
+
+function runnable(value: unknown): { lock: Lock; raw: StoredLock } | null {
+  const raw = asStoredLock(value);
+  try {
+    return raw && { lock: runnableLock(value), raw };
+  } catch {
+    return null;
+  }
+}
+
+function isSame(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
