@@ -14,7 +14,7 @@ LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGG
 LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
 REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup emscripten chat run real-model test test-real check mutants bench bench-engine bench-cpu bench-kernels web-assets clean
+.PHONY: setup emscripten chat run real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -60,6 +60,11 @@ test: $(VENV)/.test-installed web-assets emscripten
 	  mesa-vulkan-drivers python3-gi qemu-user-static systemd webkit2gtk-driver xvfb
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
+
+# mlc-edge-web-VERSION.tgz, for `npm install`.
+npm-package: node_modules/.package-lock.json
+	node web/npm.mjs build/npm
+	npm pack --pack-destination build ./build/npm
 
 # What needs the real model and other programs to compare it with.
 test-real: $(VENV)/.test-installed web-assets emscripten build/llama-venv/.installed

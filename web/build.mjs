@@ -5,6 +5,7 @@ import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promise
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
+import { common } from "./bundling.mjs";
 
 const WEB = dirname(fileURLToPath(import.meta.url));
 const WORKER = join(WEB, "worker");
@@ -17,18 +18,6 @@ const NOT_LOCKED = new Set([
   "chat.css",
   ...Object.keys(TEMPLATES),
 ]);
-
-const common = {
-  bundle: true,
-  minify: true,
-  format: "esm",
-  target: "es2022",
-  // tvmjs names Node's modules in branches that a browser never takes.
-  external: ["fs", "path", "crypto", "perf_hooks", "ws", "url", "module", "node:*"],
-  loader: { ".svg": "text" },
-  legalComments: "none",
-  logLevel: "warning",
-};
 
 async function bundleHashed() {
   const result = await esbuild.build({
@@ -55,7 +44,7 @@ async function bundleHashed() {
 async function bundleStable(names) {
   await esbuild.build({
     ...common,
-    define: { ENGINE_WORKER: JSON.stringify(names["engine.js"]) },
+    define: { ENGINE_WORKER: JSON.stringify(`./${names["engine.js"]}`), IN_SITE: "true" },
     entryPoints: { "mlc-edge": join(WORKER, "page/index.ts") },
     outdir: DIST,
   });

@@ -3,14 +3,18 @@ import { EngineError } from "../shared/errors.ts";
 import type { LoadOptions, LoadProgress } from "../shared/protocol.ts";
 import { EngineClient } from "./client.ts";
 
-/** Name of the engine's script beside this one: the bundler knows its hash. */
+/** The engine's script, beside this one: the build fills it in, with its hash in a site's folder. */
 declare const ENGINE_WORKER: string;
+/** Whether this script lies in the folder of a site, which has models, or in the npm package. */
+declare const IN_SITE: boolean;
 
 export interface EngineOptions extends LoadOptions {
   /** Id of a model of the site, or a bundle's address on any origin, which has a slash; default: the first. */
   model?: string | URL;
-  /** The folder that `mlc-edge site` wrote; default: the one that this script lies in. */
+  /** The folder that `mlc-edge site` wrote; default: the one that this script lies in, if it does. */
   baseURL?: string | URL;
+  /** The engine's script; default: the one beside this one, which Vite and webpack find, too. */
+  workerURL?: string | URL;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }
@@ -23,18 +27,19 @@ export interface EngineOptions extends LoadOptions {
 export async function createEngine({
   model,
   baseURL,
+  workerURL,
   signal,
   onProgress,
   ...options
 }: EngineOptions = {}): Promise<EngineClient> {
-  const here = baseURL === undefined ? new URL("../", import.meta.url) : folder(baseURL);
-  const workerUrl = new URL(`dist/${ENGINE_WORKER}`, here);
-  const engine = new EngineClient({ workerUrl });
+  signal?.throwIfAborted();
+  const site = siteOf(baseURL);
+  const engine = new EngineClient({ workerUrl: workerURL ?? new URL(ENGINE_WORKER, import.meta.url) });
   engine.onEvent((event) => {
     if (event.kind === "progress") onProgress?.(event);
   });
   try {
-    const bundle = await bundleUrl(model, here, signal);
+    const bundle = await bundleUrl(model, site, signal);
     await engine.load(bundle, { ...options, ...(signal && { signal }) });
     return engine;
   } catch (error) {
@@ -43,13 +48,18 @@ export async function createEngine({
   }
 }
 
+function siteOf(baseURL: string | URL | undefined): URL | null {
+  if (baseURL !== undefined) return folder(baseURL);
+  return IN_SITE ? new URL("../", import.meta.url) : null;
+}
+
 async function bundleUrl(
   model: string | URL | undefined,
-  site: URL,
+  site: URL | null,
   signal: AbortSignal | undefined,
 ): Promise<URL> {
-  if (model instanceof URL) return folder(model);
-  if (model?.includes("/")) return folder(model);
+  if (model instanceof URL || model?.includes("/")) return folder(model);
+  if (!site) throw noSite(model);
   const id = model ?? (await firstModel(new URL("bundles/index.json", site), signal));
   return new URL(`bundles/${encodeURIComponent(id)}/`, site);
 }
@@ -70,6 +80,15 @@ async function firstModel(index: URL, signal: AbortSignal | undefined): Promise<
       { cause },
     );
   }
+}
+
+function noSite(model: string | undefined): EngineError {
+  return new EngineError({
+    code: "invalid_request",
+    message: `There is no site to take ${model ?? "the first model"} from.`,
+    remedy: "Give the address of a bundle as `model`, or that of a site's folder as `baseURL`.",
+    param: "model",
+  });
 }
 
 function folder(url: string | URL): URL {
