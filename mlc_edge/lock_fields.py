@@ -46,8 +46,7 @@ class LockReader:
         """A file's path inside of the bundle."""
         known = len(self.problems)
         value: str = self.get(source, name, str, where)
-        is_path = value.isprintable() and is_safe_path(value) and not URL_SYNTAX.search(value)
-        if len(self.problems) == known and not is_path:
+        if len(self.problems) == known and not is_url_path(value):
             self.problems.append(f"{where}.{name} {value!r:.80} is not a path inside the bundle")
         return value
 
@@ -63,6 +62,11 @@ def is_safe_path(path: str) -> bool:
         and path != "."
         and not re.search(r"[\\:\x00-\x1f\x7f]", path)
     )
+
+
+def is_url_path(path: str) -> bool:
+    """Whether `path` is safe, can be shown, and is itself when it is put into a URL."""
+    return path.isprintable() and is_safe_path(path) and not URL_SYNTAX.search(path)
 
 
 def is_file_name(name: Any) -> bool:

@@ -1,5 +1,6 @@
 """The `mlc-edge web` command."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -71,12 +72,20 @@ def web(
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    if text != "*" and (
-        parts.scheme not in ("http", "https") or text != f"{parts.scheme}://{parts.netloc}"
-    ):
+    """As browsers send it; raises ConfigError for what they never do."""
+    try:
+        parts = urlsplit(text)
+        port = {"http": 80, "https": 443}.get(parts.scheme) == parts.port
+        sent = f"{parts.scheme}://{parts.netloc}"
+        plain = parts.scheme in ("http", "https") and re.fullmatch(
+            r"[a-z0-9.:\[\]-]+", parts.netloc
+        )
+    except ValueError:
+        plain, port, sent = None, False, ""
+    if text != "*" and (not plain or port or text != sent):
         raise ConfigError(
-            f"--embed is {text!r}, expected an origin such as https://example.com, or *."
+            f"--embed is {text!r}, expected an origin as browsers send it, such as https://example.com: in "
+            "lower case, without path, user or default port (names of other scripts as xn--...); or *."
         )
     return text
 

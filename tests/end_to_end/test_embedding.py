@@ -49,6 +49,13 @@ def test_another_origin_runs_the_engine(browser: Browser, web_bundle: Path, tmp_
             assert output.inner_text().startswith("pocket-q4f32_1:")
             assert output.inner_text().endswith("(true)")
             assert not problems
+
+            asked: list[str] = []
+            page.context.on("request", lambda request: asked.append(request.url))
+            page.goto(shop)
+            expect(output).to_contain_text("42", timeout=240_000)
+            assert asked
+            assert not [url for url in asked if "params_shard" in url or ".wasm" in url]
     finally:
         host.stop()
 

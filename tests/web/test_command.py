@@ -117,3 +117,21 @@ def test_other_hosts_are_warned_about(bundle: Path, app_folder: Path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert errors.startswith("warning: everyone who reaches 0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://[",
+        "https://",
+        "https://EXAMPLE.com",
+        "https://a.com:443",
+        "https://u@a.com",
+        "a.com",
+        "https://a.com/",
+    ],
+)
+def test_origins_that_browsers_never_send_are_refused(origin: str, bundle: Path, app_folder: Path):
+    done = run(bundle, "--static", app_folder, "--port", 0, "--embed", origin)
+    assert done.returncode == 2
+    assert "--embed" in done.stderr and "Traceback" not in done.stderr

@@ -12,15 +12,17 @@ import httpx
 
 from mlc_edge.bundle import LOCK_NAME, LockedFile
 from mlc_edge.errors import ConfigError
+from mlc_edge.visible import visible
 from web.content import media_type
 from web.site.headers import is_immutable
 from web.site.lock import SiteLock, parse_site_lock
 
 MAX_LOCK_BYTES = 16 << 20
-# Larger files are checked by their beginning, unless all is wanted.
+# Of larger files length and ranges are checked, unless all is wanted.
 WHOLE_BYTES = 2 << 20
 RANGE_BYTES = 65_536
 TIMEOUT_S = 30.0
+ENCODING = "gzip"
 OTHER_ORIGIN = "https://embedding.example"
 DAY_S = 86_400
 COMPRESSIBLE_BYTES = 100_000
@@ -32,12 +34,20 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault of a server: an error where something doesn't work, a warning where it works less well."""
+    """A fault of a server: an error where something doesn't work, a warning where it works less well.
+
+    `others` counts further files that have it, too.
+    """
 
     severity: Severity
     path: str
     problem: str
     remedy: str
+    others: int = 0
+
+    def __str__(self) -> str:
+        more = f" and {self.others} more" if self.others else ""
+        return f"{self.severity}: {self.path}{more}: {self.problem} {self.remedy}"
 
 
 @dataclass(frozen=True)
@@ -68,13 +78,13 @@ class Report:
 def check_site(url: str, *, everything: bool = False) -> Report:
     """Fetch a deployed site's files as a page of another origin would.
 
-    Files above 2 MiB are judged by their first 64 KiB unless `everything` is wanted. Raises ConfigError
-    when there is no site at `url`.
+    Files above 2 MiB are judged by their length and a range of them unless `everything` is wanted. Raises
+    ConfigError when there is no site at `url`.
     """
     base = url.rstrip("/") + "/"
     if urlsplit(base).scheme not in ("http", "https"):
         raise ConfigError(f"--check is {url!r}, expected an address with https:// or http://.")
-    headers = {"origin": OTHER_ORIGIN, "accept-encoding": "gzip, br"}
+    headers = {"origin": OTHER_ORIGIN, "accept-encoding": ENCODING}
     with httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT_S) as client:
         lock = _fetch_lock(client, base)
         findings = [
@@ -89,6 +99,8 @@ def _fetch_lock(client: httpx.Client, base: str) -> SiteLock:
     where = base + LOCK_NAME
     try:
         with client.stream("GET", LOCK_NAME) as response:
+            if not _is_bounded(response):
+                raise ConfigError(f"{where} is sent in an encoding that wasn't asked for.")
             if response.status_code != 200:
                 raise ConfigError(
                     f"{where} answers {response.status_code}: name the address of a folder that "
@@ -98,6 +110,11 @@ def _fetch_lock(client: httpx.Client, base: str) -> SiteLock:
     except httpx.HTTPError as error:
         raise ConfigError(f"{where} can't be fetched: {error}.") from error
     return parse_site_lock(text, where)
+
+
+def _is_bounded(response: httpx.Response) -> bool:
+    """Whether a part of the body can't become gigabytes: gzip makes at most a thousand of a byte."""
+    return response.headers.get("content-encoding", "identity").lower() in ("identity", ENCODING)
 
 
 def _bounded(response: httpx.Response, limit: int) -> Iterator[bytes]:
@@ -124,7 +141,8 @@ def _address(base: str) -> Iterator[Finding]:
 def _unknown_path(client: httpx.Client) -> Iterator[Finding]:
     path = f"no-such-file-{secrets.token_hex(4)}.json"
     try:
-        status = client.get(path).status_code
+        with client.stream("GET", path) as response:
+            status = response.status_code
     except httpx.HTTPError as error:
         yield Finding(
             "error", path, f"can't be fetched ({error}).", "It should be answered with 404."
@@ -152,11 +170,22 @@ def _file(client: httpx.Client, file: LockedFile, *, everything: bool) -> Iterat
                     "Upload the whole folder, without renaming or leaving out files.",
                 )
                 return
+            if not _is_bounded(response):
+                yield Finding(
+                    "error",
+                    file.path,
+                    "is sent in an encoding that wasn't asked for.",
+                    "Heed Accept-Encoding: not every browser reads every encoding.",
+                )
+                return
             yield from _type(file, response)
             yield from _embedding(file, response)
             yield from _caching(file, response)
             yield from _compression(file, response)
-            yield from _content(file, response) if whole else _range(file, response)
+            if whole or response.status_code == 200:
+                yield from _content(file, response, whole=whole)
+            if not whole:
+                yield from _range(file, response)
     except httpx.HTTPError as error:
         yield Finding(
             "error", file.path, f"can't be fetched ({error}).", "Look at the server's log."
@@ -165,7 +194,7 @@ def _file(client: httpx.Client, file: LockedFile, *, everything: bool) -> Iterat
 
 def _type(file: LockedFile, response: httpx.Response) -> Iterator[Finding]:
     wanted = media_type(file.path).split(";")[0]
-    found = response.headers.get("content-type", "").split(";")[0].strip().lower()
+    found = visible(response.headers.get("content-type", "").split(";")[0].strip().lower())
     if found == wanted or {found, wanted} <= set(JAVASCRIPT):
         return
     suffix = "." + file.path.rpartition(".")[2]
@@ -199,7 +228,7 @@ def _embedding(file: LockedFile, response: httpx.Response) -> Iterator[Finding]:
 
 def _caching(file: LockedFile, response: httpx.Response) -> Iterator[Finding]:
     control = response.headers.get("cache-control", "").lower()
-    found = re.search(r"max-age=(\d+)", control)
+    found = re.search(r"max-age=(\d{1,12})", control)
     age = int(found[1]) if found and "no-cache" not in control else 0
     if is_immutable(file.path):
         if "no-store" in control:
@@ -226,12 +255,17 @@ def _compression(file: LockedFile, response: httpx.Response) -> Iterator[Finding
         )
 
 
-def _content(file: LockedFile, response: httpx.Response) -> Iterator[Finding]:
-    digest, length = hashlib.sha256(), 0
-    for part in _bounded(response, file.bytes):
-        digest.update(part)
-        length += len(part)
-    if length != file.bytes or digest.hexdigest() != file.sha256:
+def _content(file: LockedFile, response: httpx.Response, *, whole: bool) -> Iterator[Finding]:
+    if whole:
+        digest, length = hashlib.sha256(), 0
+        for part in _bounded(response, file.bytes):
+            digest.update(part)
+            length += len(part)
+        right = length == file.bytes and digest.hexdigest() == file.sha256
+    else:
+        told = response.headers.get("content-length")
+        right = "content-encoding" in response.headers or told in (None, str(file.bytes))
+    if not right:
         yield Finding(
             "error",
             file.path,
@@ -250,11 +284,13 @@ def _range(file: LockedFile, response: httpx.Response) -> Iterator[Finding]:
         )
         return
     wanted = f"bytes 0-{RANGE_BYTES - 1}/{file.bytes}"
-    if response.headers.get("content-range") != wanted:
+    length = sum(map(len, _bounded(response, RANGE_BYTES)))
+    if response.headers.get("content-range") != wanted or length != RANGE_BYTES:
         yield Finding(
             "error",
             file.path,
-            f"answers a range with {response.headers.get('content-range')!r}, expected {wanted!r}.",
+            f"answers a range with {length} bytes and {response.headers.get('content-range')!r}, expected "
+            f"{RANGE_BYTES} and {wanted!r}.",
             "Upload the folder again; ranges count bytes of the file itself.",
         )
 
@@ -266,5 +302,4 @@ def _merged(findings: list[Finding]) -> Iterator[Finding]:
         key = (finding.severity, finding.problem, finding.remedy)
         groups.setdefault(key, []).append(finding.path)
     for (severity, problem, remedy), paths in groups.items():
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        yield Finding(severity, paths[0] + more, problem, remedy)
+        yield Finding(severity, paths[0], problem, remedy, len(paths) - 1)

@@ -88,7 +88,7 @@ def _check(url: str, *, everything: bool, as_json: bool) -> None:
         typer.echo(json.dumps(asdict(report), indent=1))
     else:
         for finding in report.findings:
-            typer.echo(f"{finding.severity}: {finding.path}: {finding.problem} {finding.remedy}")
+            typer.echo(str(finding))
         typer.echo(report.summary)
     if not report.works:
         sys.exit(1)

@@ -1,5 +1,6 @@
 """Writes a site: page, scripts, workers and bundles, with a lock of all."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from mlc_edge.folders import replacing
 from web.bundles import ServedBundle, index_of, open_bundles
 from web.host import NOT_SERVED, STATIC, require_page
 from web.site.headers import HEADERS_NAME, headers_file
-from web.site.lock import BUNDLES, INDEX, SiteLock, holds_site, lock_site, plain_files
+from web.site.lock import BUNDLES, INDEX, SiteLock, lock_site, plain_files, read_site_lock
 
 
 def write_site(
@@ -33,7 +34,7 @@ def write_site(
                 _copy_bundle(bundle, folder / BUNDLES / bundle.id)
             # The very bytes that our host sends, which the lock holds it to.
             (folder / INDEX).write_bytes(JSONResponse(index_of(served.values())).body)
-            paths = [path.relative_to(folder).as_posix() for path in plain_files(folder)]
+            paths = plain_files(folder)
             lock = lock_site(folder)
             (folder / LOCK_NAME).write_text(lock.to_json())
             # For hosts to read; most don't serve it, so the lock leaves it out.
@@ -46,17 +47,35 @@ def write_site(
 def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise ConfigError(f"{output} is a file: name a folder.")
-    if output.is_dir() and any(output.iterdir()) and not holds_site(output):
+    if os.path.ismount(output):
+        raise ConfigError(
+            f"{output} is where a disk is mounted, and is replaced as a whole: name a folder in it."
+        )
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    lock = read_site_lock(output)
+    if lock is None:
         raise ConfigError(
             f"{output} holds something other than a site of mlc-edge: name a new or an empty folder."
+        )
+    ours = {file.path for file in lock.files} | {LOCK_NAME, HEADERS_NAME}
+    others = sorted(
+        name
+        for path in output.rglob("*")
+        if not path.is_dir() and (name := path.relative_to(output).as_posix()) not in ours
+    )
+    if others:
+        raise ConfigError(
+            f"{output} holds files beside the site, such as {others[0]!r}, which would be deleted: move "
+            "them, or write to a new folder and copy that."
         )
 
 
 def _copy_app(static: Path, folder: Path) -> None:
-    for path in plain_files(static):
-        relative = path.relative_to(static).as_posix()
-        if relative not in NOT_SERVED and path.suffix != ".tmp":
-            _copy(path, folder / relative)
+    for name in plain_files(static):
+        made = name in (LOCK_NAME, HEADERS_NAME) or name.startswith(f"{BUNDLES}/")
+        if name not in NOT_SERVED and not made and not name.endswith(".tmp"):
+            _copy(static / name, folder / name)
 
 
 def _copy_bundle(bundle: ServedBundle, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from mlc_edge.bundle import ABI_DATE, ABI_VERSION, LOCK_NAME, LockedFile, is_valid_id
 from mlc_edge.errors import ConfigError
 from mlc_edge.files import FileState, hash_content, open_plain
-from mlc_edge.lock_fields import LockReader, told
+from mlc_edge.lock_fields import LockReader, is_url_path, told
 from mlc_edge.version import __version__
 
 SITE_LOCK_VERSION = 1
@@ -52,13 +52,24 @@ def _entry(file: LockedFile) -> dict[str, Any]:
 
 def lock_site(folder: Path) -> SiteLock:
     """Hash all files of a folder that has no lock yet."""
-    paths = (path.relative_to(folder).as_posix() for path in plain_files(folder))
-    return SiteLock(tuple(_locked(folder, path) for path in paths))
+    return SiteLock(tuple(_locked(folder, path) for path in plain_files(folder)))
 
 
-def plain_files(folder: Path) -> list[Path]:
-    """All files below a folder, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def plain_files(folder: Path) -> list[str]:
+    """Paths of all files below a folder, sorted.
+
+    Raises ConfigError for links, and for names that URLs can't carry.
+    """
+    found = []
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ConfigError(f"{folder} holds {name!r}, which is no plain file: leave it out.")
+        if not is_url_path(name):
+            raise ConfigError(f"{folder} holds {name!r}, a name that URLs can't carry: rename it.")
+        if path.is_file():
+            found.append(name)
+    return sorted(found)
 
 
 def _locked(folder: Path, path: str) -> LockedFile:
@@ -70,7 +81,7 @@ def parse_site_lock(text: str, where: str) -> SiteLock:
     """Check a lock that was read at `where`; raises ConfigError that says all that is wrong."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(f"{where} is no JSON: {text.strip()[:60]!r}.") from None
     reader = LockReader()
     version = reader.get(content, "site_lock_version", int, "")
@@ -95,13 +106,12 @@ def parse_site_lock(text: str, where: str) -> SiteLock:
     return lock
 
 
-def holds_site(folder: Path) -> bool:
-    """Whether a folder was written by `mlc-edge site`."""
+def read_site_lock(folder: Path) -> SiteLock | None:
+    """The lock of a folder that `mlc-edge site` wrote; None of any other."""
     try:
-        parse_site_lock((folder / LOCK_NAME).read_text(encoding="utf-8"), str(folder))
+        return parse_site_lock((folder / LOCK_NAME).read_text(encoding="utf-8"), str(folder))
     except (OSError, UnicodeDecodeError, ConfigError):
-        return False
-    return True
+        return None
 
 
 def bundle_folders(site: Path) -> tuple[Path, ...]:
@@ -109,12 +119,12 @@ def bundle_folders(site: Path) -> tuple[Path, ...]:
 
     Raises ConfigError when it is none.
     """
-    if not holds_site(site):
+    if read_site_lock(site) is None:
         raise ConfigError(f"{site} is no folder that `mlc-edge site` wrote.")
     try:
         index = json.loads((site / INDEX).read_text(encoding="utf-8"))
         ids = [entry["id"] for entry in index["bundles"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{site / INDEX} is damaged: {error}.") from error
     if not all(isinstance(id, str) and is_valid_id(id) for id in ids):
         raise ConfigError(f"{site / INDEX} names a model by what is no id.")

@@ -1,5 +1,6 @@
 """`mlc-edge site --check` against servers that do it right, plainly, and wrong."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ def test_a_plain_server_works_with_warnings(site: Path):
         (CHAT, Response(b"gone", 404), "answered with 404"),
         ("dist/mlc-edge.js", Response(b"export{}", media_type="text/javascript"), "isn't the file"),
         (SHARD, Response(b"x" * 65536, 206), "range"),
+        (SHARD, Response(b"x" * 10), "isn't the file"),
+        (CHAT, Response(b"x", headers={"content-encoding": "br"}), "wasn't asked for"),
+        (
+            CHAT,
+            Response(b"x", media_type="text/\x9b2J"),
+            "has the type text/",
+        ),
     ],
 )
 def test_what_breaks_a_site_is_an_error(host: Site, path: str, reply: Response, problem: str):
@@ -61,6 +69,7 @@ def test_what_breaks_a_site_is_an_error(host: Site, path: str, reply: Response, 
     code, found, _ = check(host.url)
     assert code == 1
     assert any(severity == "error" and problem in text for severity, _, text in found)
+    assert all(text.isprintable() for _, _, text in found)
 
 
 def test_weights_are_hashed_when_everything_is_wanted(host: Site, site: Path):
@@ -134,3 +143,19 @@ def test_a_lock_of_another_version_is_not_read(host: Site, site: Path):
     done = run_site("--check", host.url)
     assert done.returncode == 2
     assert "site_lock_version 2, this mlc-edge reads 1" in done.stderr
+
+
+def test_hostile_answers_are_told_and_not_believed(host: Site):
+    bomb = gzip.compress(bytes(64 << 20))
+    replies = {
+        "deep": (Response("[" * 100_000), "is no JSON"),
+        "bomb": (Response(bomb, headers={"content-encoding": "gzip"}), "is no JSON"),
+        "brotli": (Response(b"x", headers={"content-encoding": "br"}), "wasn't asked for"),
+    }
+    for reply, words in replies.values():
+        host.network.replies["/mlc-lock.json"] = [reply]
+        done = run_site("--check", host.url)
+        assert done.returncode == 2
+        assert words in done.stderr and "Traceback" not in done.stderr
+    host.network.headers = {"cache-control": "max-age=" + "9" * 5000}
+    assert check(host.url)[0] == 0

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.web.site.conftest import run_site
 
 
@@ -53,10 +55,49 @@ def test_the_same_site_is_the_same_bytes_and_replaces_the_former(
     site: Path, sources: tuple[Path, Path]
 ):
     before = content(site)
-    (site / "leftover.txt").write_text("of an older version")
+    app = site.parent / "app"
+    shutil.copytree(sources[0], app)
+    (app / "dist/older.js").write_text("of an older version")
+    assert run_site(site, sources[1], "--static", app).returncode == 0
+    assert "dist/older.js" in content(site)
     assert run_site(site, sources[1], "--static", sources[0]).returncode == 0
     assert content(site) == before
     assert not list(site.parent.glob(".*"))
+
+
+def test_what_others_put_beside_the_site_is_not_deleted(site: Path, sources: tuple[Path, Path]):
+    (site / ".git").mkdir()
+    (site / ".git/HEAD").write_text("ref: refs/heads/main")
+    done = run_site(site, sources[1], "--static", sources[0])
+    assert done.returncode == 2
+    assert "'.git/HEAD', which would be deleted" in " ".join(done.stderr.split())
+    assert (site / ".git/HEAD").is_file() and (site / "mlc-lock.json").is_file()
+
+
+def test_a_site_can_be_made_of_a_site(site: Path, sources: tuple[Path, Path], tmp_path: Path):
+    assert run_site(tmp_path / "copy", sources[1], "--static", site).returncode == 0
+    assert content(tmp_path / "copy") == content(site)
+
+
+@pytest.mark.parametrize("name", ["a#b.txt", "new\nline.txt", "per%20cent.txt"])
+def test_names_that_addresses_cannot_carry_are_refused(
+    name: str, sources: tuple[Path, Path], tmp_path: Path
+):
+    shutil.copytree(sources[0], tmp_path / "app")
+    (tmp_path / "app" / name).write_text("")
+    done = run_site(tmp_path / "site", sources[1], "--static", tmp_path / "app")
+    assert done.returncode == 2
+    assert "URLs can't carry" in done.stderr
+    assert not (tmp_path / "site").exists()
+
+
+def test_no_link_is_followed(sources: tuple[Path, Path], tmp_path: Path):
+    shutil.copytree(sources[0], tmp_path / "app")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "app/leak.txt").symlink_to(tmp_path / "secret")
+    done = run_site(tmp_path / "site", sources[1], "--static", tmp_path / "app")
+    assert done.returncode == 2
+    assert "no plain file" in done.stderr
 
 
 def test_nothing_else_is_overwritten(tmp_path: Path, sources: tuple[Path, Path]):

@@ -99,8 +99,9 @@ def test_without_a_stored_lock_the_error_is_told(world: World, tab: Tab):
     for name, reply in NOT_THE_LOCK.items():
         world.network.replies[LOCK] = [reply]
         codes[name] = tab.open_lock()["error"]["code"]
-    refused = dict.fromkeys(("server error", "restart", "removed", "refused"), "network_error")
-    invalid = dict.fromkeys(("portal", "other JSON", "no object"), "bundle_invalid")
+    refusals = ("server error", "restart", "removed", "refused", "portal", "no object")
+    refused = dict.fromkeys(refusals, "network_error")
+    invalid = {"other JSON": "bundle_invalid"}
     assert codes == refused | invalid
     assert tab.stored() == {}
     with world.site.down():

@@ -22,9 +22,10 @@ export class Documents {
     return (await response?.json().catch(() => null)) ?? null;
   }
 
-  /** Addresses of all stored documents. */
-  async urls(): Promise<string[]> {
-    return ((await (await open())?.keys()) ?? []).map(({ url }) => url);
+  /** Addresses of all stored documents; null where they can't be read. */
+  async urls(): Promise<string[] | null> {
+    const keys = await (await open())?.keys();
+    return keys?.map(({ url }) => url) ?? null;
   }
 
   /** Keeps a document, as far as there is room. */
@@ -60,7 +61,8 @@ export class Documents {
 async function open(): Promise<Cache | null> {
   try {
     const cache = await caches.open(CACHE);
-    await cache.match("/");
+    // A worker that was started from a blob has no address to which others could be relative.
+    await cache.match(`${self.location.origin}/`);
     return cache;
   } catch {
     return null;

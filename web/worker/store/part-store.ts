@@ -40,9 +40,11 @@ export class PartStore {
     }
   }
 
+  /** Null without one that can be read: the file is fetched again then. */
   async manifest(sha256: string): Promise<Manifest | null> {
     const response = await (await this.#cache()).match(this.#key(sha256));
-    return response ? ((await response.json()) as Manifest) : null;
+    const manifest = (await response?.json().catch(() => null)) as Manifest | null | undefined;
+    return typeof manifest?.partBytes === "number" ? manifest : null;
   }
 
   async putManifest(sha256: string, manifest: Manifest): Promise<void> {

@@ -189,12 +189,15 @@ export class Store {
   }
 
   async #fetchLock(lockUrl: string, signal: AbortSignal, impatient: boolean): Promise<unknown> {
+    let value: unknown;
     try {
-      return await this.#documents.fetch(lockUrl, signal, impatient);
+      value = await this.#documents.fetch(lockUrl, signal, impatient);
     } catch (error) {
       signal.throwIfAborted();
       throw networkError(new URL(lockUrl), error instanceof StatusError ? error.message : "no answer", error);
     }
+    if (value === null) throw networkError(new URL(lockUrl), "what came in its place is no lock");
+    return value;
   }
 }
 

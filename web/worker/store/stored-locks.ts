@@ -38,14 +38,14 @@ export class StoredLocks {
 
   /** Forgets both; whether there was one. */
   async delete(lockUrl: string): Promise<boolean> {
-    const known = (await this.#documents.urls()).some((url) => url === lockUrl || url === lockUrl + NEXT);
+    const known = (await this.#urls()).some((url) => url === lockUrl || url === lockUrl + NEXT);
     await this.dropNext(lockUrl);
     await this.#documents.delete(lockUrl);
     return known;
   }
 
   async list(sizes: Sizes): Promise<StoredBundle[]> {
-    const urls = (await this.#documents.urls()).filter((url) => url.endsWith(LOCK_NAME));
+    const urls = (await this.#urls()).filter((url) => url.endsWith(LOCK_NAME));
     const bundles = await Promise.all(
       urls.map(async (lockUrl) => {
         const lock = asStoredLock(await this.get(lockUrl, "current"));
@@ -56,16 +56,22 @@ export class StoredLocks {
     return bundles.flat();
   }
 
-  /** Hashes that any lock names; null if one can't be read, such as a later version's. */
+  /** Hashes that any lock names; null if locks, or one, can't be read, such as a later version's. */
   async named(): Promise<Set<string> | null> {
     const named = new Set<string>();
-    for (const url of await this.#documents.urls()) {
+    const urls = await this.#documents.urls();
+    if (!urls) return null;
+    for (const url of urls) {
       if (!url.endsWith(LOCK_NAME) && !url.endsWith(LOCK_NAME + NEXT)) continue;
       const lock = asStoredLock(await this.#documents.stored(url));
       if (!lock) return null;
       for (const { sha256 } of lock.files) named.add(sha256);
     }
     return named;
+  }
+
+  async #urls(): Promise<string[]> {
+    return (await this.#documents.urls()) ?? [];
   }
 }
 

@@ -74,7 +74,7 @@ export class Transfer {
         offset = 0;
         response = await ask(request, { ...start, offset }, limits, abort.signal);
       }
-      if (response.status === 200) offset = 0;
+      if (response.status === 200 && !isPage(response)) offset = 0;
       else if (response.status !== 206 || offset === 0) throw await refusal(response);
       return new Transfer(request, response, offset, limits, abort);
     } catch (error) {
@@ -136,10 +136,15 @@ export class Transfer {
     const response = await ask(this.#request, start, this.#limits, this.#abort.signal);
     const continues = response.status === 206 && rangeStart(response, position) === position;
     // The bytes before `position` went out already; the hash tells if these are of another file.
-    if (!continues && response.status !== 200) throw await refusal(response);
+    if (!continues && (response.status !== 200 || isPage(response))) throw await refusal(response);
     this.#response = response;
     this.#skip = continues ? 0 : position;
   }
+}
+
+/** What a portal on the way says to everything: no bundle has such a file. */
+function isPage(response: Response): boolean {
+  return /^text\/html\b/i.test(response.headers.get("content-type") ?? "");
 }
 
 async function refusal(response: Response): Promise<Error> {
