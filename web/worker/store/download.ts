@@ -131,9 +131,10 @@ export class Download {
     if (this.#held) return;
     try {
       await put();
-    } catch {
+    } catch (error) {
       const { store, sha256, onFull } = this.#target;
-      onFull();
+      // What somebody deleted meanwhile isn't stored, though there is room.
+      if (!(error instanceof LostError)) onFull();
       this.#held = await this.#copy(parts);
       await store.delete(sha256).catch(() => {});
     }
