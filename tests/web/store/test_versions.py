@@ -48,6 +48,10 @@ def update(tab: Tab) -> dict:
     return outcome
 
 
+def confirm(tab: Tab) -> None:
+    tab.run("url => confirm(url)", f"{tab.url}{LOCK[1:]}")
+
+
 def files_of(opened: dict) -> set[str]:
     return set(opened["value"]["files"])
 
@@ -59,7 +63,6 @@ def test_whole_bundle_is_used_without_asking_the_server(world: World, tab: Tab):
     assert opened["value"]["fromStorage"] and len(world.network.requests(LOCK)) == asked
     with world.site.down():
         assert tab.open_lock() == opened
-    assert tab.open_lock(anew=True)["value"]["fromStorage"] is False
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "in part"])
@@ -144,7 +147,7 @@ def test_update_keeps_the_old_bundle_until_it_is_whole(world: World, tab: Tab):
         assert files_of(tab.open_lock()) == old
         assert tab.load(File("params_shard_1.bin", BIG))["error"] is None
     assert update(tab) == {"value": None}
-    assert "new.bin" in files_of(tab.open_lock())
+    confirm(tab)
     assert tab.stored()["fake-q4f32_1"]["update"] is None
     with world.site.down():
         assert "new.bin" in files_of(tab.open_lock())
@@ -158,7 +161,7 @@ def test_old_files_go_when_nobody_uses_them(world: World, tab: Tab):
     publish(world)
     revalidate(tab)
     update(tab)
-    tab.open_lock()
+    confirm(tab)
     tab.run("async () => { (await store.use())(); }")
     assert tab.stored_parts(BIG) > 0
     second.page.close()
@@ -167,6 +170,22 @@ def test_old_files_go_when_nobody_uses_them(world: World, tab: Tab):
     )
     tab.run("async () => { (await store.use())(); }")
     assert tab.stored_parts(BIG) == 0 and tab.stored_parts(SMALL) > 0
+
+
+def test_files_of_the_version_before_stay_until_the_new_one_has_loaded(world: World, tab: Tab):
+    tab.load_bundle(world)
+    publish(world, new=b"new")
+    revalidate(tab)
+    update(tab)
+    assert "new.bin" in files_of(tab.open_lock())
+    tab.run("async () => { (await store.use())(); }")
+    assert tab.stored_parts(BIG) > 0
+    # What is stored already is no update to download.
+    revalidate(tab)
+    assert len(tab.events("update-available")) == 1
+    confirm(tab)
+    tab.run("async () => { (await store.use())(); }")
+    assert tab.stored_parts(BIG) == 0 and tab.load(File("new.bin", b"new"))["error"] is None
 
 
 def test_update_without_room_leaves_the_old_bundle(world: World, tab: Tab):
