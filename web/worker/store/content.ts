@@ -46,10 +46,10 @@ export class ContentFiles {
   async open(file: FileAddress, { signal, onBytes = () => {}, keep = true }: OpenOptions): Promise<StoredFile> {
     const job = { ...file, signal, onBytes, keep };
     const parts = await this.#parts(job);
-    return new StoredFile(parts, file.bytes, async () => {
+    return new StoredFile(parts, file.bytes, async (keepAgain) => {
       onBytes(-file.bytes);
       await this.#store.delete(file.sha256);
-      return this.#parts(job);
+      return this.#parts({ ...job, keep: keep && keepAgain });
     });
   }
 
