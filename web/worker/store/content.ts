@@ -40,7 +40,8 @@ export class ContentFiles {
   /**
    * The file with this hash, once it is here whole: its bytes were verified when they were stored.
    *
-   * Throws IntegrityError when the server has other bytes twice, RefusedError and TypeError when it
+   * Throws IntegrityError when the server has other bytes twice, or the stored file with this hash
+   * another size, RefusedError and TypeError when it
    * or the network doesn't give them, the signal's reason.
    */
   async open(file: FileAddress, { signal, onBytes = () => {}, keep = true }: OpenOptions): Promise<StoredFile> {
@@ -64,8 +65,8 @@ export class ContentFiles {
 
   /** Deletes the stored file if it isn't what it was; whether it had to. */
   async dropDamaged({ sha256, bytes, url }: FileAddress): Promise<boolean> {
-    const manifest = await this.#complete(sha256, bytes);
-    if (!manifest) return false;
+    const manifest = await this.#complete(sha256);
+    if (manifest?.bytes !== bytes) return false;
     const hash = new StreamDigest();
     const parts = new StoredParts(this.#store, sha256, manifest);
     for (let index = 0; index * manifest.partBytes < bytes; index += 1) {
@@ -98,16 +99,18 @@ export class ContentFiles {
     });
   }
 
-  async #stored({ sha256, bytes, onBytes }: Job): Promise<Parts | null> {
-    const manifest = await this.#complete(sha256, bytes);
+  async #stored({ sha256, bytes, url, onBytes }: Job): Promise<Parts | null> {
+    const manifest = await this.#complete(sha256);
     if (!manifest) return null;
+    // A lock that is wrong on this must not cost another bundle its file.
+    if (manifest.bytes !== bytes) throw new IntegrityError(url.href, sha256, "of another size");
     onBytes(bytes);
     return new StoredParts(this.#store, sha256, manifest);
   }
 
-  async #complete(sha256: string, bytes: number): Promise<Manifest | null> {
+  async #complete(sha256: string): Promise<Manifest | null> {
     const manifest = await this.#store.manifest(sha256);
-    return manifest?.complete && manifest.bytes === bytes ? manifest : null;
+    return manifest?.complete ? manifest : null;
   }
 
   async #downloadTwice(job: Job): Promise<Parts> {
