@@ -29,6 +29,7 @@ NOT_THE_LOCK = {
     "no object": JSONResponse(None),
 }
 NEW = b"of the next version" * 100
+OTHER_BIG = BIG[::-1]
 
 
 def publish(world: World, **files: bytes) -> None:
@@ -193,9 +194,32 @@ def test_update_without_room_leaves_the_old_bundle(world: World, tab: Tab):
     publish(world)
     revalidate(tab)
     tab.promise_storage(1 << 20)
+    asked = len(world.ranges(f"/{BUNDLE}params_shard_1.bin"))
     assert update(tab)["error"]["code"] == "quota_exceeded"
+    assert len(world.ranges(f"/{BUNDLE}params_shard_1.bin")) == asked
+    assert tab.events("memory-only") == []
     assert "params_shard_1.bin" in files_of(tab.open_lock())
     assert tab.load(File("params_shard_1.bin", BIG))["error"] is None
+
+
+def test_update_that_fills_the_disk_leaves_the_old_bundle(world: World, tab: Tab):
+    tab.load_bundle(world)
+    write_bundle(world.bundle, {"params_shard_0.bin": SMALL, "params_shard_1.bin": OTHER_BIG})
+    revalidate(tab)
+    # Other sites may take the room that the browser promised.
+    tab.run("() => { navigator.storage.estimate = async () => ({}); }")
+    tab.limit_storage(1 << 20)
+    assert update(tab)["error"]["code"] == "quota_exceeded"
+    assert tab.events("memory-only") == []
+    assert tab.load(File("params_shard_1.bin", BIG))["error"] is None
+
+
+def test_update_needs_room_for_what_is_missing_alone(world: World, tab: Tab):
+    tab.load_bundle(world)
+    publish(world)
+    revalidate(tab)
+    tab.promise_storage((1 << 20) + len(NEW))
+    assert update(tab) == {"value": None}
 
 
 def test_version_that_comes_back_is_no_update(world: World, tab: Tab):

@@ -1,7 +1,7 @@
 /** Files addressed by their SHA-256: from storage, else downloaded, verified and kept. */
 import { type Bytes, digest, IntegrityError, StreamDigest } from "../shared/hash.ts";
 import type { StorageEvent } from "../shared/protocol.ts";
-import { Download, type DownloadTarget, LostError, type Parts, StoredParts } from "./download.ts";
+import { Download, type DownloadTarget, FullError, LostError, type Parts, StoredParts } from "./download.ts";
 import type { Limits } from "./limits.ts";
 import { exclusively } from "./locks.ts";
 import type { Manifest, PartStore } from "./part-store.ts";
@@ -22,6 +22,8 @@ export interface OpenOptions {
   onBytes?: (bytes: number) => void;
   /** Whether what is downloaded is stored. */
   keep?: boolean;
+  /** Throws FullError where there is no room, in place of holding the file in memory. */
+  onlyStored?: boolean;
 }
 
 interface Job extends FileAddress, Required<OpenOptions> {}
@@ -40,12 +42,12 @@ export class ContentFiles {
   /**
    * The file with this hash, once it is here whole: its bytes were verified when they were stored.
    *
-   * Throws IntegrityError when the server has other bytes twice, or the stored file with this hash
-   * another size, RefusedError and TypeError when it
-   * or the network doesn't give them, the signal's reason.
+   * Throws IntegrityError when the server has other bytes twice, or what is stored another size;
+   * RefusedError and TypeError when server or network don't give them; the signal's reason.
    */
-  async open(file: FileAddress, { signal, onBytes = () => {}, keep = true }: OpenOptions): Promise<StoredFile> {
-    const job = { ...file, signal, onBytes, keep };
+  async open(file: FileAddress, options: OpenOptions): Promise<StoredFile> {
+    const { signal, onBytes = () => {}, keep = true, onlyStored = false } = options;
+    const job = { ...file, signal, onBytes, keep, onlyStored };
     const parts = await this.#parts(job);
     return new StoredFile(parts, file.bytes, async (keepAgain) => {
       onBytes(-file.bytes);
@@ -76,6 +78,12 @@ export class ContentFiles {
     this.#notify({ kind: "storage", state: "damaged", url: url.href, source: "cache" });
     await this.#store.delete(sha256);
     return true;
+  }
+
+  /** Whether the browser has room for so many bytes more, as far as it says. */
+  async hasRoom(bytes: number): Promise<boolean> {
+    const { usage = 0, quota = Infinity } = (await navigator.storage?.estimate?.()) ?? {};
+    return usage + bytes + this.#limits.reservedBytes <= quota;
   }
 
   async #parts(job: Job): Promise<Parts> {
@@ -189,13 +197,13 @@ export class ContentFiles {
   }
 
   async #hasRoom(job: Job, offset: number): Promise<boolean> {
-    const { usage = 0, quota = Infinity } = (await navigator.storage?.estimate?.()) ?? {};
-    if (usage + job.bytes - offset + this.#limits.reservedBytes <= quota) return true;
+    if (await this.hasRoom(job.bytes - offset)) return true;
     this.#tellFull(job, offset);
     return false;
   }
 
-  #tellFull({ url, bytes }: Job, offset: number): void {
+  #tellFull({ url, bytes, onlyStored }: Job, offset: number): void {
+    if (onlyStored) throw new FullError(`no room for ${url.href}`);
     const neededBytes = bytes - offset;
     this.#notify({ kind: "storage", state: "memory-only", url: url.href, neededBytes });
   }

@@ -8,6 +8,7 @@ import { type Lock, runnableLock } from "../shared/lock.ts";
 import type { DeletedFiles, StorageEvent, StoredContents } from "../shared/protocol.ts";
 import { ContentFiles } from "./content.ts";
 import { Documents, StatusError } from "./documents.ts";
+import { FullError } from "./download.ts";
 import { fileError, networkError, noRoom, notStored } from "./errors.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { hold, ifFree } from "./locks.ts";
@@ -118,18 +119,25 @@ export class Store {
     }
   }
 
-  /** Stores the next version of a bundle, which the next load uses. Does nothing if there is none. */
+  /**
+   * Stores the next version of a bundle, which the next load uses. Does nothing if there is none.
+   *
+   * Throws EngineError: quota_exceeded, before it downloads anything where the browser says so;
+   * network_error, integrity_error.
+   */
   async update(lockUrl: string, signal: AbortSignal): Promise<void> {
     const next = asStoredLock(await this.#locks.get(lockUrl, "next"));
     if (!next) return;
     const release = await hold(IN_USE);
     try {
-      for (const { path, bytes, sha256 } of await this.#missing(next, await this.#updateTargets(lockUrl, next))) {
+      const missing = await this.#missing(next, await this.#updateTargets(lockUrl, next));
+      if (!(await this.#hasRoom(missing))) throw noRoom(next.model.id);
+      for (const { path, bytes, sha256 } of missing) {
         const url = new URL(path, lockUrl);
         url.searchParams.set("sha256", sha256);
-        await this.content.open({ url, bytes, sha256 }, { signal }).catch((error: unknown) => {
+        await this.content.open({ url, bytes, sha256 }, { signal, onlyStored: true }).catch((error: unknown) => {
           signal.throwIfAborted();
-          throw fileError(url, error);
+          throw error instanceof FullError ? noRoom(next.model.id) : fileError(url, error);
         });
         if (!(await this.#parts.manifest(sha256))?.complete) throw noRoom(next.model.id);
       }
@@ -197,6 +205,12 @@ export class Store {
       Object.values(lock.targets).map(({ library }) => library).filter((path) => !needed.includes(path)),
     );
     return lock.files.filter(({ path, sha256 }) => !spared.has(path) && !sizes.get(sha256)?.complete);
+  }
+
+  async #hasRoom(files: StoredLock["files"]): Promise<boolean> {
+    const sizes = await this.#parts.sizes();
+    const rest = files.map(({ sha256, bytes }) => bytes - (sizes.get(sha256)?.bytes ?? 0));
+    return this.content.hasRoom(rest.reduce((sum, bytes) => sum + bytes, 0));
   }
 
   async #isWhole(lock: StoredLock): Promise<boolean> {
