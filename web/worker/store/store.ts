@@ -5,7 +5,7 @@
  * the files that it names, are stored beside the old ones and take their place when they are whole.
  */
 import { type Lock, runnableLock } from "../shared/lock.ts";
-import type { DeletedFiles, StorageEvent, StoredContents } from "../shared/protocol.ts";
+import type { DeletedFiles, DeletedLeftovers, StorageEvent, StoredContents } from "../shared/protocol.ts";
 import { ContentFiles } from "./content.ts";
 import { Documents, StatusError } from "./documents.ts";
 import { FullError } from "./download.ts";
@@ -167,12 +167,12 @@ export class Store {
   }
 
   /** Deletes what no lock names, unless models are in use. */
-  async deleteLeftovers(): Promise<DeletedFiles> {
+  async deleteLeftovers(): Promise<DeletedLeftovers> {
     let freedBytes = 0;
-    await ifFree(IN_USE, async () => {
+    const free = await ifFree(IN_USE, async () => {
       freedBytes = await this.#deleteUnnamed();
     });
-    return { freedBytes, keptFiles: 0 };
+    return { freedBytes, modelsInUse: !free };
   }
 
   /** Takes note of what the server has now. */
