@@ -219,6 +219,10 @@ def _contradictions(lock: BundleLock) -> list[str]:
     problems += [
         f"files names {name} itself" for name in (LOCK_NAME, SIGNATURE_NAME) if name in paths
     ]
+    sizes: dict[str, int] = {}
+    for file in lock.files:
+        if sizes.setdefault(file.sha256, file.bytes) != file.bytes:
+            problems.append(f"files names {file.path} with the sha256 of a file of another size")
     for name, target in lock.targets.items():
         for path in (target.library, target.parameters):
             if path not in paths:

@@ -48,6 +48,23 @@ def test_worker_answers(page: RealBrowser, engine_site: Site):
     assert len(engine_site.network.requests(WORKER)) == 1
 
 
+CALLED_AT_ONCE = """
+async () => {
+  const engine = new EngineClient({ workerUrl: "worker.js" });
+  const load = () => failure(() => engine.load("bundles/x/", { initProgressCallback: () => {} }));
+  const early = await Promise.all([load(), failure(() => engine.unload())]);
+  return [...early, await load()];
+}
+"""
+
+
+def test_call_that_can_not_be_posted_fails_alone(page: RealBrowser):
+    """Before the worker runs as after."""
+    early, unloaded, late = page.run(CALLED_AT_ONCE)
+    assert early["name"] == late["name"] == "DataCloneError"
+    assert unloaded == RUNS
+
+
 def cut(site: Site) -> None:
     site.network.cuts[WORKER] = [1000]
 

@@ -109,6 +109,44 @@ def test_a_version_that_is_neither_stored_nor_served_any_more_gives_way(
     assert fresh.load("versions")["sampling"]["temperature"] == 0.75
 
 
+def exchange_weights(folder: Path, content: bytes | None = None) -> bytes:
+    """Publishes other weights, NaNs unless told; what they were."""
+    shard = max(folder.glob("params_shard_*"), key=lambda path: path.stat().st_size)
+    before = shard.read_bytes()
+    shard.write_bytes(content or b"\x00\x00\xc0\x7f" * (len(before) // 4))
+    edit_lock(folder, shard.name)
+    return before
+
+
+def test_a_faulty_bundle_that_is_stored_whole_gives_way_to_its_repair(
+    fresh: EnginePage, versions: Path
+) -> None:
+    good = exchange_weights(versions)
+    assert fresh.load_failure("versions")["code"] == "self_test_failed"
+    # The server has nothing else: its error stays.
+    assert fresh.load_failure("versions")["code"] == "self_test_failed"
+    assert stored(fresh)["tiny-q0f32"]["offlineTargets"]
+    exchange_weights(versions, good)
+    assert fresh.load("versions")["id"] == "tiny-q0f32"
+    assert stored(fresh)["tiny-q0f32"]["update"] is None
+
+
+def test_an_update_that_can_not_be_loaded_leaves_the_version_before(
+    fresh: EnginePage, versions: Path
+) -> None:
+    publish(versions, 0.25)
+    fresh.load("versions")
+    publish(versions, 0.75)
+    good = exchange_weights(versions)
+    fresh.load("versions")
+    fresh.page.wait_for_function("() => events.some(({ state }) => state === 'update-available')")
+    fresh.run("() => engine.storage.update('bundles/versions/')")
+    for _ in ("at first", "again"):
+        assert fresh.load("versions")["sampling"]["temperature"] == 0.25
+    exchange_weights(versions, good)
+    assert fresh.load("versions")["sampling"]["temperature"] == 0.75
+
+
 def test_weights_damaged_in_the_store_are_found_and_fetched_again(fresh: EnginePage) -> None:
     fresh.load("tiny-q0f32")
     fresh.run(PARTS)

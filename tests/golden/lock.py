@@ -78,6 +78,9 @@ def make() -> dict[str, Any]:
             *(_case(path, value, taken=False) for value in (*PATHS, *OWN, 7)),
             *(_case(model_id, value, taken=False) for value in (*IDS, "a\u202eb", "a\ud800", 7)),
             _case(model_id, "Llama-3.2_1B", taken=True),
+            # One content has one size.
+            _case(["files", 2, "sha256"], "a" * 64, taken=False),
+            _case(["files", 2], {**LOCK["files"][2], "sha256": "a" * 64, "bytes": 1}, taken=True),
             _case(["targets"], {"webgpu-f32": _target(library="nowhere")}, taken=False),
             _case(["targets", "webgpu-f32", "needs", "features"], [7], taken=False),
         ],

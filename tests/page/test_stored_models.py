@@ -66,6 +66,18 @@ def test_files_that_belong_to_no_model_are_listed_and_deleted(open_chat: OpenCha
     assert deleted(chat) == ["leftovers"]
 
 
+def test_leftovers_that_stay_while_a_model_is_in_use_are_explained(open_chat: OpenChat):
+    chat = open_chat({"leftoverBytes": 45_000_000, "modelsInUse": True})
+    chat.open_models()
+    delete_button(chat, "leftover files").click()
+    expect(dialog(chat).get_by_role("status")).to_contain_text("a model is in use")
+    expect(dialog(chat)).to_contain_text("45.0 MB that belong to no model")
+    assert deleted(chat) == []
+    chat.page.keyboard.press("Escape")
+    chat.open_models()
+    expect(dialog(chat)).not_to_contain_text("a model is in use")
+
+
 def test_full_storage_is_said_once_a_load(open_chat: OpenChat):
     chat = open_chat({"manualLoad": True}, ready=False)
     chat.expect_engine("loading")

@@ -7,6 +7,8 @@ export interface StorageScript {
   /** Bytes of 2.4 MB that are stored, by the id of the bundle. */
   partial?: Record<string, number>;
   leftoverBytes?: number;
+  /** A tab has a model loaded, so that leftovers stay. */
+  modelsInUse?: boolean;
   persisted?: boolean;
   /** The browser keeps models only as long as it likes. */
   persistenceRefused?: boolean;
@@ -43,9 +45,12 @@ export class FakeStorage implements EngineStorage {
   }
 
   async deleteLeftovers() {
+    const { modelsInUse = false } = this.#script;
+    if (modelsInUse) return { freedBytes: 0, modelsInUse };
+    const freedBytes = this.#leftoverBytes;
     this.deleted.push("leftovers");
     this.#leftoverBytes = 0;
-    return { freedBytes: 0, keptFiles: 0 };
+    return { freedBytes, modelsInUse };
   }
 
   async update(url: string) {

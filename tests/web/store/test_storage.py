@@ -1,6 +1,7 @@
 """What is stored, what is deleted, and what happens when there is no room."""
 
 import pytest
+from starlette.responses import Response
 
 from tests.web.fakes import LIBRARY, sha256
 from tests.web.store.conftest import (
@@ -97,9 +98,11 @@ def test_files_that_no_lock_names_are_listed_and_deleted(world: World, tab: Tab)
     second = tab.another()
     second.run("async () => { globalThis.release = await store.use(); }")
     tab.load(BIG_FILE)
-    assert tab.run("() => store.deleteLeftovers()")["freedBytes"] == 0
+    kept = {"freedBytes": 0, "modelsInUse": True}
+    assert tab.run("() => store.deleteLeftovers()") == kept
     second.run("() => release()")
-    assert tab.run("() => store.deleteLeftovers()")["freedBytes"] == len(BIG)
+    deleted = {"freedBytes": len(BIG), "modelsInUse": False}
+    assert tab.run("() => store.deleteLeftovers()") == deleted
     assert tab.leftovers() == NOTHING and tab.stored_parts(BIG) == 0
 
 
@@ -172,6 +175,12 @@ NO_STORAGE = {
     "refused": """() => {
       caches.open = async () => { throw new DOMException("not here", "SecurityError"); };
     }""",
+    # As where site data is denied.
+    "denied": """() => {
+      const denied = async () => { throw new DOMException("denied", "SecurityError"); };
+      caches.open = denied;
+      Object.defineProperty(navigator.locks, "request", { value: denied });
+    }""",
     # As after a disk's error.
     "broken": """() => {
       Cache.prototype.match = async () => { throw new DOMException("broken", "UnknownError"); };
@@ -193,6 +202,50 @@ def test_browser_that_stores_nothing(world: World, tab: Tab, change: str):
     assert tab.stored() == {} and tab.leftovers() == NOTHING
     release = tab.run("() => store.use().then((release) => typeof release)")
     assert release == "function"
+
+
+def test_denied_locks_are_told_from_failed_jobs(world: World, tab: Tab):
+    """What a job throws reaches its caller, and nothing is done twice."""
+    world.network.replies[SMALL_FILE.path] = [Response("no", 403)]
+    assert tab.load(SMALL_FILE)["error"] == "RefusedError"
+    assert len(world.network.requests(SMALL_FILE.path)) == 1
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["this time", "always"])
+@pytest.mark.parametrize("whole", [False, True], ids=["ranges", "whole"])
+def test_parts_that_the_disk_does_not_give_are_downloaded(
+    world: World, tab: Tab, lasting: bool, whole: bool
+):
+    tab.load(SMALL_FILE)
+    tab.run(
+        """(lasting) => {
+          const { match, put } = Cache.prototype;
+          let broken = true;
+          Cache.prototype.match = async function (key) {
+            const found = await match.call(this, key);
+            if (!broken || !found || !/content\\/[0-9a-f]+\\/\\d+$/.test(key)) return found;
+            const start = (controller) => controller.error(new TypeError("Failed to fetch"));
+            return new Response(new ReadableStream({ start }));
+          };
+          Cache.prototype.put = function (...entry) {
+            broken = lasting;
+            return put.apply(this, entry);
+          };
+        }""",
+        lasting,
+    )
+    assert tab.load(SMALL_FILE, whole=whole) == SMALL_FILE.whole
+
+
+def test_lock_that_is_wrong_on_a_size_spoils_no_other_bundle(world: World, tab: Tab):
+    tab.load(SMALL_FILE)
+    parts = tab.stored_parts(SMALL)
+    for size in (len(SMALL) + 1, len(SMALL) - 1, 10):
+        wrong = {**SMALL_FILE.wanted(tab.url), "bytes": size}
+        assert tab.run("(file) => load(file)", wrong)["error"] == "IntegrityError"
+        assert tab.stored_parts(SMALL) == parts
+    with world.site.down():
+        assert tab.load(SMALL_FILE) == SMALL_FILE.whole
 
 
 def test_only_looked_at_leaves_nothing(world: World, tab: Tab):

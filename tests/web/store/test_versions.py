@@ -29,6 +29,7 @@ NOT_THE_LOCK = {
     "no object": JSONResponse(None),
 }
 NEW = b"of the next version" * 100
+OTHER_BIG = BIG[::-1]
 
 
 def publish(world: World, **files: bytes) -> None:
@@ -48,6 +49,10 @@ def update(tab: Tab) -> dict:
     return outcome
 
 
+def confirm(tab: Tab) -> None:
+    tab.run("url => confirm(url)", f"{tab.url}{LOCK[1:]}")
+
+
 def files_of(opened: dict) -> set[str]:
     return set(opened["value"]["files"])
 
@@ -59,7 +64,6 @@ def test_whole_bundle_is_used_without_asking_the_server(world: World, tab: Tab):
     assert opened["value"]["fromStorage"] and len(world.network.requests(LOCK)) == asked
     with world.site.down():
         assert tab.open_lock() == opened
-    assert tab.open_lock(anew=True)["value"]["fromStorage"] is False
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "in part"])
@@ -145,7 +149,7 @@ def test_update_keeps_the_old_bundle_until_it_is_whole(world: World, tab: Tab):
         assert files_of(tab.open_lock()) == old
         assert tab.load(File("params_shard_1.bin", BIG))["error"] is None
     assert update(tab) == {"value": None}
-    assert "new.bin" in files_of(tab.open_lock())
+    confirm(tab)
     assert tab.stored()["fake-q4f32_1"]["update"] is None
     with world.site.down():
         assert "new.bin" in files_of(tab.open_lock())
@@ -159,7 +163,7 @@ def test_old_files_go_when_nobody_uses_them(world: World, tab: Tab):
     publish(world)
     revalidate(tab)
     update(tab)
-    tab.open_lock()
+    confirm(tab)
     tab.run("async () => { (await store.use())(); }")
     assert tab.stored_parts(BIG) > 0
     second.page.close()
@@ -170,14 +174,53 @@ def test_old_files_go_when_nobody_uses_them(world: World, tab: Tab):
     assert tab.stored_parts(BIG) == 0 and tab.stored_parts(SMALL) > 0
 
 
+def test_files_of_the_version_before_stay_until_the_new_one_has_loaded(world: World, tab: Tab):
+    tab.load_bundle(world)
+    publish(world, new=b"new")
+    revalidate(tab)
+    update(tab)
+    assert "new.bin" in files_of(tab.open_lock())
+    tab.run("async () => { (await store.use())(); }")
+    assert tab.stored_parts(BIG) > 0
+    # What is stored already is no update to download.
+    revalidate(tab)
+    assert len(tab.events("update-available")) == 1
+    confirm(tab)
+    tab.run("async () => { (await store.use())(); }")
+    assert tab.stored_parts(BIG) == 0 and tab.load(File("new.bin", b"new"))["error"] is None
+
+
 def test_update_without_room_leaves_the_old_bundle(world: World, tab: Tab):
     tab.load_bundle(world)
     publish(world)
     revalidate(tab)
     tab.promise_storage(1 << 20)
+    asked = len(world.ranges(f"/{BUNDLE}params_shard_1.bin"))
     assert update(tab)["error"]["code"] == "quota_exceeded"
+    assert len(world.ranges(f"/{BUNDLE}params_shard_1.bin")) == asked
+    assert tab.events("memory-only") == []
     assert "params_shard_1.bin" in files_of(tab.open_lock())
     assert tab.load(File("params_shard_1.bin", BIG))["error"] is None
+
+
+def test_update_that_fills_the_disk_leaves_the_old_bundle(world: World, tab: Tab):
+    tab.load_bundle(world)
+    write_bundle(world.bundle, {"params_shard_0.bin": SMALL, "params_shard_1.bin": OTHER_BIG})
+    revalidate(tab)
+    # Other sites may take the room that the browser promised.
+    tab.run("() => { navigator.storage.estimate = async () => ({}); }")
+    tab.limit_storage(1 << 20)
+    assert update(tab)["error"]["code"] == "quota_exceeded"
+    assert tab.events("memory-only") == []
+    assert tab.load(File("params_shard_1.bin", BIG))["error"] is None
+
+
+def test_update_needs_room_for_what_is_missing_alone(world: World, tab: Tab):
+    tab.load_bundle(world)
+    publish(world)
+    revalidate(tab)
+    tab.promise_storage((1 << 20) + len(NEW))
+    assert update(tab) == {"value": None}
 
 
 def test_version_that_comes_back_is_no_update(world: World, tab: Tab):

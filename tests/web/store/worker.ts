@@ -79,6 +79,10 @@ Object.assign(globalThis, {
       const { lock, fromStorage } = await store.openLock(url, { signal: within30s(), keep: true, ...options });
       return { files: [...lock.files.keys()], fromStorage };
     }),
+  /** What follows a load by the lock that `openLock` gives. */
+  confirm: async (url: string) => {
+    await store.confirm(url, await store.openLock(url, { signal: within30s(), keep: true }));
+  },
   revalidate: (url: string) => store.revalidate(url, within30s()),
   update: (url: string) => outcome(() => store.update(url, within30s())),
 });

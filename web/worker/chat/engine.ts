@@ -1,5 +1,5 @@
 /** The part of the engine's client that the chat uses. Types only. */
-import type { DeletedFiles, StorageEvent, StoredContents } from "../shared/protocol.ts";
+import type { DeletedFiles, DeletedLeftovers, StorageEvent, StoredContents } from "../shared/protocol.ts";
 import type { Sampling } from "../shared/sampling-defaults.ts";
 
 export interface FitReport {
@@ -40,7 +40,7 @@ export type { DeletedFiles, StorageEvent, StoredBundle, StoredContents } from ".
 export interface EngineStorage {
   list(): Promise<StoredContents>;
   delete(bundleUrl: string): Promise<DeletedFiles>;
-  deleteLeftovers(): Promise<DeletedFiles>;
+  deleteLeftovers(): Promise<DeletedLeftovers>;
   update(bundleUrl: string): Promise<unknown>;
   estimate(): Promise<{ usage: number; quota: number; persisted: boolean }>;
   requestPersistence(): Promise<boolean>;

@@ -5,10 +5,14 @@ import { formatBytes, formatBytesOf, formatCount } from "./format.ts";
 import type { Models } from "./models.ts";
 import type { Bundle } from "./types.ts";
 
+const LEFTOVERS_STAY =
+  "Not deleted: a model is in use, in this tab or another. They go by themselves when a model is loaded while no other tab has one.";
+
 export interface ModelDialogActions {
   use(bundle: Bundle): void;
   deleteFiles(bundle: Bundle): Promise<void>;
-  deleteLeftovers(): Promise<void>;
+  /** Whether they could be deleted: not while a model is in use. */
+  deleteLeftovers(): Promise<boolean>;
   check(bundle: Bundle): Promise<FitReport>;
   storageText(): Promise<string>;
 }
@@ -20,6 +24,7 @@ export class ModelDialog {
   readonly #models: Models;
   readonly #actions: ModelDialogActions;
   readonly #fits = new Map<string, FitReport>();
+  #leftoversStay = false;
 
   constructor(models: Models, actions: ModelDialogActions) {
     this.#models = models;
@@ -30,6 +35,7 @@ export class ModelDialog {
   }
 
   async open(): Promise<void> {
+    this.#leftoversStay = false;
     this.#render();
     this.#dialog.showModal();
     await this.#models.refreshStored();
@@ -88,7 +94,11 @@ export class ModelDialog {
     const { bytes } = this.#models.stored.leftovers;
     const item = el("li", { class: "model" }, el("h3", {}, "Leftover files"));
     item.append(el("p", { class: "hint" }, `${formatBytes(bytes)} that belong to no model`));
-    const remove = this.#deleteButton("leftovers", "leftover files", () => this.#actions.deleteLeftovers());
+    if (this.#leftoversStay) item.append(el("p", { class: "unfit", role: "status" }, LEFTOVERS_STAY));
+    const remove = this.#deleteButton("leftovers", "leftover files", async () => {
+      this.#leftoversStay = !(await this.#actions.deleteLeftovers());
+      this.#render();
+    });
     item.append(el("div", { class: "buttons" }, remove));
     return item;
   }

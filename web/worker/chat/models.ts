@@ -207,10 +207,11 @@ export class Models {
     await this.refreshStored();
   }
 
-  /** Deletes files of this device that belong to no model. */
-  async deleteLeftovers(): Promise<void> {
-    await this.#engine.storage.deleteLeftovers();
+  /** Deletes files of this device that belong to no model; false where models in use forbid it. */
+  async deleteLeftovers(): Promise<boolean> {
+    const { modelsInUse } = await this.#engine.storage.deleteLeftovers();
     await this.refreshStored();
+    return !modelsInUse;
   }
 
   #restart(): AbortController {

@@ -4,7 +4,7 @@ import type { Bytes } from "../shared/hash.ts";
 import type { Lock, LockedFile } from "../shared/lock.ts";
 import type { FileAddress } from "../store/content.ts";
 import { fileError } from "../store/errors.ts";
-import type { Store } from "../store/store.ts";
+import type { OpenedLock, Store } from "../store/store.ts";
 import type { StoredFile } from "../store/stored-file.ts";
 import { RefusedError } from "../store/transfer.ts";
 import type { Progress } from "./progress.ts";
@@ -16,14 +16,10 @@ export interface BundleOptions {
   signal: AbortSignal;
   /** Whether its lock and files are stored; only looked at, if not. */
   keep: boolean;
-  /** Asks the server for the lock also where the bundle is stored whole. */
-  anew?: boolean;
 }
 
 export class Bundle {
-  readonly lock: Lock;
-  /** Whether the lock is a stored one that the server wasn't asked about. */
-  readonly fromStorage: boolean;
+  readonly #opened: OpenedLock;
   readonly #url: URL;
   readonly #store: Store;
   readonly #keep: boolean;
@@ -31,16 +27,36 @@ export class Bundle {
   /** Reads the lock. Throws EngineError: network_error, bundle_invalid, abi_mismatch. */
   static async open(url: string, store: Store, options: BundleOptions): Promise<Bundle> {
     const lockUrl = lockUrlOf(url);
-    const { lock, fromStorage } = await store.openLock(lockUrl, options);
-    return new Bundle(lock, fromStorage, new URL(lockUrl), store, options.keep);
+    const opened = await store.openLock(lockUrl, options);
+    return new Bundle(opened, new URL(lockUrl), store, options.keep);
   }
 
-  private constructor(lock: Lock, fromStorage: boolean, url: URL, store: Store, keep: boolean) {
-    this.lock = lock;
-    this.fromStorage = fromStorage;
+  private constructor(opened: OpenedLock, url: URL, store: Store, keep: boolean) {
+    this.#opened = opened;
     this.#url = url;
     this.#store = store;
     this.#keep = keep;
+  }
+
+  get lock(): Lock {
+    return this.#opened.lock;
+  }
+
+  /** Whether the lock is a stored one that the server wasn't asked about. */
+  get fromStorage(): boolean {
+    return this.#opened.fromStorage;
+  }
+
+  /** Another version to load where this one, from storage, can't be; null if there is none. */
+  async other(signal: AbortSignal): Promise<Bundle | null> {
+    const options = { signal, keep: this.#keep };
+    const opened = await this.#store.openOther(this.#url.href, this.#opened, options);
+    return opened && new Bundle(opened, this.#url, this.#store, this.#keep);
+  }
+
+  /** To be called once it has loaded: the version before it is needed no more. */
+  confirm(): Promise<void> {
+    return this.#store.confirm(this.#url.href, this.#opened);
   }
 
   /** The lock's entry. Throws EngineError "bundle_invalid" if there is none. */

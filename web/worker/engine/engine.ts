@@ -37,6 +37,7 @@ interface Session {
   readonly release: () => void;
 }
 
+type Opened = Pick<Session, "model" | "release">;
 type OnEvent = (event: TokenEvent) => void;
 
 export class Engine {
@@ -128,22 +129,28 @@ export class Engine {
     return this.#scheduler.run(job, signal);
   }
 
-  /** Loads a bundle; from the server's lock if the stored one names files that are no more. */
-  async #open(
-    url: string,
-    target: string | undefined,
-    signal: AbortSignal,
-    anew = false,
-  ): Promise<{ model: Model; release: () => void }> {
-    const bundle = await Bundle.open(url, this.#store, { signal, keep: true, anew });
+  /** Loads a bundle; another version of it if the stored one can't be loaded. */
+  async #open(url: string, target: string | undefined, signal: AbortSignal): Promise<Opened> {
+    const bundle = await Bundle.open(url, this.#store, { signal, keep: true });
+    try {
+      return await this.#openBundle(bundle, target, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      const other = bundle.fromStorage ? await bundle.other(signal) : null;
+      if (!other) throw error;
+      return this.#openBundle(other, target, signal);
+    }
+  }
+
+  async #openBundle(bundle: Bundle, target: string | undefined, signal: AbortSignal): Promise<Opened> {
     const release = await this.#store.use();
     try {
-      return { model: await loadModel(bundle, target, this.#loadContext(signal)), release };
+      const model = await loadModel(bundle, target, this.#loadContext(signal));
+      await bundle.confirm();
+      return { model, release };
     } catch (error) {
       release();
-      const gone = error instanceof EngineError && ["integrity_error", "network_error"].includes(error.code);
-      if (!gone || !bundle.fromStorage) throw error;
-      return this.#open(url, target, signal, true);
+      throw error;
     }
   }
 

@@ -13,6 +13,7 @@ import type {
   DebugAction,
   DebugReplies,
   DeletedFiles,
+  DeletedLeftovers,
   EngineEvent,
   FitReport,
   LoadedModel,
@@ -86,7 +87,7 @@ export class EngineClient {
     delete: (bundleUrl: string | URL): Promise<DeletedFiles> =>
       this.#storage({ action: "delete", bundleUrl: absolute(bundleUrl) }),
     /** Deletes what no stored bundle names, unless models are loaded somewhere. */
-    deleteLeftovers: (): Promise<DeletedFiles> => this.#storage({ action: "delete-leftovers" }),
+    deleteLeftovers: (): Promise<DeletedLeftovers> => this.#storage({ action: "delete-leftovers" }),
     /** Downloads the version that an event "update-available" told of; the next load uses it. */
     update: (bundleUrl: string | URL, { signal }: CallOptions = {}): Promise<null> =>
       this.#storage({ action: "update", bundleUrl: absolute(bundleUrl) }, signal),

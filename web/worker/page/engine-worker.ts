@@ -33,12 +33,13 @@ export class EngineWorker {
     this.#start();
   }
 
+  /** Throws DOMException "DataCloneError" for what can't be posted, whether the worker runs yet or not. */
   postMessage(request: WorkerRequest): void {
     if (this.#state === "started") {
       this.#worker?.postMessage(request);
       return;
     }
-    this.#waiting.push(request);
+    this.#waiting.push(structuredClone(request));
     if (this.#state === "idle") this.#start();
   }
 

@@ -10,6 +10,7 @@ export type {
   AdapterDescription,
   ContextPolicy,
   DeletedFiles,
+  DeletedLeftovers,
   DeviceEvent,
   EngineEvent,
   ErrorCode,

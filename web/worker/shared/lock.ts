@@ -96,6 +96,7 @@ function readFiles(value: unknown, reader: Reader): Map<string, LockedFile> {
     reader.problem(`it names ${entries.length} files, and a bundle has at most ${MAX_FILES}`);
     return files;
   }
+  const sizes = new Map<string, number>();
   for (const [index, entry] of entries.entries()) {
     const at = `files[${index}]`;
     const file = reader.object(entry, at);
@@ -105,6 +106,10 @@ function readFiles(value: unknown, reader: Reader): Map<string, LockedFile> {
     if (sha256 && !/^[0-9a-f]{64}$/.test(sha256)) {
       reader.problem(`${at}.sha256 must be 64 lower-case hex digits`);
     }
+    if ((sizes.get(sha256) ?? bytes) !== bytes) {
+      reader.problem(`${at}.sha256 is that of a file with another size`);
+    }
+    sizes.set(sha256, bytes);
     if (files.has(path)) reader.problem(`${at}.path "${path}" is listed twice`);
     if (OWN_NAMES.includes(path)) reader.problem(`${at}.path "${path}" is the lock's own`);
     files.set(path, { path, bytes, sha256 });

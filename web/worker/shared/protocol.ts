@@ -97,6 +97,12 @@ export interface DeletedFiles {
   keptFiles: number;
 }
 
+export interface DeletedLeftovers {
+  freedBytes: number;
+  /** Nothing was deleted: a tab has a model loaded, whose files these may be. */
+  modelsInUse: boolean;
+}
+
 /** What pages do with stored bundles; its replies in `StorageReplies`. */
 export type StorageAction =
   | { action: "list" }
@@ -107,7 +113,7 @@ export type StorageAction =
 export interface StorageReplies {
   list: StoredContents;
   delete: DeletedFiles;
-  "delete-leftovers": DeletedFiles;
+  "delete-leftovers": DeletedLeftovers;
   update: null;
 }
 

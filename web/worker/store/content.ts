@@ -1,7 +1,7 @@
 /** Files addressed by their SHA-256: from storage, else downloaded, verified and kept. */
 import { type Bytes, digest, IntegrityError, StreamDigest } from "../shared/hash.ts";
 import type { StorageEvent } from "../shared/protocol.ts";
-import { Download, type DownloadTarget, LostError, type Parts, StoredParts } from "./download.ts";
+import { Download, type DownloadTarget, FullError, LostError, type Parts, StoredParts } from "./download.ts";
 import type { Limits } from "./limits.ts";
 import { exclusively } from "./locks.ts";
 import type { Manifest, PartStore } from "./part-store.ts";
@@ -22,6 +22,8 @@ export interface OpenOptions {
   onBytes?: (bytes: number) => void;
   /** Whether what is downloaded is stored. */
   keep?: boolean;
+  /** Throws FullError where there is no room, in place of holding the file in memory. */
+  onlyStored?: boolean;
 }
 
 interface Job extends FileAddress, Required<OpenOptions> {}
@@ -40,16 +42,17 @@ export class ContentFiles {
   /**
    * The file with this hash, once it is here whole: its bytes were verified when they were stored.
    *
-   * Throws IntegrityError when the server has other bytes twice, RefusedError and TypeError when it
-   * or the network doesn't give them, the signal's reason.
+   * Throws IntegrityError when the server has other bytes twice, or what is stored another size;
+   * RefusedError and TypeError when server or network don't give them; the signal's reason.
    */
-  async open(file: FileAddress, { signal, onBytes = () => {}, keep = true }: OpenOptions): Promise<StoredFile> {
-    const job = { ...file, signal, onBytes, keep };
+  async open(file: FileAddress, options: OpenOptions): Promise<StoredFile> {
+    const { signal, onBytes = () => {}, keep = true, onlyStored = false } = options;
+    const job = { ...file, signal, onBytes, keep, onlyStored };
     const parts = await this.#parts(job);
-    return new StoredFile(parts, file.bytes, async () => {
+    return new StoredFile(parts, file.bytes, async (keepAgain) => {
       onBytes(-file.bytes);
       await this.#store.delete(file.sha256);
-      return this.#parts(job);
+      return this.#parts({ ...job, keep: keep && keepAgain });
     });
   }
 
@@ -64,8 +67,8 @@ export class ContentFiles {
 
   /** Deletes the stored file if it isn't what it was; whether it had to. */
   async dropDamaged({ sha256, bytes, url }: FileAddress): Promise<boolean> {
-    const manifest = await this.#complete(sha256, bytes);
-    if (!manifest) return false;
+    const manifest = await this.#complete(sha256);
+    if (manifest?.bytes !== bytes) return false;
     const hash = new StreamDigest();
     const parts = new StoredParts(this.#store, sha256, manifest);
     for (let index = 0; index * manifest.partBytes < bytes; index += 1) {
@@ -75,6 +78,12 @@ export class ContentFiles {
     this.#notify({ kind: "storage", state: "damaged", url: url.href, source: "cache" });
     await this.#store.delete(sha256);
     return true;
+  }
+
+  /** Whether the browser has room for so many bytes more, as far as it says. */
+  async hasRoom(bytes: number): Promise<boolean> {
+    const { usage = 0, quota = Infinity } = (await navigator.storage?.estimate?.()) ?? {};
+    return usage + bytes + this.#limits.reservedBytes <= quota;
   }
 
   async #parts(job: Job): Promise<Parts> {
@@ -98,16 +107,18 @@ export class ContentFiles {
     });
   }
 
-  async #stored({ sha256, bytes, onBytes }: Job): Promise<Parts | null> {
-    const manifest = await this.#complete(sha256, bytes);
+  async #stored({ sha256, bytes, url, onBytes }: Job): Promise<Parts | null> {
+    const manifest = await this.#complete(sha256);
     if (!manifest) return null;
+    // A lock that is wrong on this must not cost another bundle its file.
+    if (manifest.bytes !== bytes) throw new IntegrityError(url.href, sha256, "of another size");
     onBytes(bytes);
     return new StoredParts(this.#store, sha256, manifest);
   }
 
-  async #complete(sha256: string, bytes: number): Promise<Manifest | null> {
+  async #complete(sha256: string): Promise<Manifest | null> {
     const manifest = await this.#store.manifest(sha256);
-    return manifest?.complete && manifest.bytes === bytes ? manifest : null;
+    return manifest?.complete ? manifest : null;
   }
 
   async #downloadTwice(job: Job): Promise<Parts> {
@@ -186,13 +197,13 @@ export class ContentFiles {
   }
 
   async #hasRoom(job: Job, offset: number): Promise<boolean> {
-    const { usage = 0, quota = Infinity } = (await navigator.storage?.estimate?.()) ?? {};
-    if (usage + job.bytes - offset + this.#limits.reservedBytes <= quota) return true;
+    if (await this.hasRoom(job.bytes - offset)) return true;
     this.#tellFull(job, offset);
     return false;
   }
 
-  #tellFull({ url, bytes }: Job, offset: number): void {
+  #tellFull({ url, bytes, onlyStored }: Job, offset: number): void {
+    if (onlyStored) throw new FullError(`no room for ${url.href}`);
     const neededBytes = bytes - offset;
     this.#notify({ kind: "storage", state: "memory-only", url: url.href, neededBytes });
   }

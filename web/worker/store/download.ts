@@ -45,6 +45,11 @@ export class LostError extends Error {
   override readonly name = "LostError";
 }
 
+/** The browser has no room for a file that is of use only if it is stored. */
+export class FullError extends Error {
+  override readonly name = "FullError";
+}
+
 export interface DownloadTarget {
   store: PartStore;
   /** Whether the bytes are to be stored; if not, they are held in memory from the start. */
@@ -53,7 +58,7 @@ export interface DownloadTarget {
   manifest: Manifest;
   /** Whole parts that are stored already. */
   parts: number;
-  /** Called when storing has failed, before the file goes on in memory. */
+  /** Called when storing has failed, before the file goes on in memory; ends it by throwing. */
   onFull: () => void;
 }
 

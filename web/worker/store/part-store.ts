@@ -51,9 +51,14 @@ export class PartStore {
     await (await this.#cache()).put(this.#key(sha256), Response.json(manifest));
   }
 
+  /** Null if it isn't stored, or the disk doesn't give it. */
   async part(sha256: string, index: number): Promise<Bytes | null> {
-    const response = await (await this.#cache()).match(this.#key(sha256, index));
-    return response ? new Uint8Array(await response.arrayBuffer()) : null;
+    try {
+      const response = await (await this.#cache()).match(this.#key(sha256, index));
+      return response ? new Uint8Array(await response.arrayBuffer()) : null;
+    } catch {
+      return null;
+    }
   }
 
   async putPart(sha256: string, index: number, bytes: Bytes): Promise<void> {

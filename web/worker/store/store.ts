@@ -5,9 +5,10 @@
  * the files that it names, are stored beside the old ones and take their place when they are whole.
  */
 import { type Lock, runnableLock } from "../shared/lock.ts";
-import type { DeletedFiles, StorageEvent, StoredContents } from "../shared/protocol.ts";
+import type { DeletedFiles, DeletedLeftovers, StorageEvent, StoredContents } from "../shared/protocol.ts";
 import { ContentFiles } from "./content.ts";
 import { Documents, StatusError } from "./documents.ts";
+import { FullError } from "./download.ts";
 import { fileError, networkError, noRoom, notStored } from "./errors.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { hold, ifFree } from "./locks.ts";
@@ -19,6 +20,8 @@ const IN_USE = "mlc-edge-models";
 
 export interface OpenedLock {
   lock: Lock;
+  /** As it was fetched. */
+  raw: unknown;
   /** Whether it is the stored one of a whole bundle, which the server may have exchanged since. */
   fromStorage: boolean;
 }
@@ -27,8 +30,6 @@ export interface OpenLockOptions {
   signal: AbortSignal;
   /** Whether the lock is stored, which makes its files stay. */
   keep: boolean;
-  /** Asks the server also where the bundle is stored whole. */
-  anew?: boolean;
 }
 
 export class Store {
@@ -49,22 +50,46 @@ export class Store {
    * The lock to load by: of a bundle that is stored whole the stored one, else the server's, else
    * what is stored. Throws EngineError: network_error, bundle_invalid, abi_mismatch.
    */
-  async openLock(lockUrl: string, { signal, keep, anew = false }: OpenLockOptions): Promise<OpenedLock> {
-    await this.#promote(lockUrl);
-    const stored = runnable(await this.#locks.get(lockUrl, "current"));
-    if (stored && !anew && (await this.#isWhole(stored.raw))) {
-      return { lock: stored.lock, fromStorage: true };
-    }
+  async openLock(lockUrl: string, { signal, keep }: OpenLockOptions): Promise<OpenedLock> {
+    const next = await this.#wholeNext(lockUrl);
+    if (next) return { ...next, fromStorage: true };
+    const current = runnable(await this.#locks.get(lockUrl, "current"));
+    if (current && (await this.#isWhole(current.raw))) return { ...current, fromStorage: true };
     try {
-      const value = await this.#fetchLock(lockUrl, signal, stored !== null);
-      const lock = runnableLock(value);
-      if (keep) await this.#locks.keep(lockUrl, "current", value);
-      return { lock, fromStorage: false };
+      const raw = await this.#fetchLock(lockUrl, signal, current !== null);
+      const lock = runnableLock(raw);
+      if (keep) await this.#locks.keep(lockUrl, "current", raw);
+      return { lock, raw, fromStorage: false };
     } catch (error) {
       signal.throwIfAborted();
-      if (stored) return { lock: stored.lock, fromStorage: false };
+      if (current) return { ...current, fromStorage: false };
       throw error;
     }
+  }
+
+  /**
+   * The lock to load by where a stored one failed: the server's, else the version that was in use
+   * before; null where neither is another. Throws the signal's reason.
+   */
+  async openOther(
+    lockUrl: string,
+    failed: OpenedLock,
+    { signal, keep }: OpenLockOptions,
+  ): Promise<OpenedLock | null> {
+    const current = runnable(await this.#locks.get(lockUrl, "current"));
+    const served = await this.#fetchLock(lockUrl, signal, true).then(runnable, () => null);
+    signal.throwIfAborted();
+    const other = [served, current].find((known) => known && !isSame(known.raw, failed.raw));
+    if (!other) return null;
+    if (keep && other === served) await this.#follow(lockUrl, current?.raw, served.raw);
+    return { ...other, fromStorage: false };
+  }
+
+  /** Makes a lock whose bundle has loaded the one in use; until then the version before it stays. */
+  async confirm(lockUrl: string, { raw }: OpenedLock): Promise<void> {
+    if (!isSame(await this.#locks.get(lockUrl, "next"), raw)) return;
+    await this.#locks.keep(lockUrl, "current", raw);
+    await this.#locks.dropNext(lockUrl);
   }
 
   /** Keeps the files of this moment's locks until the returned function is called. */
@@ -80,11 +105,12 @@ export class Store {
       runnableLock(value);
       const current = await this.#locks.get(lockUrl, "current");
       if (current === null) return;
-      if (isSame(current, value)) return await this.#locks.dropNext(lockUrl);
-      await this.#locks.keep(lockUrl, "next", value);
+      await this.#follow(lockUrl, current, value);
       const next = asStoredLock(value);
-      if (!next) return;
+      if (!next || isSame(current, value)) return;
       const missing = await this.#missing(next, await this.#updateTargets(lockUrl, next));
+      // The next load uses what is here, and falls back if that can't be loaded.
+      if (missing.length === 0) return;
       const neededBytes = missing.reduce((sum, { bytes }) => sum + bytes, 0);
       const bundleUrl = new URL(".", lockUrl).href;
       this.#notify({ kind: "storage", state: "update-available", bundleUrl, id: next.model.id, neededBytes });
@@ -93,18 +119,25 @@ export class Store {
     }
   }
 
-  /** Stores the next version of a bundle, which the next load uses. Does nothing if there is none. */
+  /**
+   * Stores the next version of a bundle, which the next load uses. Does nothing if there is none.
+   *
+   * Throws EngineError: quota_exceeded, before it downloads anything where the browser says so;
+   * network_error, integrity_error.
+   */
   async update(lockUrl: string, signal: AbortSignal): Promise<void> {
     const next = asStoredLock(await this.#locks.get(lockUrl, "next"));
     if (!next) return;
     const release = await hold(IN_USE);
     try {
-      for (const { path, bytes, sha256 } of await this.#missing(next, await this.#updateTargets(lockUrl, next))) {
+      const missing = await this.#missing(next, await this.#updateTargets(lockUrl, next));
+      if (!(await this.#hasRoom(missing))) throw noRoom(next.model.id);
+      for (const { path, bytes, sha256 } of missing) {
         const url = new URL(path, lockUrl);
         url.searchParams.set("sha256", sha256);
-        await this.content.open({ url, bytes, sha256 }, { signal }).catch((error: unknown) => {
+        await this.content.open({ url, bytes, sha256 }, { signal, onlyStored: true }).catch((error: unknown) => {
           signal.throwIfAborted();
-          throw fileError(url, error);
+          throw error instanceof FullError ? noRoom(next.model.id) : fileError(url, error);
         });
         if (!(await this.#parts.manifest(sha256))?.complete) throw noRoom(next.model.id);
       }
@@ -134,22 +167,26 @@ export class Store {
   }
 
   /** Deletes what no lock names, unless models are in use. */
-  async deleteLeftovers(): Promise<DeletedFiles> {
+  async deleteLeftovers(): Promise<DeletedLeftovers> {
     let freedBytes = 0;
-    await ifFree(IN_USE, async () => {
+    const free = await ifFree(IN_USE, async () => {
       freedBytes = await this.#deleteUnnamed();
     });
-    return { freedBytes, keptFiles: 0 };
+    return { freedBytes, modelsInUse: !free };
   }
 
-  async #promote(lockUrl: string): Promise<void> {
-    const value = await this.#locks.get(lockUrl, "next");
-    const next = runnable(value);
-    if (!next) return;
+  /** Takes note of what the server has now. */
+  #follow(lockUrl: string, current: unknown, served: unknown): Promise<void> {
+    if (isSame(current, served)) return this.#locks.dropNext(lockUrl);
+    return this.#locks.keep(lockUrl, "next", served);
+  }
+
+  /** The next version's lock, if it is stored whole. */
+  async #wholeNext(lockUrl: string): Promise<StoredVersion | null> {
+    const next = runnable(await this.#locks.get(lockUrl, "next"));
+    if (!next) return null;
     const missing = await this.#missing(next.raw, await this.#updateTargets(lockUrl, next.raw));
-    if (missing.length > 0) return;
-    await this.#locks.keep(lockUrl, "current", value);
-    await this.#locks.dropNext(lockUrl);
+    return missing.length === 0 ? next : null;
   }
 
   /** The targets that a new version must have, to be of the same use as the stored one. */
@@ -168,6 +205,12 @@ export class Store {
       Object.values(lock.targets).map(({ library }) => library).filter((path) => !needed.includes(path)),
     );
     return lock.files.filter(({ path, sha256 }) => !spared.has(path) && !sizes.get(sha256)?.complete);
+  }
+
+  async #hasRoom(files: StoredLock["files"]): Promise<boolean> {
+    const sizes = await this.#parts.sizes();
+    const rest = files.map(({ sha256, bytes }) => bytes - (sizes.get(sha256)?.bytes ?? 0));
+    return this.content.hasRoom(rest.reduce((sum, bytes) => sum + bytes, 0));
   }
 
   async #isWhole(lock: StoredLock): Promise<boolean> {
@@ -201,7 +244,12 @@ export class Store {
   }
 }
 
-function runnable(value: unknown): { lock: Lock; raw: StoredLock } | null {
+interface StoredVersion {
+  lock: Lock;
+  raw: StoredLock;
+}
+
+function runnable(value: unknown): StoredVersion | null {
   const raw = asStoredLock(value);
   try {
     return raw && { lock: runnableLock(value), raw };

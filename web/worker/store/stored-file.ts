@@ -5,12 +5,12 @@ import type { Parts } from "./download.ts";
 export class StoredFile {
   readonly bytes: number;
   #parts: Parts;
-  readonly #fetchAnew: () => Promise<Parts>;
+  readonly #fetchAnew: (keep: boolean) => Promise<Parts>;
   /** The part that was read last, and the one after it. */
   readonly #near = new Map<number, Promise<Bytes>>();
 
-  /** `fetchAnew` gives the parts again when they turn out to be gone. */
-  constructor(parts: Parts, bytes: number, fetchAnew: () => Promise<Parts>) {
+  /** `fetchAnew` gives the parts again when they turn out to be gone; from memory if not to be kept. */
+  constructor(parts: Parts, bytes: number, fetchAnew: (keep: boolean) => Promise<Parts>) {
     this.#parts = parts;
     this.bytes = bytes;
     this.#fetchAnew = fetchAnew;
@@ -28,11 +28,14 @@ export class StoredFile {
   }
 
   async #readAnew(offset: number, length: number): Promise<Bytes> {
-    this.#parts = await this.#fetchAnew();
-    this.#near.clear();
-    const bytes = await this.#tryRead(offset, length);
-    if (!bytes) throw new Error("A file is gone as soon as it is stored.");
-    return bytes;
+    // A disk that takes bytes may still not give them back.
+    for (const keep of [true, false]) {
+      this.#parts = await this.#fetchAnew(keep);
+      this.#near.clear();
+      const bytes = await this.#tryRead(offset, length);
+      if (bytes) return bytes;
+    }
+    throw new Error("A file is gone as soon as it is here.");
   }
 
   /** Null where a part is missing or short. */
