@@ -118,7 +118,7 @@ export class EngineClient {
 
   /** Id of the model that is loaded. */
   get model(): string | null {
-    return this.#model;
+    return this.#disposed ? null : this.#model;
   }
 
   /** Calls `listener` on every event; the returned function ends that. */
