@@ -1,5 +1,6 @@
 """The engine's worker starts, fails and ends in each engine, seen through the library's client."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from tests.browsers.browser import RealBrowser
 from tests.browsers.chat import click_button
@@ -22,8 +24,9 @@ async (script) => {
 }
 """
 RUNS = {"value": None}
+ATTEMPTS = 3
 # Each failed attempt is followed by a look at what the server says.
-FOR_GOOD = 2 * 3
+FOR_GOOD = 2 * ATTEMPTS
 
 
 def unavailable() -> Response:
@@ -79,6 +82,48 @@ def test_worker_that_failed_to_load_is_started_again(
 ):
     fault(engine_site)
     assert unload(page) == RUNS
+
+
+class Silence(Response):
+    """Nothing comes, not even headers, until the page has started so many workers."""
+
+    def __init__(self, site: Site, workers: int) -> None:
+        super().__init__()
+        self._site = site
+        self._workers = workers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while len(self._site.network.requests("/started")) < self._workers:
+            await asyncio.sleep(0.005)
+
+
+UNLOAD_SOON = """
+async (startTimeoutMs) => {
+  globalThis.Worker = class extends Worker {
+    constructor(...given) { super(...given); void fetch("/started"); }
+  };
+  globalThis.engine = new EngineClient({ workerUrl: "worker.js", startTimeoutMs });
+  const late = new Promise((resolve) => setTimeout(resolve, 60_000, "late"));
+  return Promise.race([failure(() => engine.unload()), late]);
+}
+"""
+
+
+def test_worker_that_hangs_is_started_again(page: RealBrowser, engine_site: Site):
+    engine_site.network.replies[WORKER] = [Silence(engine_site, workers=2)]
+    assert page.run(UNLOAD_SOON, 4_000) == RUNS
+
+
+def test_worker_that_hangs_for_good_is_an_error_of_the_network(
+    page: RealBrowser, engine_site: Site
+):
+    engine_site.network.replies[WORKER] = [
+        Silence(engine_site, workers=ATTEMPTS + 1) for _ in range(ATTEMPTS)
+    ]
+    failed = page.run(UNLOAD_SOON, 2_000)
+    assert failed["code"] == "network_error"
+    assert "/worker.js" in failed["message"] and "within 2 s" in failed["message"]
+    assert len(engine_site.network.requests("/started")) == ATTEMPTS
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,12 @@ SETUP = """async ({ script }) => {
   Object.assign(globalThis, { generateText, streamText });
 }"""
 
+POST = """
+  const url = "https://nowhere.example/v1/chat/completions";
+  const response = await engine.fetch(url, { method: "POST", body });
+  return [response.status, (await response.json()).error];
+"""
+
 
 @pytest.fixture(scope="module")
 def clients(tiny: EnginePage, site: Path) -> EnginePage:
@@ -109,6 +115,73 @@ def test_leaving_a_stream_ends_the_answer(clients: EnginePage) -> None:
     assert taken == 3
     # The engine answers one request at a time: it is free again.
     assert whole(clients)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ("null", None),
+        ("[]", None),
+        ("5", None),
+        ("{", None),
+        ('{"messages": [], "stream": "true"}', "stream"),
+        ('{"messages": [], "stream": 0}', "stream"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(
+    clients: EnginePage, body: str, param: str | None
+) -> None:
+    status, error = clients.run(f"async (body) => {{ {POST} }}", body)
+    assert (status, error["code"], error["param"]) == (400, "invalid_request", param)
+
+
+@pytest.mark.parametrize(
+    ("abort", "name"),
+    [
+        ("controller.abort(new RangeError('mine'))", "RangeError"),
+        ("controller.abort(new DOMException('late', 'TimeoutError'))", "TimeoutError"),
+        ("controller.abort()", "AbortError"),
+    ],
+)
+def test_a_stream_that_is_aborted_fails_with_the_reason(
+    clients: EnginePage, abort: str, name: str
+) -> None:
+    ended = clients.run(
+        f"""async (params) => {{
+          const controller = new AbortController();
+          const body = JSON.stringify(params);
+          const response = await engine.fetch("https://nowhere.example/v1/chat/completions", {{
+            method: "POST", body, signal: controller.signal,
+          }});
+          const reader = response.body.getReader();
+          await reader.read();
+          {abort};
+          try {{
+            while (!(await reader.read()).done);
+            return "done";
+          }} catch (error) {{
+            return error === controller.signal.reason ? error.name : `another: ${{error}}`;
+          }}
+        }}""",
+        {"messages": HELLO, **OPTIONS, "stream": True, "max_tokens": 60},
+    )
+    assert ended == name
+
+
+def test_a_disposed_engine_lists_no_model(fresh: EnginePage) -> None:
+    fresh.load("tiny-q0f32")
+    listed = fresh.run(
+        """async () => {
+          const ids = async () => {
+            const response = await engine.fetch("https://nowhere.example/v1/models");
+            return (await response.json()).data.map(({ id }) => id);
+          };
+          const before = await ids();
+          engine.dispose();
+          return [before, await ids(), engine.model];
+        }"""
+    )
+    assert listed == [["tiny-q0f32"], [], None]
 
 
 def test_the_ai_sdk_gets_whole_answers_and_streams(clients: EnginePage) -> None:

@@ -241,6 +241,24 @@ def test_page_that_bypasses_the_service_worker_says_so(open_chat: OpenChat):
     )
 
 
+def test_page_is_usable_while_the_service_worker_is_awaited(open_chat: OpenChat):
+    """As on a first visit where its script doesn't come."""
+    chat = open_chat({"hangingRegistration": True}, ready=False)
+    expect(chat.page.locator("#examples").get_by_role("button")).not_to_have_count(0)
+    chat.open_settings()
+    expect(chat.page.get_by_role("dialog")).to_be_visible()
+    chat.page.keyboard.press("Escape")
+    chat.box.fill("Hello")
+    chat.box.press("Enter")
+    expect(chat.questions).to_have_count(1)
+    expect(chat.conversations.get_by_role("link")).to_have_count(1)
+    # The engine's script would not be kept.
+    assert chat.page.evaluate("fake.engine.loads") == []
+    chat.page.evaluate("fake.register()")
+    chat.expect_engine("ready")
+    expect(chat.page.get_by_role("button", name="Copy answer")).to_have_count(1)
+
+
 def test_drawer_on_a_phone(open_chat: OpenChat):
     chat = open_chat(viewport=PHONE)
     chat.ask("Hello")

@@ -7,10 +7,12 @@ import { FakeEngine, type Script } from "./engine.ts";
 declare global {
   interface Window {
     /** Set before the page starts. */
-    script?: Script & { uncontrolled?: boolean };
+    script?: Script & { uncontrolled?: boolean; hangingRegistration?: boolean };
     fake: {
       engine: FakeEngine;
       announceUpdate(): void;
+      /** Ends a registration that hangs. */
+      register(): void;
       updates: number;
     };
   }
@@ -18,10 +20,13 @@ declare global {
 
 const script = window.script ?? {};
 const engine = new FakeEngine(script);
+const registration = Promise.withResolvers<void>();
+if (!script.hangingRegistration) registration.resolve();
 const onUpdate = new Set<(version: string) => void>();
 
 window.fake = {
   engine,
+  register: registration.resolve,
   updates: 0,
   announceUpdate: () => {
     for (const listener of onUpdate) listener("2");
@@ -29,7 +34,10 @@ window.fake = {
 };
 
 const files: AppFiles = {
-  register: async () => ({ state: script.uncontrolled ? "uncontrolled" : "controlled", reason: null }),
+  register: async () => {
+    await registration.promise;
+    return { state: script.uncontrolled ? "uncontrolled" : "controlled", reason: null };
+  },
   onUpdateAvailable: (listener) => {
     onUpdate.add(listener);
     return () => onUpdate.delete(listener);

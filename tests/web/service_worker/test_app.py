@@ -1,7 +1,9 @@
 """The page itself: offline, updated as a whole, under any prefix, isolated."""
 
+import threading
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Browser, expect
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -136,6 +138,25 @@ def test_service_worker_that_is_missing_or_fails(tab: Tab):
     status = tab.page.evaluate("app.registerServiceWorker('missing.js')")
     assert status["state"] == "unavailable"
     assert "didn't start" in status["reason"]
+
+
+@pytest.mark.parametrize("path", ["/service-worker.js", "/app-lock.json"])
+def test_first_visit_does_not_wait_for_what_hangs(world: World, browser: Browser, path: str):
+    hang = world.site.network.hangs[path] = threading.Event()
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.goto(world.site.url)
+        status = page.evaluate(
+            """() => Promise.race([
+              app.registerServiceWorker(undefined, 500),
+              new Promise((resolve) => setTimeout(resolve, 20_000, { state: "still waiting" })),
+            ])"""
+        )
+        assert status["state"] == "uncontrolled"
+    finally:
+        hang.set()
+        context.close()
 
 
 def test_hard_reload_bypasses_the_service_worker(tab: Tab):

@@ -36,15 +36,17 @@ export async function startChat(dependencies: ChatDependencies): Promise<void> {
     const text = "This browser keeps nothing for this page: conversations end when it is closed.";
     notices.show("memory", { level: "warning", text });
   }
-  // First: the worker's script is stored only if the service worker was there before it.
-  await offline.start(notices);
-  await new ChatPage(dependencies, new RoutedEngine(dependencies.createEngine), notices, offline).start();
+  // The engine waits for it: its script is stored only if the service worker was there before it.
+  const registered = offline.start(notices);
+  const page = new ChatPage(dependencies, new RoutedEngine(dependencies.createEngine), notices, offline, registered);
+  await page.start();
 }
 
 class ChatPage {
   readonly #dependencies: ChatDependencies;
   readonly #notices: Notices;
   readonly #offline: OfflineHint;
+  readonly #registered: Promise<void>;
   readonly #storage: StorageNotices;
   readonly #models: Models;
   readonly #chat: Chat;
@@ -61,12 +63,14 @@ class ChatPage {
     engine: ChatEngine,
     notices: Notices,
     offline: OfflineHint,
+    registered: Promise<void>,
   ) {
     this.#dependencies = dependencies;
     this.#notices = notices;
     this.#offline = offline;
+    this.#registered = registered;
     this.#models = new Models(engine, dependencies.indexUrl);
-    this.#storage = new StorageNotices(notices, () => engine.storage, () => void this.#modelDialog.open());
+    this.#storage = new StorageNotices(notices, () => engine.storage, () => void this.#openModels());
     this.#chat = new Chat({
       engine,
       models: this.#models,
@@ -102,11 +106,17 @@ class ChatPage {
     byId("settings-button", HTMLButtonElement).addEventListener("click", () =>
       this.#settings.open(this.#chat.conversation.settings, this.#models.sampling),
     );
-    byId("model-button", HTMLButtonElement).addEventListener("click", () => void this.#modelDialog.open());
+    byId("model-button", HTMLButtonElement).addEventListener("click", () => void this.#openModels());
     await this.#chat.open(location.hash.slice(1));
     await this.#chat.refreshList();
     if (matchMedia("(hover: hover)").matches) this.#composer.focus();
+    await this.#registered;
     await this.#models.start(this.#policy());
+  }
+
+  async #openModels(): Promise<void> {
+    await this.#registered;
+    await this.#modelDialog.open();
   }
 
   #policy = () => this.#chat.conversation.settings.contextPolicy;
@@ -152,7 +162,7 @@ class ChatPage {
         this.#newChat();
         this.#composer.fill(last?.content ?? "");
       },
-      chooseModel: () => void this.#modelDialog.open(),
+      chooseModel: () => void this.#openModels(),
     };
   }
 
@@ -208,7 +218,7 @@ class ChatPage {
         else void this.#models.start(this.#policy());
         this.#composer.focus();
       },
-      choose: () => void this.#modelDialog.open(),
+      choose: () => void this.#openModels(),
     };
   }
 

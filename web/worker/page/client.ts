@@ -44,6 +44,12 @@ interface Recipient extends Pick<Endpoint, "postMessage" | "terminate" | "close"
   withdraw?(id: number): boolean;
 }
 
+export interface EngineSource {
+  workerUrl?: string | URL;
+  endpoint?: Endpoint;
+  startTimeoutMs?: number;
+}
+
 export interface CallOptions {
   signal?: AbortSignal;
 }
@@ -102,24 +108,28 @@ export class EngineClient {
   #model: string | null = null;
   #disposed = false;
 
-  /** `workerUrl` is the bundled engine; an endpoint is one that runs already. */
-  constructor({ workerUrl, endpoint }: { workerUrl?: string | URL; endpoint?: Endpoint }) {
+  /**
+   * `workerUrl` is the bundled engine, which counts as unreachable if it doesn't start within
+   * `startTimeoutMs`, three times; an endpoint is one that runs already.
+   */
+  constructor({ workerUrl, endpoint, startTimeoutMs }: EngineSource) {
     if (endpoint) {
       this.#worker = endpoint;
       endpoint.addEventListener("message", ({ data }) => this.#receive(data));
       endpoint.start?.();
     } else if (workerUrl) {
-      this.#worker = new EngineWorker(workerUrl, {
-        onReply: (reply) => this.#receive(reply),
-        onFailure: (error) => this.#failAll(error),
-      });
+      const listener = {
+        onReply: (reply: WorkerReply) => this.#receive(reply),
+        onFailure: (error: EngineError) => this.#failAll(error),
+      };
+      this.#worker = new EngineWorker(workerUrl, listener, startTimeoutMs);
     } else throw new TypeError("EngineClient needs a workerUrl or an endpoint");
     this.chat = { completions: { create: this.#create.bind(this) as Completions["create"] } };
   }
 
   /** Id of the model that is loaded. */
   get model(): string | null {
-    return this.#model;
+    return this.#disposed ? null : this.#model;
   }
 
   /** Calls `listener` on every event; the returned function ends that. */

@@ -3,6 +3,8 @@ import { EngineError } from "../shared/errors.ts";
 import type { WorkerReply, WorkerRequest } from "../shared/protocol.ts";
 
 const ATTEMPTS = 3;
+/** A script that says nothing for so long counts as one that can't be had. */
+const START_TIMEOUT_MS = 30_000;
 /** Some browsers read a worker's address only after its constructor has returned. */
 const REVOKE_MS = 60_000;
 const retryDelayMs = (attempt: number): number => 250 * 4 ** (attempt - 1);
@@ -21,15 +23,17 @@ export interface WorkerListener {
 export class EngineWorker {
   readonly #url: URL;
   readonly #listener: WorkerListener;
+  readonly #timeoutMs: number;
   readonly #waiting: WorkerRequest[] = [];
   #state: "idle" | "starting" | "started" | "ended" = "idle";
   #worker: Worker | null = null;
   #attempt = 0;
 
   /** Throws DOMException "SecurityError" if the page must not run a worker from there. */
-  constructor(url: string | URL, listener: WorkerListener) {
+  constructor(url: string | URL, listener: WorkerListener, startTimeoutMs = START_TIMEOUT_MS) {
     this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
     this.#listener = listener;
+    this.#timeoutMs = startTimeoutMs;
     this.#start();
   }
 
@@ -60,12 +64,19 @@ export class EngineWorker {
     this.#worker = worker;
     this.#state = "starting";
     this.#attempt += 1;
+    const timer = setTimeout(() => {
+      const isStarting = worker === this.#worker && this.#state === "starting";
+      if (isStarting) void this.#retry(worker, silent(this.#url, this.#timeoutMs));
+    }, this.#timeoutMs);
     worker.addEventListener("message", ({ data }: MessageEvent<WorkerReply>) => {
+      if (worker !== this.#worker) return;
+      clearTimeout(timer);
       if (data.kind === "started") this.#deliver(worker);
       else this.#listener.onReply(data);
     });
     worker.addEventListener("error", (event) => {
       event.preventDefault();
+      if (worker !== this.#worker) return;
       if (this.#state === "started") this.#listener.onFailure(uncaught(event));
       else if (this.#state === "starting") void this.#retry(worker, event);
     });
@@ -77,11 +88,12 @@ export class EngineWorker {
     for (const request of this.#waiting.splice(0)) worker.postMessage(request);
   }
 
-  async #retry(worker: Worker, event: ErrorEvent): Promise<void> {
+  async #retry(worker: Worker, reason: ErrorEvent | EngineError): Promise<void> {
     worker.terminate();
-    // Of a script that wasn't loaded, or is no module, browsers say nothing.
-    const error = event.message ? thrown(event) : await notLoaded(this.#url);
-    const again = !event.message && this.#attempt < ATTEMPTS && this.#waiting.length > 0;
+    this.#worker = null;
+    const isThrown = reason instanceof ErrorEvent && reason.message !== "";
+    const error = await this.#failure(reason);
+    const again = !isThrown && this.#attempt < ATTEMPTS && this.#waiting.length > 0;
     if (again) await new Promise((resolve) => setTimeout(resolve, retryDelayMs(this.#attempt)));
     if (this.#state !== "starting") return;
     if (again) {
@@ -92,6 +104,12 @@ export class EngineWorker {
     this.#attempt = 0;
     this.#waiting.length = 0;
     this.#listener.onFailure(error);
+  }
+
+  async #failure(reason: ErrorEvent | EngineError): Promise<EngineError> {
+    if (reason instanceof EngineError) return reason;
+    // Of a script that wasn't loaded, or is no module, browsers say nothing.
+    return reason.message ? thrown(reason) : notLoaded(this.#url, this.#timeoutMs);
   }
 }
 
@@ -126,10 +144,10 @@ function thrown({ message }: ErrorEvent): EngineError {
 }
 
 /** What the server says about the script now. */
-async function notLoaded(url: URL): Promise<EngineError> {
+async function notLoaded(url: URL, timeoutMs: number): Promise<EngineError> {
   let found = "the server doesn't answer";
   try {
-    const response = await fetch(url, { cache: "no-store" });
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(timeoutMs) });
     await response.body?.cancel();
     const type = response.headers.get("content-type") ?? "nothing";
     if (response.ok && /\bjavascript\b/.test(type)) return unusable(url);
@@ -137,6 +155,14 @@ async function notLoaded(url: URL): Promise<EngineError> {
   } catch {
     // That is what `found` says.
   }
+  return missing(url, found);
+}
+
+function silent(url: URL, timeoutMs: number): EngineError {
+  return missing(url, `it didn't start within ${timeoutMs / 1000} s`);
+}
+
+function missing(url: URL, found: string): EngineError {
   return new EngineError({
     code: "network_error",
     message: `Could not load the engine's worker ${url.pathname}: ${found}.`,

@@ -1,7 +1,7 @@
 /** The library: run a compiled language model in a browser, with OpenAI's API. */
 export { EngineClient } from "./client.ts";
 export { createEngine } from "./create-engine.ts";
-export type { EngineOptions } from "./create-engine.ts";
+export type { EngineOptions } from "./engine-options.ts";
 export type { CallOptions, Completions, Endpoint } from "./client.ts";
 export type { ChunkStream } from "./chunk-stream.ts";
 export { EngineError } from "../shared/errors.ts";

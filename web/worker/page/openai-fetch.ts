@@ -1,6 +1,11 @@
 /** A `fetch` that speaks OpenAI's API and asks the engine instead of a network. */
 import { asEngineError, EngineError, isAbort } from "../shared/errors.ts";
-import type { ChatCompletionChunk, ChatCompletionParams } from "../shared/openai.ts";
+import type {
+  ChatCompletionChunk,
+  ChatCompletionParams,
+  StreamingParams,
+  WholeParams,
+} from "../shared/openai.ts";
 import type { ErrorCode } from "../shared/protocol.ts";
 import type { ChunkStream } from "./chunk-stream.ts";
 import type { Completions } from "./client.ts";
@@ -40,7 +45,8 @@ export function openAiFetch(engine: Answering): typeof fetch {
       }
       if (request.method === "GET") return models(engine, pathname);
     } catch (error) {
-      if (request.signal.aborted || isAbort(error)) throw error;
+      request.signal.throwIfAborted();
+      if (isAbort(error)) throw error;
       return refusal(asEngineError(error));
     }
     return notFound(`${request.method} ${pathname}`);
@@ -50,28 +56,33 @@ export function openAiFetch(engine: Answering): typeof fetch {
 async function complete({ chat }: Answering, request: Request): Promise<Response> {
   const { signal } = request;
   const params = await paramsOf(request);
-  if (params.stream !== true) {
-    return Response.json(await chat.completions.create({ ...params, stream: false }, { signal }));
-  }
-  const stream = await chat.completions.create({ ...params, stream: true }, { signal });
+  // What is no boolean is the engine's to refuse, too.
+  if (!params.stream) return Response.json(await chat.completions.create(params as WholeParams, { signal }));
+  const stream = await chat.completions.create(params as StreamingParams, { signal });
   // A request that is refused has a status; only what happens later is an event.
   const first = await stream.next();
-  return new Response(events(stream, first), { headers: { "content-type": "text/event-stream" } });
+  return new Response(events(stream, first, signal), { headers: { "content-type": "text/event-stream" } });
 }
 
 async function paramsOf(request: Request): Promise<ChatCompletionParams> {
+  const remedy = "Send an object with messages.";
+  let body: unknown;
   try {
-    return (await request.json()) as ChatCompletionParams;
+    body = await request.json();
   } catch (cause) {
-    const message = "The request's body is no JSON.";
-    const remedy = "Send an object with messages.";
-    throw new EngineError({ code: "invalid_request", message, remedy }, { cause });
+    throw new EngineError(
+      { code: "invalid_request", message: "The request's body is no JSON.", remedy },
+      { cause },
+    );
   }
+  if (typeof body === "object" && body !== null && !Array.isArray(body)) return body as ChatCompletionParams;
+  throw new EngineError({ code: "invalid_request", message: "The request's body is no object.", remedy });
 }
 
 function events(
   stream: ChunkStream,
   first: IteratorResult<ChatCompletionChunk>,
+  signal: AbortSignal,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   let next: IteratorResult<ChatCompletionChunk> | null = first;
@@ -84,8 +95,8 @@ function events(
         send(done ? "[DONE]" : JSON.stringify(value));
         if (done) controller.close();
       } catch (error) {
-        if (isAbort(error)) {
-          controller.error(error);
+        if (signal.aborted || isAbort(error)) {
+          controller.error(signal.aborted ? signal.reason : error);
           return;
         }
         send(JSON.stringify(body(asEngineError(error))));

@@ -19,13 +19,13 @@ export interface ServiceWorkerStatus {
 }
 
 /**
- * Registers the service worker and waits until it controls this page. Await it before creating
- * the engine's worker, whose script is then stored as well.
- * Never throws.
+ * Registers the service worker and waits until it controls this page, both together not longer
+ * than `timeoutMs`. Await it before creating the engine's worker, whose script is then stored as
+ * well. Never throws.
  */
 export async function registerServiceWorker(
   url: string | URL = new URL("service-worker.js", document.baseURI),
-  controlTimeoutMs = 10_000,
+  timeoutMs = 10_000,
 ): Promise<ServiceWorkerStatus> {
   if (!("serviceWorker" in navigator)) {
     return {
@@ -34,12 +34,13 @@ export async function registerServiceWorker(
     };
   }
   try {
-    await navigator.serviceWorker.register(url, { updateViaCache: "none" });
+    // A script that doesn't come leaves the registration open for as long as the network does.
+    const registration = navigator.serviceWorker.register(url, { updateViaCache: "none" });
+    await withinTime(timeoutMs, registration.then(untilControlled));
   } catch (error) {
     return { state: "unavailable", reason: `The service worker didn't start: ${String(error)}` };
   }
-  const controlled = await waitForControl(controlTimeoutMs);
-  return controlled
+  return navigator.serviceWorker.controller
     ? { state: "controlled", reason: null }
     : { state: "uncontrolled", reason: "Reload the page for offline use." };
 }
@@ -77,20 +78,21 @@ export function onServiceWorkerEvent(listener: (event: ServiceWorkerEvent) => vo
   return () => navigator.serviceWorker.removeEventListener("message", onMessage);
 }
 
-async function waitForControl(timeoutMs: number): Promise<boolean> {
+async function untilControlled(): Promise<void> {
   const container = navigator.serviceWorker;
-  if (container.controller) return true;
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(container.controller !== null), timeoutMs);
-    container.addEventListener(
-      "controllerchange",
-      () => {
-        clearTimeout(timer);
-        resolve(true);
-      },
-      { once: true },
-    );
+  if (container.controller) return;
+  await new Promise((resolve) => {
+    container.addEventListener("controllerchange", resolve, { once: true });
   });
+}
+
+/** Resolves when `done` does, or when the time is up. */
+async function withinTime(timeoutMs: number, done: Promise<void>): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs);
+  });
+  await Promise.race([done, late]).finally(() => clearTimeout(timer));
 }
 
 async function activeWorker(): Promise<ServiceWorker | null> {

@@ -1,0 +1,93 @@
+/** What `createEngine` takes, checked before anything starts. */
+import { EngineError } from "../shared/errors.ts";
+import type { ContextPolicy, LoadOptions, LoadProgress } from "../shared/protocol.ts";
+
+export interface EngineOptions extends LoadOptions {
+  /** Id of a model of the site, or a bundle's address on any origin, which has a slash; default: the first. */
+  model?: string | URL;
+  /** The folder that `mlc-edge site` wrote; default: the one that this script lies in, if it does. */
+  baseURL?: string | URL;
+  /** The engine's script; default: the one beside this one, which Vite and webpack find, too. */
+  workerURL?: string | URL;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+interface Rule {
+  fits(value: unknown): boolean;
+  remedy: string;
+}
+
+const POLICIES: Record<ContextPolicy, true> = { error: true, "truncate-oldest": true };
+const REMEDY = "Give an address, as text or as a URL.";
+const RULES: Record<keyof EngineOptions, Rule> = {
+  model: {
+    fits: (value) => isFolder(value) || (isText(value) && !value.includes("/")),
+    remedy: "Give the id of a model of the site, or the address of a bundle.",
+  },
+  baseURL: { fits: isFolder, remedy: REMEDY },
+  workerURL: { fits: isAddress, remedy: REMEDY },
+  signal: { fits: (value) => value instanceof AbortSignal, remedy: "Give an AbortSignal." },
+  onProgress: { fits: (value) => typeof value === "function", remedy: "Give a function." },
+  contextPolicy: {
+    fits: (value) => typeof value === "string" && Object.hasOwn(POLICIES, value),
+    remedy: `Use one of ${Object.keys(POLICIES).join(", ")}.`,
+  },
+  deterministic: { fits: (value) => typeof value === "boolean", remedy: "Use true or false." },
+  target: {
+    fits: isText,
+    remedy: "Give the name of a target of the bundle.",
+  },
+};
+
+/** Throws EngineError "invalid_request" with the option's name in `param`. */
+export function checkOptions(given: EngineOptions): void {
+  if (typeof given !== "object" || given === null) {
+    throw invalid("options", "The options are no object", "Leave them out, or give { model }.");
+  }
+  const values = given as Record<string, unknown>;
+  for (const name of Object.keys(values)) {
+    if (values[name] === undefined || Object.hasOwn(RULES, name)) continue;
+    throw invalid(name, `There is no option ${name}`, `There are ${Object.keys(RULES).join(", ")}.`);
+  }
+  for (const [name, { fits, remedy }] of Object.entries(RULES)) {
+    if (values[name] === undefined || fits(values[name])) continue;
+    throw invalid(name, `${name} can't be ${shown(values[name])}`, remedy);
+  }
+}
+
+/** The address, against the page's own. */
+export function resolved(url: string | URL): URL {
+  return new URL(url, base());
+}
+
+export function invalid(param: string, message: string, remedy: string): EngineError {
+  return new EngineError({ code: "invalid_request", message: `${message}.`, remedy, param });
+}
+
+/** One that others can be relative to. */
+function isFolder(value: unknown): boolean {
+  return isAddress(value) && URL.canParse(".", resolved(value as string | URL));
+}
+
+/** Text that is resolved like a link, but not the page itself. */
+function isAddress(value: unknown): boolean {
+  if (value instanceof URL) return true;
+  return isText(value) && URL.canParse(value, base());
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === "string" && value !== "";
+}
+
+function base(): string | undefined {
+  return globalThis.document?.baseURI ?? globalThis.location?.href;
+}
+
+function shown(value: unknown): string {
+  return typeof value === "string" ? JSON.stringify(value.slice(0, 60)) : `of type ${typeOf(value)}`;
+}
+
+function typeOf(value: unknown): string {
+  return value === null ? "null" : Array.isArray(value) ? "array" : typeof value;
+}
