@@ -26,6 +26,21 @@ delete ReadableStream.prototype.values;
 delete ReadableStream.prototype[Symbol.asyncIterator];
 """
 
+DENIED = """
+const denied = async () => { throw new DOMException("denied", "SecurityError"); };
+Object.defineProperty(navigator.locks, "request", { value: denied });
+caches.open = denied;
+"""
+UNREADABLE = """
+const match = Cache.prototype.match;
+Cache.prototype.match = async function (key) {
+  const found = await match.call(this, key);
+  if (!globalThis.unreadable || !found || !/content\\/[0-9a-f]+\\/\\d+$/.test(key)) return found;
+  const start = (controller) => controller.error(new TypeError("Failed to fetch"));
+  return new Response(new ReadableStream({ start }));
+};
+"""
+
 
 @pytest.fixture
 def versions(bundles: Path) -> Iterator[Path]:
@@ -165,6 +180,23 @@ def test_a_full_disk_leaves_the_model_in_memory(fresh: EnginePage) -> None:
     full = [event for event in fresh.events() if event.get("state") == "memory-only"]
     assert full and all(event["neededBytes"] > 0 for event in full)
     assert fresh.complete(messages=[{"role": "user", "content": "Hi"}], max_tokens=2)["choices"]
+
+
+def test_a_browser_that_denies_site_data_loads_all_the_same(
+    browser: Browser, site_url: str, bundles: Path
+) -> None:
+    with engine_page(browser, site_url, before_worker=DENIED) as page:
+        assert page.load("tiny-q0f32")["id"] == "tiny-q0f32"
+        assert "memory-only" in states(page)
+
+
+def test_weights_that_the_disk_does_not_give_are_downloaded(
+    browser: Browser, site_url: str, bundles: Path
+) -> None:
+    with engine_page(browser, site_url, before_worker=UNREADABLE) as page:
+        page.load("tiny-q0f32")
+        page.page.workers[0].evaluate("() => { globalThis.unreadable = true; }")
+        assert page.load("tiny-q0f32")["id"] == "tiny-q0f32"
 
 
 def test_tensors_bigger_than_a_slice_and_streams_without_iterators(
