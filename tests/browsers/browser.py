@@ -46,6 +46,10 @@ class RealBrowser(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def restart(self) -> None:
+        """Start anew a browser that answers no more."""
+        raise NotImplementedError
+
     @abstractmethod
     def evaluate(self, body: str) -> Any:
         """What JavaScript gives to its last argument, a callback; JSON values only."""

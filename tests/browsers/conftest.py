@@ -50,7 +50,12 @@ def desktop(browser: RealBrowser) -> Iterator[None]:
     browser.resize(*DESKTOP)
     yield
     # What a page still does would be taken for the next one's.
-    browser.navigate("about:blank")
+    try:
+        browser.navigate("about:blank")
+    except Exception:
+        # It fails one test, not all that come after.
+        browser.restart()
+        raise
 
 
 OpenSite = Callable[..., Site]

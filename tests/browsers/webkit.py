@@ -3,14 +3,18 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.client_config import ClientConfig
+from selenium.webdriver.remote.remote_connection import RemoteConnection
 from selenium.webdriver.webkitgtk.options import Options
 from selenium.webdriver.webkitgtk.service import Service
+from urllib3.exceptions import HTTPError
 
 from tests.browsers.browser import TIMEOUT_S, RealBrowser
 
@@ -18,9 +22,35 @@ HERE = Path(__file__).parent
 
 
 class WebKit(RealBrowser):
-    def __init__(self, driver: webdriver.WebKitGTK) -> None:
-        self.driver = driver
-        driver.set_script_timeout(TIMEOUT_S)
+    """A window with its profile in `folder`, on the screen `display`."""
+
+    def __init__(self, folder: Path, display: str) -> None:
+        self.folder, self.display = folder, display
+        self._start()
+
+    def _start(self) -> None:
+        options = Options()
+        options.binary_location = str(HERE / "webkit_shell.py")
+        environment = {
+            **os.environ,
+            "DISPLAY": self.display,
+            "XDG_RUNTIME_DIR": str(self.folder),
+            "BROWSER_INIT_SCRIPT": str(HERE / "recorder.js"),
+            "BROWSER_PROFILE": str(self.folder / "profile"),
+        }
+        log = str(self.folder / "driver.log")
+        self.service = Service("/usr/bin/WebKitWebDriver", log_output=log, env=environment)
+        self.service.start()
+        # Selenium's own classes wait for an answer without end.
+        config = ClientConfig(remote_server_addr=self.service.service_url, timeout=2 * TIMEOUT_S)
+        connection = RemoteConnection(client_config=config)
+        self.driver = webdriver.Remote(command_executor=connection, options=options)
+        self.driver.set_script_timeout(TIMEOUT_S)
+        self.driver.set_page_load_timeout(TIMEOUT_S)
+
+    def restart(self) -> None:
+        self.close()
+        self._start()
 
     def navigate(self, url: str) -> None:
         self.driver.get(url)
@@ -45,7 +75,9 @@ class WebKit(RealBrowser):
         return self.driver.execute_async_script(body)
 
     def close(self) -> None:
-        self.driver.quit()
+        with suppress(WebDriverException, HTTPError):
+            self.driver.quit()
+        self.service.stop()
 
 
 @contextmanager
@@ -68,22 +100,8 @@ def display() -> Iterator[str]:
 @contextmanager
 def webkit(folder: Path) -> Iterator[WebKit]:
     """A window with its profile in `folder`."""
-    options = Options()
-    options.binary_location = str(HERE / "webkit_shell.py")
     with display() as name:
-        environment = {
-            **os.environ,
-            "DISPLAY": name,
-            "XDG_RUNTIME_DIR": str(folder),
-            "BROWSER_INIT_SCRIPT": str(HERE / "recorder.js"),
-            "BROWSER_PROFILE": str(folder / "profile"),
-        }
-        service = Service(
-            "/usr/bin/WebKitWebDriver",
-            log_output=str(folder / "driver.log"),
-            env=environment,
-        )
-        browser = WebKit(webdriver.WebKitGTK(options=options, service=service))
+        browser = WebKit(folder, name)
         try:
             yield browser
         finally:
