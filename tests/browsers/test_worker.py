@@ -99,9 +99,12 @@ class Silence(Response):
 
 UNLOAD_SOON = """
 async (startTimeoutMs) => {
-  globalThis.Worker = class extends Worker {
+  // In the page itself: drivers run scripts beside it.
+  const script = document.createElement("script");
+  script.textContent = `globalThis.Worker = class extends Worker {
     constructor(...given) { super(...given); void fetch("/started"); }
-  };
+  };`;
+  document.head.append(script);
   globalThis.engine = new EngineClient({ workerUrl: "worker.js", startTimeoutMs });
   const late = new Promise((resolve) => setTimeout(resolve, 60_000, "late"));
   return Promise.race([failure(() => engine.unload()), late]);

@@ -158,7 +158,11 @@ test("names are taken and refused as in Python, and shown without what terminals
 });
 
 test("a lock names so many files and no more, and of many problems ten are told", () => {
-  const file = (_: unknown, index: number) => ({ path: `f${index}`, bytes: 1, sha256: "a".repeat(64) });
+  const file = (_: unknown, index: number) => ({
+    path: `f${index}`,
+    bytes: 1,
+    sha256: String(index).padStart(64, "c"),
+  });
   const files = [...lock.files, ...Array.from({ length: 9998 }, file)];
   assert.equal(parseLock({ ...lock, files }).files.size, 10_000);
   const over = { ...lock, files: [...files, file(0, -1)] };
