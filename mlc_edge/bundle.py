@@ -132,7 +132,7 @@ def parse_lock(content: Any) -> BundleLock:
         count = f"{LOCK_NAME} names {len(entries)} files"
         raise BundleError(f"{count}, and a bundle has at most {MAX_FILES}. {REBUILD}")
     files = tuple(
-        _parse_file(reader, entry, f"files[{index}]") for index, entry in enumerate(entries)
+        parse_file(reader, entry, f"files[{index}]") for index, entry in enumerate(entries)
     )
     targets = {
         name: _parse_target(reader, entry, name)
@@ -183,7 +183,8 @@ def is_valid_id(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
 
 
-def _parse_file(reader: LockReader, entry: Any, where: str) -> LockedFile:
+def parse_file(reader: LockReader, entry: Any, where: str) -> LockedFile:
+    """A file's entry in a lock; what is wrong with it is the reader's to tell."""
     file = LockedFile(
         path=reader.path(entry, "path", where),
         bytes=reader.get(entry, "bytes", int, where),

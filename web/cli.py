@@ -12,16 +12,23 @@ from mlc_edge.errors import ConfigError
 from mlc_edge.trust import TRUST_HELP, configured_keys
 from web.site.lock import bundle_folders
 
+# Of `mlc-edge site`, too.
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL]...",
+        help="Bundles, checkpoint folders, GGUF files, HF://owner/name; default: the embedded model. "
+        "Checkpoints are compiled for browsers, once.",
+    ),
+]
+Static = Annotated[
+    Path | None, typer.Option(help="Folder of the built page, in place of the packaged one.")
+]
+TrustLibrary = Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)]
+
 
 def web(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MODEL]...",
-            help="Bundles, checkpoint folders, GGUF files, HF://owner/name; default: the embedded model. "
-            "Checkpoints are compiled for browsers, once.",
-        ),
-    ] = None,
+    models: Models = None,
     host: Annotated[
         str,
         typer.Option(
@@ -32,9 +39,7 @@ def web(
     port: Annotated[
         int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
     ] = 8000,
-    static: Annotated[
-        Path | None, typer.Option(help="Folder of the built page, in place of the packaged one.")
-    ] = None,
+    static: Static = None,
     site: Annotated[
         Path | None,
         typer.Option(help="Folder that `mlc-edge site` wrote: its page and its models are served."),
@@ -47,7 +52,7 @@ def web(
             "Can be given several times.",
         ),
     ] = None,
-    trust_library: Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)] = False,
+    trust_library: TrustLibrary = False,
 ) -> None:
     """Serve the chat page and models to browsers."""
     from web.host import STATIC, HostConfig, create_app, require_page
@@ -75,14 +80,14 @@ def _origin(text: str) -> str:
     """As browsers send it; raises ConfigError for what they never do."""
     try:
         parts = urlsplit(text)
-        port = {"http": 80, "https": 443}.get(parts.scheme) == parts.port
+        names_default_port = {"http": 80, "https": 443}.get(parts.scheme) == parts.port
         sent = f"{parts.scheme}://{parts.netloc}"
         plain = parts.scheme in ("http", "https") and re.fullmatch(
             r"[a-z0-9.:\[\]-]+", parts.netloc
         )
     except ValueError:
-        plain, port, sent = None, False, ""
-    if text != "*" and (not plain or port or text != sent):
+        plain, names_default_port, sent = None, False, ""
+    if text != "*" and (not plain or names_default_port or text != sent):
         raise ConfigError(
             f"--embed is {text!r}, expected an origin as browsers send it, such as https://example.com: in "
             "lower case, without path, user or default port (names of other scripts as xn--...); or *."

@@ -46,11 +46,12 @@ class Host:
 
 
 @pytest.fixture
-def start_host(web_bundle: Path) -> Iterator[Callable[[], Host]]:
+def start_host(web_bundle: Path) -> Iterator[Callable[..., Host]]:
+    """Starts `mlc-edge web` with arguments; without, for the embedded model."""
     hosts: list[Host] = []
 
-    def start() -> Host:
-        hosts.append(Host(web_bundle))
+    def start(*arguments: object) -> Host:
+        hosts.append(Host(*(arguments or [web_bundle])))
         return hosts[-1]
 
     yield start
@@ -62,3 +63,11 @@ def start_host(web_bundle: Path) -> Iterator[Callable[[], Host]]:
 def browser() -> Iterator[Browser]:
     with chromium(software=True) as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def static_site(web_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `mlc-edge site` writes for the embedded model."""
+    folder = tmp_path_factory.mktemp("static") / "site"
+    subprocess.run([*COMMAND, "site", str(folder), str(web_bundle)], check=True, cwd=ROOT)
+    return folder

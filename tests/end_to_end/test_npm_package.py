@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,18 +85,17 @@ def build_with_webpack(app: Path) -> Path:
 
 
 @pytest.mark.parametrize("build", [build_with_vite, build_with_webpack])
-def test_an_app_answers(build, app: Path, browser: Browser, web_bundle: Path):
-    host = Host(web_bundle)
-    try:
-        with serving(build(app)) as url:
-            page = browser.new_context().new_page()
-            page.goto(f"{url}?model={host.url}bundles/{web_bundle.name}/")
-            output = page.locator("output")
-            expect(output).not_to_be_empty(timeout=240_000)
-            assert "42" in output.inner_text()
-            assert output.get_attribute("data-refusal") == "model"
-    finally:
-        host.stop()
+def test_an_app_answers(
+    build, app: Path, browser: Browser, web_bundle: Path, start_host: Callable[..., Host]
+):
+    host = start_host()
+    with serving(build(app)) as url:
+        page = browser.new_context().new_page()
+        page.goto(f"{url}?model={host.url}bundles/{web_bundle.name}/")
+        output = page.locator("output")
+        expect(output).not_to_be_empty(timeout=240_000)
+        assert "42" in output.inner_text()
+        assert output.get_attribute("data-refusal") == "model"
 
 
 def test_its_types_are_strict(app: Path):

@@ -182,10 +182,7 @@ def _file(client: httpx.Client, file: LockedFile, *, everything: bool) -> Iterat
             yield from _embedding(file, response)
             yield from _caching(file, response)
             yield from _compression(file, response)
-            if whole or response.status_code == 200:
-                yield from _content(file, response, whole=whole)
-            if not whole:
-                yield from _range(file, response)
+            yield from _content(file, response) if whole else _range(file, response)
     except httpx.HTTPError as error:
         yield Finding(
             "error", file.path, f"can't be fetched ({error}).", "Look at the server's log."
@@ -255,27 +252,29 @@ def _compression(file: LockedFile, response: httpx.Response) -> Iterator[Finding
         )
 
 
-def _content(file: LockedFile, response: httpx.Response, *, whole: bool) -> Iterator[Finding]:
-    if whole:
-        digest, length = hashlib.sha256(), 0
-        for part in _bounded(response, file.bytes):
-            digest.update(part)
-            length += len(part)
-        right = length == file.bytes and digest.hexdigest() == file.sha256
-    else:
-        told = response.headers.get("content-length")
-        right = "content-encoding" in response.headers or told in (None, str(file.bytes))
-    if not right:
-        yield Finding(
-            "error",
-            file.path,
-            "isn't the file that the lock names.",
-            "Upload the folder again, and switch off what changes files on the way (minifiers).",
-        )
+def _content(file: LockedFile, response: httpx.Response) -> Iterator[Finding]:
+    digest, length = hashlib.sha256(), 0
+    for part in _bounded(response, file.bytes):
+        digest.update(part)
+        length += len(part)
+    if not (length == file.bytes and digest.hexdigest() == file.sha256):
+        yield _another(file)
+
+
+def _another(file: LockedFile) -> Finding:
+    return Finding(
+        "error",
+        file.path,
+        "isn't the file that the lock names.",
+        "Upload the folder again, and switch off what changes files on the way (minifiers).",
+    )
 
 
 def _range(file: LockedFile, response: httpx.Response) -> Iterator[Finding]:
     if response.status_code == 200:
+        length = response.headers.get("content-length")
+        if "content-encoding" not in response.headers and length not in (None, str(file.bytes)):
+            yield _another(file)
         yield Finding(
             "warning",
             file.path,
@@ -284,12 +283,12 @@ def _range(file: LockedFile, response: httpx.Response) -> Iterator[Finding]:
         )
         return
     wanted = f"bytes 0-{RANGE_BYTES - 1}/{file.bytes}"
-    length = sum(map(len, _bounded(response, RANGE_BYTES)))
-    if response.headers.get("content-range") != wanted or length != RANGE_BYTES:
+    received = sum(map(len, _bounded(response, RANGE_BYTES)))
+    if response.headers.get("content-range") != wanted or received != RANGE_BYTES:
         yield Finding(
             "error",
             file.path,
-            f"answers a range with {length} bytes and {response.headers.get('content-range')!r}, expected "
+            f"answers a range with {received} bytes and {response.headers.get('content-range')!r}, expected "
             f"{RANGE_BYTES} and {wanted!r}.",
             "Upload the folder again; ranges count bytes of the file itself.",
         )

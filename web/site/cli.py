@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mlc_edge.errors import ConfigError
-from mlc_edge.trust import TRUST_HELP
+from web.cli import Models, Static, TrustLibrary, resolve_bundles
 
 
 def site(
@@ -17,14 +17,7 @@ def site(
         Path | None,
         typer.Argument(metavar="[OUT]", help="Folder to write; a former site in it goes."),
     ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MODEL]...",
-            help="Bundles, checkpoint folders, GGUF files, HF://owner/name; default: the embedded model. "
-            "Checkpoints are compiled for browsers, once.",
-        ),
-    ] = None,
+    models: Models = None,
     at: Annotated[
         str,
         typer.Option(
@@ -45,10 +38,8 @@ def site(
     as_json: Annotated[
         bool, typer.Option("--json", help="With --check: print what was found as JSON.")
     ] = False,
-    static: Annotated[
-        Path | None, typer.Option(help="Folder of the built page, in place of the packaged one.")
-    ] = None,
-    trust_library: Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)] = False,
+    static: Static = None,
+    trust_library: TrustLibrary = False,
 ) -> None:
     """Write page, scripts and models as one folder for any static server or CDN, or check one there."""
     if check is not None:
@@ -66,7 +57,6 @@ def site(
 def _write(
     output: Path, models: list[str] | list[None], at: str, static: Path | None, trust_library: bool
 ) -> None:
-    from web.cli import resolve_bundles
     from web.host import STATIC
     from web.site.folder import write_site
 

@@ -34,10 +34,10 @@ def write_site(
                 _copy_bundle(bundle, folder / BUNDLES / bundle.id)
             # The very bytes that our host sends, which the lock holds it to.
             (folder / INDEX).write_bytes(JSONResponse(index_of(served.values())).body)
-            paths = plain_files(folder)
             lock = lock_site(folder)
             (folder / LOCK_NAME).write_text(lock.to_json())
             # For hosts to read; most don't serve it, so the lock leaves it out.
+            paths = [file.path for file in lock.files]
             (folder / HEADERS_NAME).write_text(headers_file(paths, at))
     except OSError as error:
         raise ConfigError(f"{output} can't be written: {error.strerror or error}.") from error

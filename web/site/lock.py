@@ -2,11 +2,11 @@
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mlc_edge.bundle import ABI_DATE, ABI_VERSION, LOCK_NAME, LockedFile, is_valid_id
+from mlc_edge.bundle import ABI_DATE, ABI_VERSION, LOCK_NAME, LockedFile, is_valid_id, parse_file
 from mlc_edge.errors import ConfigError
 from mlc_edge.files import FileState, hash_content, open_plain
 from mlc_edge.lock_fields import LockReader, is_url_path, told
@@ -44,7 +44,7 @@ def integrity(file: LockedFile) -> str:
 
 
 def _entry(file: LockedFile) -> dict[str, Any]:
-    entry = {"path": file.path, "bytes": file.bytes, "sha256": file.sha256}
+    entry = asdict(file)
     if PurePosixPath(file.path).suffix in SCRIPTED:
         entry["integrity"] = integrity(file)
     return entry
@@ -91,11 +91,7 @@ def parse_site_lock(text: str, where: str) -> SiteLock:
         )
     lock = SiteLock(
         files=tuple(
-            LockedFile(
-                path=reader.path(entry, "path", f"files[{index}]"),
-                bytes=reader.get(entry, "bytes", int, f"files[{index}]"),
-                sha256=reader.get(entry, "sha256", str, f"files[{index}]"),
-            )
+            parse_file(reader, entry, f"files[{index}]")
             for index, entry in enumerate(reader.get(content, "files", list, ""))
         ),
         version=reader.name(content, "version", ""),

@@ -122,7 +122,6 @@ function openWorker(url: URL): Worker {
   try {
     return new Worker(bootstrap, options);
   } finally {
-    // The browser has taken hold of it.
     setTimeout(() => URL.revokeObjectURL(bootstrap), REVOKE_MS);
   }
 }

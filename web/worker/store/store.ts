@@ -108,7 +108,7 @@ export class Store {
       await this.#follow(lockUrl, current, value);
       const next = asStoredLock(value);
       if (!next || isSame(current, value)) return;
-      const missing = await this.#missing(next, await this.#updateTargets(lockUrl, next));
+      const missing = await this.#missing(lockUrl, next);
       // The next load uses what is here, and falls back if that can't be loaded.
       if (missing.length === 0) return;
       const neededBytes = missing.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -130,7 +130,7 @@ export class Store {
     if (!next) return;
     const release = await hold(IN_USE);
     try {
-      const missing = await this.#missing(next, await this.#updateTargets(lockUrl, next));
+      const missing = await this.#missing(lockUrl, next);
       if (!(await this.#hasRoom(missing))) throw noRoom(next.model.id);
       for (const { path, bytes, sha256 } of missing) {
         const url = new URL(path, lockUrl);
@@ -185,26 +185,22 @@ export class Store {
   async #wholeNext(lockUrl: string): Promise<StoredVersion | null> {
     const next = runnable(await this.#locks.get(lockUrl, "next"));
     if (!next) return null;
-    const missing = await this.#missing(next.raw, await this.#updateTargets(lockUrl, next.raw));
+    const missing = await this.#missing(lockUrl, next.raw);
     return missing.length === 0 ? next : null;
   }
 
-  /** The targets that a new version must have, to be of the same use as the stored one. */
-  async #updateTargets(lockUrl: string, next: StoredLock): Promise<Set<string>> {
-    const current = asStoredLock(await this.#locks.get(lockUrl, "current"));
-    const usable = current ? offlineTargets(current, await this.#parts.sizes()) : [];
-    const same = usable.filter((name) => name in next.targets);
-    return new Set(same.length > 0 ? same : Object.keys(next.targets));
-  }
-
-  /** Files of a lock that these targets need and that aren't stored whole. */
-  async #missing(lock: StoredLock, targets: Set<string>): Promise<StoredLock["files"]> {
+  /** Files that a new version needs, to be of the same use as the stored one, and that aren't stored whole. */
+  async #missing(lockUrl: string, next: StoredLock): Promise<StoredLock["files"]> {
     const sizes = await this.#parts.sizes();
-    const needed = [...targets].map((name) => lock.targets[name]?.library);
+    const current = asStoredLock(await this.#locks.get(lockUrl, "current"));
+    const usable = current ? offlineTargets(current, sizes) : [];
+    const same = usable.filter((name) => name in next.targets);
+    const targets = same.length > 0 ? same : Object.keys(next.targets);
+    const needed = targets.map((name) => next.targets[name]?.library);
     const spared = new Set(
-      Object.values(lock.targets).map(({ library }) => library).filter((path) => !needed.includes(path)),
+      Object.values(next.targets).map(({ library }) => library).filter((path) => !needed.includes(path)),
     );
-    return lock.files.filter(({ path, sha256 }) => !spared.has(path) && !sizes.get(sha256)?.complete);
+    return next.files.filter(({ path, sha256 }) => !spared.has(path) && !sizes.get(sha256)?.complete);
   }
 
   async #hasRoom(files: StoredLock["files"]): Promise<boolean> {
