@@ -1,6 +1,7 @@
 """Compile a language model once, run it in a browser, on a Raspberry Pi, on a Jetson."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mlc_edge.version import __version__
@@ -14,5 +15,6 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """The engine, loaded when it is asked for: other users of this package don't need it."""
     if name in __all__:
-        return getattr(importlib.import_module("mlc_edge.engine"), name)
+        engine = "mlc_edge.in_browser" if sys.platform == "emscripten" else "mlc_edge.engine"
+        return getattr(importlib.import_module(engine), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,12 @@
-"""OpenAI's answers as typed objects; `to_dict` gives the JSON that goes over HTTP."""
+"""OpenAI's answers as typed objects; `to_dict` gives the JSON that goes over HTTP, `from_dict` takes it."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 FinishReason = Literal["stop", "length", "abort"]
+Answer = TypeVar("Answer", bound="_Answer")
 
 
 class _Answer:
@@ -12,6 +15,25 @@ class _Answer:
     def to_dict(self) -> dict[str, Any]:
         """The object as OpenAI writes it."""
         return asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls: type[Answer], content: Mapping[str, Any]) -> Answer:
+        """The object of what `to_dict` or a server gave: fields left out are None, unknown ones go."""
+        read: Answer = _read(cls, content)
+        return read
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """A JSON value as the type that a field's annotation names."""
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(option for option in get_args(kind) if option is not type(None))
+    if get_origin(kind) is tuple and value is not None:
+        return tuple(_read(get_args(kind)[0], item) for item in value)
+    if not is_dataclass(kind) or value is None:
+        return value
+    hints = get_type_hints(kind)
+    given = {f.name: _read(hints[f.name], value.get(f.name)) for f in fields(kind) if f.init}
+    return kind(**given)  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -131,6 +153,11 @@ class _Chunk(_Answer):
         if not content.pop("with_usage"):
             del content["usage"]
         return content
+
+    @classmethod
+    def from_dict(cls: type[Answer], content: Mapping[str, Any]) -> Answer:
+        read: Answer = _read(cls, {**content, "with_usage": "usage" in content})
+        return read
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a caller of the Python engine gets: OpenAI's objects, streams, stops, errors."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from mlc_edge import MLCEngine
 from mlc_edge.bundle import lock_files, read_lock, write_lock
 from mlc_edge.errors import BundleError, ConfigError, EngineError
+from mlc_edge.openai import ChatCompletion, ChatCompletionChunk
 from tests.python_engine.conftest import OpenEngine, text_of, user
 
 CAPITAL = "What is the capital of France?"
@@ -53,6 +55,25 @@ def test_streams_say_the_same_in_pieces(engine: MLCEngine):
 def test_streams_without_usage_have_no_such_field(engine: MLCEngine):
     chunks = engine.chat.completions.create(messages=user(CAPITAL), stream=True)
     assert not any("usage" in chunk.to_dict() for chunk in chunks)
+
+
+def test_objects_are_read_back_from_their_json(engine: MLCEngine):
+    asked = {"messages": user(CAPITAL), "max_tokens": 4, "logprobs": True, "top_logprobs": 2}
+    answer = engine.chat.completions.create(**asked)
+    content = json.loads(json.dumps(answer.to_dict()))
+    assert ChatCompletion.from_dict({**content, "system_fingerprint": "fp"}) == answer
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    for options in ({"stream": True}, usage):
+        for chunk in engine.chat.completions.create(**asked, **options):
+            text = json.dumps(chunk.to_dict())
+            assert ChatCompletionChunk.from_dict(json.loads(text)) == chunk
+
+
+def test_what_another_server_leaves_out_is_none():
+    choice = {"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}
+    answer = ChatCompletion.from_dict({"id": "1", "created": 0, "choices": [choice]})
+    assert answer.choices[0].message.content == "Hi"
+    assert answer.usage is None and answer.choices[0].logprobs is None
 
 
 @pytest.mark.parametrize("stop", ["France", ["is", "France"], "ance is"])

@@ -14,6 +14,7 @@ from web.bundles import ServedBundle, index_of, open_bundles
 from web.host import NOT_SERVED, STATIC, require_page
 from web.site.headers import HEADERS_NAME, headers_file
 from web.site.lock import BUNDLES, INDEX, SiteLock, lock_site, plain_files, read_site_lock
+from web.site.wheel import write_wheel
 
 
 def write_site(
@@ -30,6 +31,7 @@ def write_site(
     try:
         with replacing(output) as folder:
             _copy_app(static, folder)
+            write_wheel(folder / "dist")
             for bundle in served.values():
                 _copy_bundle(bundle, folder / BUNDLES / bundle.id)
             # The very bytes that our host sends, which the lock holds it to.

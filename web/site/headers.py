@@ -35,7 +35,9 @@ def headers_file(paths: Iterable[str], at: str) -> str:
     """The text of `_headers` for a folder that is served at the path `at`, as in "/chat/"."""
     pages = [at, *(at + page for page in PAGES)]
     kept = sorted({at + _pattern(path) for path in paths if is_immutable(path)})
-    revalidated = sorted({at + path for path in paths if PurePosixPath(path).suffix == ".json"})
+    revalidated = sorted(
+        {at + path for path in paths if PurePosixPath(path).suffix in (".json", ".whl")}
+    )
     rules: list[tuple[str, Mapping[str, str]]] = [(f"{at}*", EVERYWHERE)]
     rules += [(page, {**PAGE, "cache-control": REVALIDATE}) for page in pages]
     rules += [(path, {"cache-control": IMMUTABLE}) for path in kept]
