@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { KvCache } from "../../web/worker/engine/kv-cache.ts";
-import { Scheduler } from "../../web/worker/engine/scheduler.ts";
 import { EngineClient } from "../../web/worker/page/client.ts";
 import { golden } from "./golden.ts";
 import { parseLock } from "../../web/worker/shared/lock.ts";
@@ -71,36 +70,6 @@ test("what was dropped and computed otherwise is no longer on the grid", () => {
   assert.equal(cache.keepPrefix([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], onGrid), 4);
   cache.append([5, 6, 7, 8]);
   assert.equal(cache.keepPrefix([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], onGrid), 8);
-});
-
-test("jobs run in order, one at a time", async () => {
-  const scheduler = new Scheduler();
-  const { signal } = new AbortController();
-  const log: string[] = [];
-  const job = (name: string) => async () => {
-    log.push(`${name} begins`);
-    await Promise.resolve();
-    log.push(`${name} ends`);
-  };
-  await Promise.all([scheduler.run(job("a"), signal), scheduler.run(job("b"), signal)]);
-  assert.deepEqual(log, ["a begins", "a ends", "b begins", "b ends"]);
-});
-
-test("a waiting job that is aborted never starts, and one that fails holds up nobody", async () => {
-  const scheduler = new Scheduler();
-  const { signal } = new AbortController();
-  const failing = scheduler.run(() => Promise.reject(new Error("broken")), signal);
-  const controller = new AbortController();
-  let started = false;
-  const waiting = scheduler.run(async () => {
-    started = true;
-  }, controller.signal);
-  controller.abort();
-  const after = scheduler.run(async () => "fine", signal);
-  await assert.rejects(waiting, { name: "AbortError" });
-  await assert.rejects(failing, /broken/);
-  assert.equal(await after, "fine");
-  assert.equal(started, false);
 });
 
 const lock = {
