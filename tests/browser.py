@@ -29,8 +29,9 @@ const blob = (source) => URL.createObjectURL(new Blob([source], { type: "text/ja
 const workerAfter = (source) =>
   blob(`import "${blob(source)}"; import "${new URL("worker.js", location.href)}";`);
 const workerUrl = globalThis.beforeWorker ? workerAfter(beforeWorker) : "worker.js";
-globalThis.worker = new Worker(workerUrl, { type: "module" });
-globalThis.engine = new EngineClient({ endpoint: worker });
+if (!globalThis.shared) globalThis.worker = new Worker(workerUrl, { type: "module" });
+const source = globalThis.shared ? { workerUrl, shared } : { endpoint: worker };
+globalThis.engine = new EngineClient(source);
 engine.onEvent((event) => events.push(event));
 /** An answer in parts, and what they make up. */
 globalThis.stream = async (params, { abortAfter, loseAt = [] } = {}) => {
@@ -123,7 +124,8 @@ class EnginePage:
 
     def load(self, bundle: str, **options: Any) -> dict[str, Any]:
         model: dict[str, Any] = self.run(
-            "([url, options]) => engine.load(url, options)", [f"bundles/{bundle}/", options]
+            "([url, options]) => engine.load(url, { replace: true, ...options })",
+            [f"bundles/{bundle}/", options],
         )
         return model
 

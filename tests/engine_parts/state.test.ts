@@ -1,38 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Scheduler } from "../../web/worker/engine/scheduler.ts";
 import { EngineClient } from "../../web/worker/page/client.ts";
 import { golden } from "./golden.ts";
 import { parseLock } from "../../web/worker/shared/lock.ts";
 
-test("jobs run in order, one at a time", async () => {
-  const scheduler = new Scheduler();
-  const { signal } = new AbortController();
-  const log: string[] = [];
-  const job = (name: string) => async () => {
-    log.push(`${name} begins`);
-    await Promise.resolve();
-    log.push(`${name} ends`);
-  };
-  await Promise.all([scheduler.run(job("a"), signal), scheduler.run(job("b"), signal)]);
-  assert.deepEqual(log, ["a begins", "a ends", "b begins", "b ends"]);
-});
-
-test("a waiting job that is aborted never starts, and one that fails holds up nobody", async () => {
-  const scheduler = new Scheduler();
-  const { signal } = new AbortController();
-  const failing = scheduler.run(() => Promise.reject(new Error("broken")), signal);
-  const controller = new AbortController();
-  let started = false;
-  const waiting = scheduler.run(async () => {
-    started = true;
-  }, controller.signal);
-  controller.abort();
-  const after = scheduler.run(async () => "fine", signal);
-  await assert.rejects(waiting, { name: "AbortError" });
-  await assert.rejects(failing, /broken/);
-  assert.equal(await after, "fine");
-  assert.equal(started, false);
 });
 
 const lock = {

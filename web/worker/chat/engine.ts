@@ -1,5 +1,5 @@
 /** The part of the engine's client that the chat uses. Types only. */
-import type { DeletedFiles, DeletedLeftovers, StorageEvent, StoredContents } from "../shared/protocol.ts";
+import type { DeletedFiles, DeletedLeftovers, ModelEvent, StorageEvent, StoredContents } from "../shared/protocol.ts";
 import type { Sampling } from "../shared/sampling-defaults.ts";
 
 export interface FitReport {
@@ -32,7 +32,8 @@ export interface LoadProgress {
 export type EngineEvent =
   | LoadProgress
   | { kind: "device"; state: "lost" | "recovering" | "recovered"; reason: string }
-  | StorageEvent;
+  | StorageEvent
+  | ModelEvent;
 
 export type { DeletedFiles, StorageEvent, StoredBundle, StoredContents } from "../shared/protocol.ts";
 
@@ -81,7 +82,7 @@ export interface ChatEngine {
   check(bundleUrl: string): Promise<FitReport>;
   load(
     bundleUrl: string,
-    options: { signal?: AbortSignal; contextPolicy?: "error" | "truncate-oldest" },
+    options: { signal?: AbortSignal; contextPolicy?: "error" | "truncate-oldest"; replace?: boolean },
     contextWindowSize?: number,
   ): Promise<LoadedModel>;
   chat: {

@@ -9,7 +9,7 @@ if (!worker) throw new Error("the page names no engine worker");
 const workerUrl = new URL(worker, document.baseURI);
 
 await startChat({
-  createEngine: () => new EngineClient({ workerUrl }),
+  createEngine: () => new EngineClient({ workerUrl, shared: true }),
   files: { ...files, register: () => files.registerServiceWorker() },
   store: await openStore(),
   indexUrl: "bundles/index.json",

@@ -134,7 +134,7 @@ export class Models {
     const { signal } = this.#restart();
     this.#become({ kind: "loading", bundle, progress: null });
     try {
-      const options = { signal, contextPolicy: policy };
+      const options = { signal, contextPolicy: policy, replace: true };
       const model = await this.#engine.load(bundle.url, options, bundle.contextWindowSize);
       if (signal.aborted) return;
       this.#become({ kind: "ready", bundle, model, policy });

@@ -14,6 +14,7 @@ type Listener = (event: EngineEvent) => void;
 interface LoadOptions {
   signal?: AbortSignal;
   contextPolicy?: "error" | "truncate-oldest";
+  replace?: boolean;
 }
 
 export class RoutedEngine implements ChatEngine {

@@ -42,6 +42,11 @@ export class Bundle {
     return this.#opened.lock;
   }
 
+  /** The same for bundles of the same files. */
+  get identity(): string {
+    return JSON.stringify(this.#opened.raw);
+  }
+
   /** Whether the lock is a stored one that the server wasn't asked about. */
   get fromStorage(): boolean {
     return this.#opened.fromStorage;

@@ -1,12 +1,12 @@
-/** The engine: one model, its device, and answers in the order of the requests. */
+/** The engine: models on their devices, and answers in turns of those who asked. */
 import { EngineError, isAbort } from "../shared/errors.ts";
 import { Store } from "../store/store.ts";
 import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "../shared/openai.ts";
 import type {
-  ContextPolicy,
   DebugReplies,
   EngineEvent,
   FitReport,
+  HeldModel,
   LoadedModel,
   LoadOptions,
   StorageAction,
@@ -16,65 +16,80 @@ import { Generation, type GenerationContext, type TokenEvent } from "./generatio
 import { Bundle, lockUrlOf } from "./bundle.ts";
 import { Chunks, Meter, wholeCompletion } from "./completion.ts";
 import { checkFit } from "./fit.ts";
-import { loadModel, reopen, type LoadContext, type Model } from "./loader.ts";
+import { loadModel, reopen, type LoadContext } from "./loader.ts";
+import { Models, overBudget, sessionOf, type OpenSession } from "./models.ts";
 import { Progress } from "./progress.ts";
 import { parseRequest, type CompletionRequest } from "./protocol.ts";
-import { Scheduler } from "./scheduler.ts";
+import type { Client, Lease, Resident, Session, Wanted } from "./resident.ts";
 import { Sequence, type Step } from "./sequence.ts";
 
 /** An answer survives so many losses of the device. */
 const MAX_LOSSES = 2;
+/** Requests of one client that may run or wait. */
+const MAX_REQUESTS = 64;
 /** Room that the policy "truncate-oldest" makes for an answer of unknown length. */
 const RESERVE = 256;
 
-interface Session {
-  model: Model;
-  sequence: Sequence;
-  readonly policy: ContextPolicy;
-  /** For requests that don't say. */
-  readonly deterministic: boolean;
-  /** Lets go of the stored files. */
-  readonly release: () => void;
+type OnEvent = (event: TokenEvent) => void;
+type OpenContext = Parameters<OpenSession>[1];
+
+interface Answering {
+  readonly meter: Meter;
+  readonly signal: AbortSignal;
 }
 
-type Opened = Pick<Session, "model" | "release">;
-type OnEvent = (event: TokenEvent) => void;
+/** A model while it answers one request. */
+interface Answerer {
+  readonly lease: Lease;
+  readonly resident: Resident;
+  readonly session: Session;
+}
 
 export class Engine {
-  readonly #emit: (event: EngineEvent) => void;
-  readonly #scheduler = new Scheduler();
   readonly #store: Store;
-  #session: Session | null = null;
+  readonly #models: Models;
 
-  constructor(emit: (event: EngineEvent) => void) {
-    this.#emit = emit;
-    this.#store = new Store(emit);
+  constructor() {
+    this.#store = new Store((event) => this.#tellAll(event));
+    this.#models = new Models(this.#store, (wanted, context) => this.#openModel(wanted, context));
   }
 
-  async check(bundleUrl: string, signal: AbortSignal): Promise<FitReport> {
-    return checkFit(await Bundle.open(bundleUrl, this.#store, { signal, keep: false }), signal);
+  connect(client: Client): void {
+    this.#models.connect(client);
   }
 
-  /** Replaces the model that was loaded before. */
-  load(bundleUrl: string, options: LoadOptions, signal: AbortSignal): Promise<LoadedModel> {
-    const job = async (): Promise<LoadedModel> => {
-      this.#drop();
-      const { contextPolicy: policy = "error", deterministic = false } = options;
-      const { model, release } = await this.#open(bundleUrl, options.target, signal);
-      const sequence = new Sequence(model.runner);
-      this.#session = { model, sequence, policy, deterministic, release };
-      if (model.bundle.fromStorage) this.#revalidate(bundleUrl);
-      return model.loaded;
-    };
-    return this.#scheduler.run(job, signal);
+  /** Takes over what a client had from an engine that ended. */
+  adopt(client: Client, held: readonly HeldModel[]): void {
+    this.#models.adopt(client, held);
   }
 
-  unload(signal: AbortSignal): Promise<null> {
-    const job = async (): Promise<null> => {
-      this.#drop();
-      return null;
-    };
-    return this.#scheduler.run(job, signal);
+  /** Gives up all that a client has; its calls must have been aborted. */
+  disconnect(client: Client): void {
+    this.#models.disconnect(client);
+  }
+
+  async check(client: Client, bundleUrl: string, signal: AbortSignal): Promise<FitReport> {
+    const bundle = await Bundle.open(bundleUrl, this.#store, { signal, keep: false });
+    const report = await checkFit(bundle, signal);
+    const most = client.memoryBudget ?? Infinity;
+    if (report.memoryBytes <= most) return report;
+    const problem = overBudget(report.memoryBytes, most).toData();
+    return { ...report, fits: false, problems: [problem, ...report.problems] };
+  }
+
+  /** Loads a model beside those that the client has, or in their place. */
+  load(
+    client: Client,
+    request: { bundleUrl: string; options: LoadOptions },
+    signal: AbortSignal,
+  ): Promise<LoadedModel> {
+    return counted(client, () => this.#models.load(client, request, signal));
+  }
+
+  /** Gives up one of the client's models, or all. */
+  async unload(client: Client, id: string | undefined): Promise<null> {
+    await this.#models.unload(client, id);
+    return null;
   }
 
   /** Lists or changes what is stored, also while a model answers. */
@@ -94,81 +109,113 @@ export class Engine {
 
   /** Answers; `onChunk` gets the chunks of a stream, whose result is null. */
   complete(
+    client: Client,
     params: ChatCompletionParams,
-    onChunk: (chunk: ChatCompletionChunk) => void,
-    signal: AbortSignal,
+    { onChunk, signal }: { onChunk: (chunk: ChatCompletionChunk) => void; signal: AbortSignal },
   ): Promise<ChatCompletion | null> {
-    const job = (): Promise<ChatCompletion | null> => {
-      const { model } = this.#loaded();
-      const { vocabSize, defaults } = model.text;
-      const request = parseRequest(params, { id: model.loaded.id, vocabSize, defaults });
-      const meter = new Meter();
-      return request.stream
-        ? this.#stream(request, meter, onChunk, signal)
-        : this.#whole(request, meter, signal);
-    };
-    return this.#scheduler.run(job, signal);
+    const asked = (params as ChatCompletionParams | null)?.model;
+    return counted(client, () =>
+      this.#inTurn(client, { asked, signal }, async (answerer) => {
+        const { vocabSize, defaults } = answerer.session.model.text;
+        const { id } = answerer.lease;
+        const request = parseRequest(params, { id, vocabSize, defaults });
+        const meter = new Meter();
+        return request.stream
+          ? this.#stream(answerer, request, { meter, onChunk, signal })
+          : this.#whole(answerer, request, { meter, signal });
+      }),
+    );
   }
 
-  loseDevice(): null {
-    this.#loaded().model.runner.gpu.lose();
+  async loseDevice(client: Client, signal: AbortSignal): Promise<null> {
+    const { resident } = await this.#models.find(client, undefined, signal);
+    if (resident) sessionOf(resident).model.runner.gpu.lose();
     return null;
   }
 
   memory(): DebugReplies["memory"] {
-    return this.#loaded().model.runner.memory();
+    const sums = { deviceBytes: 0, wasmBytes: 0 };
+    for (const { session } of this.#models.residents) {
+      const { deviceBytes = 0, wasmBytes = 0 } = session?.model.runner.memory() ?? {};
+      sums.deviceBytes += deviceBytes;
+      sums.wasmBytes += wasmBytes;
+    }
+    return sums;
   }
 
-  logits(tokenIds: number[], signal: AbortSignal): Promise<Float32Array> {
-    const job = async (): Promise<Float32Array> => {
-      const { sequence } = this.#loaded();
+  logits(client: Client, tokenIds: number[], signal: AbortSignal): Promise<Float32Array> {
+    return this.#inTurn(client, { asked: undefined, signal }, async ({ session: { sequence } }) => {
       sequence.clear();
       const text = { tokens: tokenIds, promptLength: tokenIds.length, deterministic: false };
       return (await sequence.logitsAfter(text, signal)).logits;
-    };
-    return this.#scheduler.run(job, signal);
+    });
+  }
+
+  /** Runs a job with the model that it asked for, when it is the client's turn. */
+  async #inTurn<T>(
+    client: Client,
+    { asked, signal }: { asked: unknown; signal: AbortSignal },
+    job: (answerer: Answerer) => Promise<T>,
+  ): Promise<T> {
+    for (;;) {
+      const lease = await this.#models.find(client, asked, signal);
+      const resident = await this.#models.use(lease, signal);
+      const turn = resident.scheduler.run(
+        client,
+        // Null if the model went while the job waited for its turn.
+        async () => (resident.session ? { done: await job({ lease, resident, session: resident.session }) } : null),
+        signal,
+      );
+      lease.requests.add(turn);
+      try {
+        const ended = await turn;
+        if (ended) return ended.done;
+      } finally {
+        lease.requests.delete(turn);
+        this.#models.leave(resident);
+      }
+    }
   }
 
   /** Loads a bundle; another version of it if the stored one can't be loaded. */
-  async #open(url: string, target: string | undefined, signal: AbortSignal): Promise<Opened> {
-    const bundle = await Bundle.open(url, this.#store, { signal, keep: true });
+  async #openModel(
+    { bundle, target }: Wanted,
+    { signal, emit, resident }: OpenContext,
+  ): Promise<Session> {
+    const context = { signal, progress: new Progress(emit), onLost: this.#onLost(resident) };
     try {
-      return await this.#openBundle(bundle, target, signal);
+      return await this.#openBundle(bundle, target, context);
     } catch (error) {
       signal.throwIfAborted();
       const other = bundle.fromStorage ? await bundle.other(signal) : null;
       if (!other) throw error;
-      return this.#openBundle(other, target, signal);
+      resident.identities.add(other.identity);
+      return this.#openBundle(other, target, context);
     }
   }
 
-  async #openBundle(bundle: Bundle, target: string | undefined, signal: AbortSignal): Promise<Opened> {
+  async #openBundle(bundle: Bundle, target: string | undefined, context: LoadContext): Promise<Session> {
     const release = await this.#store.use();
     try {
-      const model = await loadModel(bundle, target, this.#loadContext(signal));
+      const model = await loadModel(bundle, target, context);
       await bundle.confirm();
-      return { model, release };
+      return { model, sequence: new Sequence(model.runner), release };
     } catch (error) {
       release();
       throw error;
     }
   }
 
-  #revalidate(bundleUrl: string): void {
-    void this.#store.revalidate(lockUrlOf(bundleUrl), new AbortController().signal);
-  }
-
   async #stream(
+    answerer: Answerer,
     request: CompletionRequest,
-    meter: Meter,
-    onChunk: (chunk: ChatCompletionChunk) => void,
-    signal: AbortSignal,
+    { meter, onChunk, signal }: Answering & { onChunk: (chunk: ChatCompletionChunk) => void },
   ): Promise<null> {
     const logprobs = request.sampling.logprobs !== null;
     const options = { logprobs, usage: request.includeUsage };
-    const chunks = new Chunks(this.#loaded().model.loaded.id, options);
+    const chunks = new Chunks(answerer.lease.id, options);
     let last = -1;
-    await this.#answer(request, meter, signal, (event) => {
+    await this.#answer(answerer, request, { meter, signal }, (event) => {
       if (event.choice !== last) onChunk(chunks.role(event.choice));
       last = event.choice;
       for (const chunk of chunks.of(event)) onChunk(chunk);
@@ -178,33 +225,34 @@ export class Engine {
   }
 
   async #whole(
+    answerer: Answerer,
     request: CompletionRequest,
-    meter: Meter,
-    signal: AbortSignal,
+    { meter, signal }: Answering,
   ): Promise<ChatCompletion> {
     const choices = Array.from({ length: request.choices }, (): TokenEvent[] => []);
-    await this.#answer(request, meter, signal, (event) => choices[event.choice]?.push(event));
+    await this.#answer(answerer, request, { meter, signal }, (event) => {
+      choices[event.choice]?.push(event);
+    });
     const logprobs = request.sampling.logprobs !== null;
-    const options = { logprobs, usage: meter.usage() };
-    return wholeCompletion(this.#loaded().model.loaded.id, choices, options);
+    return wholeCompletion(answerer.lease.id, choices, { logprobs, usage: meter.usage() });
   }
 
   /** Writes all choices, one after the other: they share the prompt in the KV cache. */
   async #answer(
+    answerer: Answerer,
     request: CompletionRequest,
-    meter: Meter,
-    signal: AbortSignal,
+    { meter, signal }: Answering,
     onEvent: OnEvent,
   ): Promise<void> {
-    const session = this.#loaded();
-    const context = await this.#answerContext(session, request, signal);
+    const context = await this.#answerContext(answerer, request, signal);
     const losses = { left: MAX_LOSSES };
-    const { activeVocabSize } = session.model.text;
+    const { activeVocabSize } = answerer.session.model.text;
     for (let choice = 0; choice < request.choices; choice++) {
       const answer = new Generation(context, choice);
       while (!answer.finished) {
         const start = performance.now();
-        const { logits, cached } = await this.#step(answer, losses, signal).catch((error) => {
+        const step = this.#step(answerer, answer, { losses, signal });
+        const { logits, cached } = await step.catch((error) => {
           if (isAbort(error)) onEvent(answer.end("abort"));
           throw error;
         });
@@ -218,91 +266,96 @@ export class Engine {
   }
 
   async #answerContext(
-    { model, policy, ...settings }: Session,
+    { lease, session: { model } }: Answerer,
     request: CompletionRequest,
     signal: AbortSignal,
   ): Promise<GenerationContext> {
+    const { contextPolicy: policy = "error", ...settings } = lease.options;
     const { conversation, vocabulary, stopTokens } = model.text;
     const { contextWindowSize } = model.loaded;
     const reserve = request.maxTokens ?? RESERVE;
     const limits = { window: contextWindowSize, policy, reserve };
     const prompt = await conversation.fit(request.messages, limits, signal);
     const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-    const deterministic = request.deterministic ?? settings.deterministic;
+    const deterministic = request.deterministic ?? settings.deterministic ?? false;
     return { request, vocabulary, stopTokens, contextWindowSize, prompt, seed, deterministic };
   }
 
   /** Logits for the answer's next token; gets a new device when the old one is lost. */
-  async #step(answer: Generation, losses: { left: number }, signal: AbortSignal): Promise<Step> {
+  async #step(
+    { lease, resident, session }: Answerer,
+    answer: Generation,
+    { losses, signal }: { losses: { left: number }; signal: AbortSignal },
+  ): Promise<Step> {
     for (;;) {
       try {
-        return await this.#loaded().sequence.logitsAfter(answer, signal);
+        return await session.sequence.logitsAfter(answer, signal);
       } catch (error) {
         if (isAbort(error) && signal.aborted) throw error;
         const survivable = error instanceof EngineError && error.code === "device_lost";
         if (!survivable || losses.left === 0) {
           // What a failed step left in the KV cache is unknown.
-          this.#drop();
+          this.#models.fail(lease);
           throw error;
         }
         losses.left -= 1;
-        await this.#recover();
+        await this.#recover(resident);
       }
     }
   }
 
   /** Loads the model onto a new device; the KV cache is empty then. Outlives its request's abort. */
-  async #recover(): Promise<void> {
+  async #recover(resident: Resident): Promise<void> {
     const { signal } = new AbortController();
-    const session = this.#loaded();
+    const session = sessionOf(resident);
     const reason = session.model.runner.gpu.failure?.message ?? "";
-    this.#emit({ kind: "device", state: "recovering", reason });
+    this.#tellAll({ kind: "device", state: "recovering", reason });
     session.model.runner.dispose();
+    const progress = new Progress((event) => {
+      for (const { client } of resident.leases) client.emit(event);
+    });
     try {
-      session.model = await reopen(session.model, this.#loadContext(signal));
+      const context = { signal, progress, onLost: this.#onLost(resident) };
+      session.model = await reopen(session.model, context);
     } catch (error) {
-      session.release();
-      this.#session = null;
+      this.#models.drop(resident);
       throw error;
     }
     session.sequence = new Sequence(session.model.runner);
-    this.#emit({ kind: "device", state: "recovered", reason });
-  }
-
-  #loadContext(signal: AbortSignal): LoadContext {
-    return {
-      progress: new Progress(this.#emit),
-      signal,
-      onLost: (reason) => {
-        this.#emit({ kind: "device", state: "lost", reason });
-        this.#recoverIdle();
-      },
-    };
+    this.#tellAll({ kind: "device", state: "recovered", reason });
   }
 
   /** After a loss between answers; within one, the answer sees to it before this job's turn. */
-  #recoverIdle(): void {
-    const { signal } = new AbortController();
+  #onLost(resident: Resident): (reason: string) => void {
     const job = async (): Promise<void> => {
-      if (this.#session?.model.runner.gpu.failure) await this.#recover();
+      if (resident.session?.model.runner.gpu.failure) await this.#recover(resident);
     };
-    this.#scheduler.run(job, signal).catch((error: unknown) => {
-      console.warn("mlc-edge: the model was dropped after its device was lost:", error);
-    });
+    return (reason) => {
+      this.#tellAll({ kind: "device", state: "lost", reason });
+      resident.scheduler.run(resident, job, new AbortController().signal).catch((error: unknown) => {
+        console.warn("mlc-edge: the model was dropped after its device was lost:", error);
+      });
+    };
   }
 
-  #loaded(): Session {
-    if (this.#session) return this.#session;
+  #tellAll(event: EngineEvent): void {
+    for (const { emit } of this.#models.clients) emit(event);
+  }
+}
+
+/** Throws EngineError "queue_full" for a client that has too many requests already. */
+async function counted<T>(client: Client, run: () => Promise<T>): Promise<T> {
+  if (client.requests >= MAX_REQUESTS) {
     throw new EngineError({
-      code: "model_not_loaded",
-      message: "No model is loaded.",
-      remedy: "Load one first.",
+      code: "queue_full",
+      message: `${MAX_REQUESTS} requests of this page run or wait already.`,
+      remedy: "Send fewer at a time.",
     });
   }
-
-  #drop(): void {
-    this.#session?.model.runner.dispose();
-    this.#session?.release();
-    this.#session = null;
+  client.requests += 1;
+  try {
+    return await run();
+  } finally {
+    client.requests -= 1;
   }
 }

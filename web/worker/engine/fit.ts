@@ -7,8 +7,8 @@ import { findAdapter, misfits, outOfMemory, preferred, unsuitable } from "./devi
 import type { ChatConfig } from "./files.ts";
 import { Progress } from "./progress.ts";
 
-/** navigator.deviceMemory says no more than this, in GiB. */
-const TOLD_MEMORY_GIB = 8;
+/** navigator.deviceMemory may say no more than this, in GiB. */
+export const TOLD_MEMORY_GIB = 8;
 
 export interface Choice {
   readonly adapter: GPUAdapter;
@@ -48,7 +48,7 @@ export async function checkFit(bundle: Bundle, signal: AbortSignal): Promise<Fit
     return null;
   });
   const target = choice?.target ?? null;
-  const memoryBytes = target ? target.parameterBytes + (await cacheBytes(bundle, target, signal)) : 0;
+  const memoryBytes = target ? await neededMemory(bundle, target, signal) : 0;
   const memory = memoryProblem(memoryBytes);
   if (memory) problems.push(memory);
   const fits = problems.length === 0;
@@ -57,6 +57,11 @@ export async function checkFit(bundle: Bundle, signal: AbortSignal): Promise<Fit
   const short = storageProblem(needed, storage);
   if (short) problems.push(short);
   return { fits, target: target?.name ?? null, problems, downloadBytes: needed, memoryBytes, storage };
+}
+
+/** Bytes of device memory for weights and KV cache. */
+export async function neededMemory(bundle: Bundle, target: LockedTarget, signal: AbortSignal): Promise<number> {
+  return target.parameterBytes + (await cacheBytes(bundle, target, signal));
 }
 
 /** Throws EngineError "out_of_memory" if the weights can't fit. */

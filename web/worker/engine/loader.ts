@@ -69,6 +69,7 @@ async function loadTarget(bundle: Bundle, choice: Choice, context: LoadContext):
     sampling: text.sampling,
     adapter: describe(choice.adapter),
     bytes: downloadBytes(bundle, choice.target),
+    memoryBytes: runner.memory().deviceBytes,
     ...times,
   };
   return { bundle, target: choice.target.name, text, runner, loaded };

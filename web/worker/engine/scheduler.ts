@@ -1,25 +1,71 @@
-/** One device, one job at a time: jobs run in the order in which they came. */
+/** One sequence, one job at a time: clients take turns, and each client's jobs run as they came. */
 
 type Job<T> = () => Promise<T>;
 
+interface Waiting {
+  readonly client: object;
+  start(): Promise<unknown>;
+}
+
 export class Scheduler {
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #waiting: Waiting[] = [];
+  /** When each client last had a turn, counted in turns. */
+  readonly #turns = new WeakMap<object, number>();
+  #turn = 0;
+  #running = false;
+
+  /** Whether nothing runs or waits. */
+  get idle(): boolean {
+    return !this.#running && this.#waiting.length === 0;
+  }
 
   /**
-   * Runs `job` after all earlier ones. An abort before its turn rejects at once and the job never
-   * starts; once it runs, the job itself has to heed the signal.
+   * Runs `job` when it is this client's turn: that of the one whose last turn is the longest ago. An
+   * abort before that rejects at once and the job never starts; once it runs, the job itself has to
+   * heed the signal.
    */
-  run<T>(job: Job<T>, signal: AbortSignal): Promise<T> {
+  run<T>(client: object, job: Job<T>, signal: AbortSignal): Promise<T> {
     return new Promise((resolve, reject) => {
-      const abort = (): void => reject(signal.reason);
+      if (signal.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      const abort = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+        reject(signal.reason);
+      };
+      const waiting: Waiting = {
+        client,
+        start: () => {
+          signal.removeEventListener("abort", abort);
+          const running = (async () => job())();
+          running.then(resolve, reject);
+          return running;
+        },
+      };
       signal.addEventListener("abort", abort);
-      const turn = this.#last.then(() => {
-        signal.removeEventListener("abort", abort);
-        signal.throwIfAborted();
-        return job();
-      });
-      this.#last = turn.catch(() => undefined);
-      turn.then(resolve, reject);
+      this.#waiting.push(waiting);
+      this.#next();
     });
+  }
+
+  #next(): void {
+    if (this.#running) return;
+    const waiting = this.#longestWithoutTurn();
+    if (!waiting) return;
+    this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+    this.#turns.set(waiting.client, (this.#turn += 1));
+    this.#running = true;
+    const done = (): void => {
+      this.#running = false;
+      this.#next();
+    };
+    waiting.start().then(done, done);
+  }
+
+  #longestWithoutTurn(): Waiting | undefined {
+    const lastTurn = ({ client }: Waiting): number => this.#turns.get(client) ?? 0;
+    const last = Math.min(...this.#waiting.map(lastTurn));
+    return this.#waiting.find((waiting) => lastTurn(waiting) === last);
   }
 }

@@ -16,6 +16,7 @@ import type {
   DeletedLeftovers,
   EngineEvent,
   FitReport,
+  Hello,
   LoadedModel,
   LoadOptions,
   StorageAction,
@@ -27,11 +28,12 @@ import type {
 import { ChunkStream } from "./chunk-stream.ts";
 import { EngineWorker } from "./engine-worker.ts";
 import { openAiFetch } from "./openai-fetch.ts";
+import { SharedEngine } from "./shared-engine.ts";
 import { requestPersistence, storageEstimate } from "./persistence.ts";
 
 /** The part of Worker that the client needs; a MessagePort has it too, as that of a SharedWorker. */
 export interface Endpoint {
-  postMessage(message: WorkerRequest): void;
+  postMessage(message: WorkerRequest | Hello): void;
   addEventListener(type: "message", listener: (event: MessageEvent<WorkerReply>) => void): void;
   /** A port delivers nothing before. */
   start?(): void;
@@ -48,6 +50,10 @@ export interface EngineSource {
   workerUrl?: string | URL;
   endpoint?: Endpoint;
   startTimeoutMs?: number;
+  /** Whether all tabs of this origin share one engine; without it this one has its own. */
+  shared?: boolean;
+  /** Bytes of the device's memory that models may take: see `EngineOptions`. */
+  memoryBudget?: number;
 }
 
 export interface CallOptions {
@@ -105,31 +111,44 @@ export class EngineClient {
   readonly #calls = new Map<number, Call>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #lastId = 0;
-  #model: string | null = null;
+  readonly #models = new Map<string, LoadedModel>();
   #disposed = false;
 
   /**
    * `workerUrl` is the bundled engine, which counts as unreachable if it doesn't start within
    * `startTimeoutMs`, three times; an endpoint is one that runs already.
    */
-  constructor({ workerUrl, endpoint, startTimeoutMs }: EngineSource) {
+  constructor({ workerUrl, endpoint, startTimeoutMs, shared, ...options }: EngineSource) {
+    const { memoryBudget = null } = options;
+    const hello: Hello = { kind: "hello", lock: null, models: [], memoryBudget };
     if (endpoint) {
       this.#worker = endpoint;
       endpoint.addEventListener("message", ({ data }) => this.#receive(data));
       endpoint.start?.();
+      if (memoryBudget !== null) endpoint.postMessage(hello);
     } else if (workerUrl) {
       const listener = {
         onReply: (reply: WorkerReply) => this.#receive(reply),
         onFailure: (error: EngineError) => this.#failAll(error),
       };
-      this.#worker = new EngineWorker(workerUrl, listener, startTimeoutMs);
+      this.#worker = shared
+        ? new SharedEngine(workerUrl, listener, { startTimeoutMs, memoryBudget })
+        : new EngineWorker(workerUrl, listener, {
+            startTimeoutMs,
+            ...(memoryBudget !== null && { greeting: () => hello }),
+          });
     } else throw new TypeError("EngineClient needs a workerUrl or an endpoint");
     this.chat = { completions: { create: this.#create.bind(this) as Completions["create"] } };
   }
 
-  /** Id of the model that is loaded. */
+  /** Models that this page has loaded, the last one last. */
+  get models(): LoadedModel[] {
+    return this.#disposed ? [] : [...this.#models.values()];
+  }
+
+  /** Id of the model that was loaded last. */
   get model(): string | null {
-    return this.#disposed ? null : this.#model;
+    return this.models.at(-1)?.id ?? null;
   }
 
   /** Calls `listener` on every event; the returned function ends that. */
@@ -143,24 +162,28 @@ export class EngineClient {
     return this.#call({ kind: "check", bundleUrl: absolute(bundleUrl) }, signal);
   }
 
-  /** Downloads and prepares the bundle; the model that was loaded before is dropped. */
+  /**
+   * Downloads and prepares the bundle, beside the models that are loaded, or with `replace` in their place.
+   * Where another tab has the same one it is there at once.
+   */
   async load(
     bundleUrl: string | URL,
     { signal, ...options }: CallOptions & LoadOptions = {},
   ): Promise<LoadedModel> {
-    this.#model = null;
     const model = await this.#call({ kind: "load", bundleUrl: absolute(bundleUrl), options }, signal);
-    this.#model = model.id;
+    this.#models.delete(model.id);
+    this.#models.set(model.id, model);
     return model;
   }
 
-  /** Frees the model's memory. */
-  async unload(): Promise<void> {
-    this.#model = null;
-    await this.#call({ kind: "unload" });
+  /** Gives up a model, or all, once their answers have ended; the memory is freed when no tab has them. */
+  async unload(model?: string): Promise<void> {
+    await this.#call({ kind: "unload", ...(model !== undefined && { model }) });
+    if (model === undefined) this.#models.clear();
+    else this.#models.delete(model);
   }
 
-  /** Ends the worker; calls that are still open fail, as do those that come later. */
+  /** Gives up the engine; calls that are still open fail, as do those that come later. */
   dispose(): void {
     this.#disposed = true;
     this.#failAll(disposed());
@@ -228,6 +251,7 @@ export class EngineClient {
   #receive(reply: WorkerReply): void {
     if (reply.kind === "started") return;
     if (reply.kind === "event") {
+      this.#note(reply.event);
       for (const listener of this.#listeners) listener(reply.event);
       return;
     }
@@ -236,6 +260,13 @@ export class EngineClient {
     else if (reply.kind === "result") call?.resolve(reply.value);
     else if (reply.kind === "error") call?.reject(new EngineError(reply.error));
     else call?.reject(aborted());
+  }
+
+  #note(event: EngineEvent): void {
+    if (event.kind !== "model") return;
+    const model = this.#models.get(event.id);
+    if (event.state === "dropped") this.#models.delete(event.id);
+    else if (model) this.#models.set(event.id, { ...model, memoryBytes: event.memoryBytes });
   }
 
   #failAll(error: EngineError): void {

@@ -17,15 +17,18 @@ declare const IN_SITE: boolean;
  */
 export async function createEngine(given: EngineOptions = {}): Promise<EngineClient> {
   checkOptions(given);
-  const { model, baseURL, workerURL, signal, onProgress, ...options } = given;
+  const { model, baseURL, workerURL, signal, onProgress, shared = true, memoryBudget, ...options } = given;
   signal?.throwIfAborted();
-  const bundle = bundleOf(model, baseURL);
-  const engine = new EngineClient({ workerUrl: workerURL ?? new URL(ENGINE_WORKER, import.meta.url) });
+  const bundles = (Array.isArray(model) ? model : [model]).map((one) => bundleOf(one, baseURL));
+  const workerUrl = workerURL ?? new URL(ENGINE_WORKER, import.meta.url);
+  const engine = new EngineClient({ workerUrl, shared, ...(memoryBudget && { memoryBudget }) });
   engine.onEvent((event) => {
     if (event.kind === "progress") onProgress?.(event);
   });
   try {
-    await engine.load(await bundle(signal), { ...options, ...(signal && { signal }) });
+    for (const bundle of bundles) {
+      await engine.load(await bundle(signal), { ...options, ...(signal && { signal }) });
+    }
     signal?.throwIfAborted();
     return engine;
   } catch (error) {

@@ -2,13 +2,17 @@
 import { EngineError } from "../shared/errors.ts";
 import type { ContextPolicy, LoadOptions, LoadProgress } from "../shared/protocol.ts";
 
-export interface EngineOptions extends LoadOptions {
-  /** Id of a model of the site, or a bundle's address on any origin, which has a slash; default: the first. */
-  model?: string | URL;
+export interface EngineOptions extends Omit<LoadOptions, "replace"> {
+  /** Id of a model of the site, or a bundle's address on any origin, which has a slash, or a list; default: the first. */
+  model?: string | URL | (string | URL)[];
   /** The folder that `mlc-edge site` wrote; default: the one that this script lies in, if it does. */
   baseURL?: string | URL;
   /** The engine's script; default: the one beside this one, which Vite and webpack find, too. */
   workerURL?: string | URL;
+  /** Whether all tabs of this origin that take the same script share one engine; default: true. */
+  shared?: boolean;
+  /** Bytes of the device's memory that models may take; one that was not used for long makes room for others. */
+  memoryBudget?: number;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }
@@ -22,11 +26,13 @@ const POLICIES: Record<ContextPolicy, true> = { error: true, "truncate-oldest": 
 const REMEDY = "Give an address, as text or as a URL.";
 const RULES: Record<keyof EngineOptions, Rule> = {
   model: {
-    fits: (value) => isFolder(value) || (isText(value) && !value.includes("/")),
-    remedy: "Give the id of a model of the site, or the address of a bundle.",
+    fits: (value) => (Array.isArray(value) ? value.length > 0 && value.every(isModel) : isModel(value)),
+    remedy: "Give the id of a model of the site, or the address of a bundle, or a list of them.",
   },
   baseURL: { fits: isFolder, remedy: REMEDY },
   workerURL: { fits: isAddress, remedy: REMEDY },
+  shared: { fits: (value) => typeof value === "boolean", remedy: "Use true or false." },
+  memoryBudget: { fits: (value) => Number.isFinite(value) && (value as number) > 0, remedy: "Give bytes, above 0." },
   signal: { fits: (value) => value instanceof AbortSignal, remedy: "Give an AbortSignal." },
   onProgress: { fits: (value) => typeof value === "function", remedy: "Give a function." },
   contextPolicy: {
@@ -63,6 +69,10 @@ export function resolved(url: string | URL): URL {
 
 export function invalid(param: string, message: string, remedy: string): EngineError {
   return new EngineError({ code: "invalid_request", message: `${message}.`, remedy, param });
+}
+
+function isModel(value: unknown): boolean {
+  return isFolder(value) || (isText(value) && !value.includes("/"));
 }
 
 /** One that others can be relative to. */

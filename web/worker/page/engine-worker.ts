@@ -1,6 +1,7 @@
 /** The engine's worker: started, and started again where its script could not be loaded. */
 import { EngineError } from "../shared/errors.ts";
-import type { WorkerReply, WorkerRequest } from "../shared/protocol.ts";
+import { ENGINE_NAME } from "../shared/presence.ts";
+import type { Greeting, WorkerReply, WorkerRequest } from "../shared/protocol.ts";
 
 const ATTEMPTS = 3;
 /** A script that says nothing for so long counts as one that can't be had. */
@@ -9,7 +10,29 @@ const START_TIMEOUT_MS = 30_000;
 const REVOKE_MS = 60_000;
 const retryDelayMs = (attempt: number): number => 250 * 4 ** (attempt - 1);
 
+type Started = WorkerReply & { kind: "started" };
+
+/** A worker of this page, or its port of one that pages share. */
+interface RunningWorker {
+  port: Pick<MessagePort, "postMessage" | "addEventListener"> & { start?(): void };
+  /** Where errors are told. */
+  source: EventTarget;
+  end(): void;
+}
+
+export interface WorkerOptions {
+  startTimeoutMs?: number | undefined;
+  /** Comes before all requests. */
+  greeting?: () => Greeting;
+  /** Whether it is one that the pages of an origin share. */
+  shared?: boolean;
+  /** Whether a start is tried again though no request waits for it. */
+  persistent?: boolean;
+}
+
 export interface WorkerListener {
+  /** Whether this worker is the one that is wanted; nothing is posted to it otherwise. */
+  onStarted?(started: Started): boolean;
   onReply(reply: WorkerReply): void;
   /** No request that was posted so far will be answered. */
   onFailure(error: EngineError): void;
@@ -23,27 +46,34 @@ export interface WorkerListener {
 export class EngineWorker {
   readonly #url: URL;
   readonly #listener: WorkerListener;
+  readonly #options: WorkerOptions;
   readonly #timeoutMs: number;
   readonly #waiting: WorkerRequest[] = [];
   #state: "idle" | "starting" | "started" | "ended" = "idle";
-  #worker: Worker | null = null;
+  #worker: RunningWorker | null = null;
   #attempt = 0;
 
   /** Throws DOMException "SecurityError" if the page must not run a worker from there. */
-  constructor(url: string | URL, listener: WorkerListener, startTimeoutMs = START_TIMEOUT_MS) {
+  constructor(url: string | URL, listener: WorkerListener, options: WorkerOptions = {}) {
     this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
     this.#listener = listener;
-    this.#timeoutMs = startTimeoutMs;
+    this.#options = options;
+    this.#timeoutMs = options.startTimeoutMs ?? START_TIMEOUT_MS;
     this.#start();
   }
 
   /** Throws DOMException "DataCloneError" for what can't be posted, whether the worker runs yet or not. */
   postMessage(request: WorkerRequest): void {
     if (this.#state === "started") {
-      this.#worker?.postMessage(request);
+      this.#worker?.port.postMessage(request);
       return;
     }
     this.#waiting.push(structuredClone(request));
+    this.wake();
+  }
+
+  /** Starts it anew if it failed to start. */
+  wake(): void {
     if (this.#state === "idle") this.#start();
   }
 
@@ -56,11 +86,11 @@ export class EngineWorker {
 
   terminate(): void {
     this.#state = "ended";
-    this.#worker?.terminate();
+    this.#worker?.end();
   }
 
   #start(): void {
-    const worker = openWorker(this.#url);
+    const worker = this.#options.shared ? openSharedWorker(this.#url) : openWorker(this.#url);
     this.#worker = worker;
     this.#state = "starting";
     this.#attempt += 1;
@@ -68,32 +98,37 @@ export class EngineWorker {
       const isStarting = worker === this.#worker && this.#state === "starting";
       if (isStarting) void this.#retry(worker, silent(this.#url, this.#timeoutMs));
     }, this.#timeoutMs);
-    worker.addEventListener("message", ({ data }: MessageEvent<WorkerReply>) => {
-      if (worker !== this.#worker) return;
+    worker.port.addEventListener("message", ({ data }: MessageEvent<WorkerReply>) => {
+      if (worker !== this.#worker || this.#state === "ended") return;
       clearTimeout(timer);
-      if (data.kind === "started") this.#deliver(worker);
+      if (data.kind === "started") this.#deliver(worker, data);
       else this.#listener.onReply(data);
     });
-    worker.addEventListener("error", (event) => {
+    worker.port.start?.();
+    worker.source.addEventListener("error", (event) => {
       event.preventDefault();
       if (worker !== this.#worker) return;
-      if (this.#state === "started") this.#listener.onFailure(uncaught(event));
+      if (this.#state === "started") this.#listener.onFailure(uncaught(event as ErrorEvent));
       else if (this.#state === "starting") void this.#retry(worker, event);
     });
   }
 
-  #deliver(worker: Worker): void {
+  #deliver({ port }: RunningWorker, started: Started): void {
+    if (this.#listener.onStarted?.(started) === false) return;
     this.#state = "started";
     this.#attempt = 0;
-    for (const request of this.#waiting.splice(0)) worker.postMessage(request);
+    const greeting = this.#options.greeting?.();
+    if (greeting) port.postMessage(greeting);
+    for (const request of this.#waiting.splice(0)) port.postMessage(request);
   }
 
-  async #retry(worker: Worker, reason: ErrorEvent | EngineError): Promise<void> {
-    worker.terminate();
+  async #retry(worker: RunningWorker, reason: Event | EngineError): Promise<void> {
+    worker.end();
     this.#worker = null;
     const isThrown = reason instanceof ErrorEvent && reason.message !== "";
     const error = await this.#failure(reason);
-    const again = !isThrown && this.#attempt < ATTEMPTS && this.#waiting.length > 0;
+    const isWanted = this.#waiting.length > 0 || this.#options.persistent;
+    const again = !isThrown && this.#attempt < ATTEMPTS && isWanted;
     if (again) await new Promise((resolve) => setTimeout(resolve, retryDelayMs(this.#attempt)));
     if (this.#state !== "starting") return;
     if (again) {
@@ -106,24 +141,30 @@ export class EngineWorker {
     this.#listener.onFailure(error);
   }
 
-  async #failure(reason: ErrorEvent | EngineError): Promise<EngineError> {
+  async #failure(reason: Event | EngineError): Promise<EngineError> {
     if (reason instanceof EngineError) return reason;
     // Of a script that wasn't loaded, or is no module, browsers say nothing.
-    return reason.message ? thrown(reason) : notLoaded(this.#url, this.#timeoutMs);
+    return reason instanceof ErrorEvent && reason.message ? thrown(reason) : notLoaded(this.#url, this.#timeoutMs);
   }
 }
 
 /** Browsers start workers of their page's origin only; such a one may import a script from elsewhere. */
-function openWorker(url: URL): Worker {
-  const options: WorkerOptions = { type: "module", name: "mlc-edge engine" };
-  if (url.origin === globalThis.location?.origin) return new Worker(url, options);
+function openWorker(url: URL): RunningWorker {
+  const options = { type: "module", name: "mlc-edge engine" } as const;
+  const running = (worker: Worker) => ({ port: worker, source: worker, end: () => worker.terminate() });
+  if (url.origin === globalThis.location?.origin) return running(new Worker(url, options));
   const source = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
   const bootstrap = URL.createObjectURL(source);
   try {
-    return new Worker(bootstrap, options);
+    return running(new Worker(bootstrap, options));
   } finally {
     setTimeout(() => URL.revokeObjectURL(bootstrap), REVOKE_MS);
   }
+}
+
+function openSharedWorker(url: URL): RunningWorker {
+  const worker = new SharedWorker(url, { type: "module", name: ENGINE_NAME });
+  return { port: worker.port, source: worker, end: () => worker.port.close() };
 }
 
 function uncaught({ message, filename, lineno }: ErrorEvent): EngineError {

@@ -19,6 +19,7 @@ export type {
   LoadOptions,
   LoadProgress,
   LoadStage,
+  ModelEvent,
   StorageEvent,
   StoredBundle,
   StoredContents,

@@ -13,8 +13,8 @@ import type { Completions } from "./client.ts";
 /** The part of the engine that answers. */
 export interface Answering {
   readonly chat: { readonly completions: Completions };
-  /** Id of the model that is loaded. */
-  readonly model: string | null;
+  /** Those that are loaded. */
+  readonly models: readonly { readonly id: string }[];
 }
 
 /** HTTP status by code, as the daemon answers; 500 for what isn't named. */
@@ -24,7 +24,9 @@ const STATUS: Partial<Record<ErrorCode | "model_not_found" | "not_found", number
   model_not_found: 404,
   not_found: 404,
   model_not_loaded: 503,
+  queue_full: 429,
   device_lost: 503,
+  interrupted: 503,
   out_of_memory: 503,
 };
 
@@ -109,8 +111,8 @@ function events(
   });
 }
 
-function models({ model }: Answering, path: string): Response {
-  const entries = model === null ? [] : [{ id: model, object: "model", created: 0, owned_by: "mlc-edge" }];
+function models(engine: Answering, path: string): Response {
+  const entries = engine.models.map(({ id }) => ({ id, object: "model", created: 0, owned_by: "mlc-edge" }));
   if (path.endsWith("/models")) return Response.json({ object: "list", data: entries });
   const [entry] = entries.filter(({ id }) => path.endsWith(`/models/${encodeURIComponent(id)}`));
   return entry ? Response.json(entry) : notFound(path);

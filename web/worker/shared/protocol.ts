@@ -15,6 +15,8 @@ export type ErrorCode =
   | "context_length_exceeded"
   | "invalid_request"
   | "model_not_loaded"
+  | "queue_full"
+  | "interrupted"
   | "abi_mismatch"
   | "internal";
 
@@ -65,7 +67,20 @@ export type StorageEvent =
   /** The host has another version of a stored bundle; `storage.update` stores it beside the old one. */
   | { kind: "storage"; state: "update-available"; bundleUrl: string; id: string; neededBytes: number };
 
-export type EngineEvent = LoadProgress | DeviceEvent | StorageEvent;
+/** A model that this page has loaded came or went without having been asked. */
+export interface ModelEvent {
+  kind: "model";
+  /**
+   * "unloaded": others needed its memory, and the next request loads it again; "loaded": it is back;
+   * "dropped": it is gone and must be loaded anew.
+   */
+  state: "unloaded" | "loaded" | "dropped";
+  id: string;
+  /** Of the device, as it is now. */
+  memoryBytes: number;
+}
+
+export type EngineEvent = LoadProgress | DeviceEvent | StorageEvent | ModelEvent;
 
 /** A bundle whose lock this browser keeps; its files may be stored in part. */
 export interface StoredBundle {
@@ -123,6 +138,8 @@ export interface LoadOptions {
   deterministic?: boolean;
   /** Name of a target of the bundle; without it the best one that the adapter can run. */
   target?: string;
+  /** Gives up this page's other models for it. */
+  replace?: boolean;
 }
 
 export interface AdapterDescription {
@@ -143,6 +160,8 @@ export interface LoadedModel {
   adapter: AdapterDescription;
   /** Bytes read from network or cache. */
   bytes: number;
+  /** Of the device, weights and KV cache; 0 while other models need it: a request loads it again. */
+  memoryBytes: number;
   downloadMs: number;
   uploadMs: number;
   pipelineMs: number;
@@ -170,7 +189,7 @@ export interface DebugReplies {
   "lose-device": null;
   /** float32[vocabulary]: logits after the last token, from an empty KV cache. */
   logits: Float32Array;
-  /** Bytes allocated on the device, and of the wasm's memory. */
+  /** Bytes allocated on the device, and of the wasm's memory, of all models, other pages' included. */
   memory: { deviceBytes: number; wasmBytes: number };
 }
 
@@ -178,12 +197,45 @@ export interface DebugReplies {
 export type WorkerRequest =
   | { kind: "check"; id: number; bundleUrl: string }
   | { kind: "load"; id: number; bundleUrl: string; options: LoadOptions }
-  | { kind: "unload"; id: number }
+  /** One of the page's models; all of them without `model`. */
+  | { kind: "unload"; id: number; model?: string }
   | { kind: "complete"; id: number; params: ChatCompletionParams }
   | ({ kind: "storage"; id: number } & StorageAction)
   | ({ kind: "debug"; id: number } & DebugAction)
   /** Ends the call of this `id`, which then replies with kind "aborted". */
   | { kind: "abort"; id: number };
+
+/** A model that a page had from an engine that ended; the next engine loads it again. */
+export interface HeldModel {
+  id: string;
+  bundleUrl: string;
+  options: LoadOptions;
+  /** Whether it was on the device. */
+  loaded: boolean;
+}
+
+/** A page that shares the engine, or states a budget; `lock` is a Web Lock that it holds as long as it lives. */
+export interface Hello {
+  kind: "hello";
+  lock: string | null;
+  models: HeldModel[];
+  memoryBudget: number | null;
+}
+
+/** What comes before a page's calls, and has no reply of its own. */
+export type Greeting =
+  | Hello
+  /** To a dedicated worker: pages knock on this BroadcastChannel. */
+  | { kind: "serve"; lobby: string };
+
+/** On the BroadcastChannel where pages find the worker that one of them runs. */
+export type LobbyMessage =
+  /** A page, which holds a Web Lock as long as it lives, waits on a channel. */
+  | { kind: "knock"; channel: string; lock: string | null }
+  /** There is a new worker. */
+  | { kind: "serving" }
+  /** There is none, and no open call will be answered. */
+  | { kind: "failed"; error: ErrorData };
 
 /** The value of the "result" that ends each kind of call. */
 export interface CallResults {
@@ -200,7 +252,8 @@ export type CallKind = keyof CallResults;
 
 /** From the worker; "started" comes once, before all others. */
 export type WorkerReply =
-  | { kind: "started" }
+  /** `lock` is a Web Lock that the worker holds as long as it lives. */
+  | { kind: "started"; webgpu: boolean; lock: string | null }
   | { kind: "chunk"; id: number; chunk: ChatCompletionChunk }
   | { kind: "result"; id: number; value: CallResults[CallKind] }
   | { kind: "error"; id: number; error: ErrorData }

@@ -1,0 +1,353 @@
+/** Which models are on the device, for whom, and which make room for others. */
+import { EngineError } from "../shared/errors.ts";
+import type { EngineEvent, HeldModel, LoadedModel, LoadOptions, ModelEvent } from "../shared/protocol.ts";
+import type { Store } from "../store/store.ts";
+import { Bundle, lockUrlOf } from "./bundle.ts";
+import { outOfMemory } from "./device.ts";
+import { invalid, show } from "./fields.ts";
+import { choose, neededMemory, TOLD_MEMORY_GIB } from "./fit.ts";
+import { Client, Resident, type Lease, type Session, type Wanted } from "./resident.ts";
+
+export type OpenSession = (
+  wanted: Wanted,
+  context: { signal: AbortSignal; emit: (event: EngineEvent) => void; resident: Resident },
+) => Promise<Session>;
+
+export class Models {
+  readonly #store: Store;
+  readonly #open: OpenSession;
+  readonly #clients = new Set<Client>();
+  readonly #residents = new Set<Resident>();
+  /** Loads that wait for a model to become idle, or to go. */
+  #waiting: (() => void)[] = [];
+  #uses = 0;
+
+  constructor(store: Store, open: OpenSession) {
+    this.#store = store;
+    this.#open = open;
+  }
+
+  get residents(): Iterable<Resident> {
+    return this.#residents;
+  }
+
+  get clients(): Iterable<Client> {
+    return this.#clients;
+  }
+
+  connect(client: Client): void {
+    this.#clients.add(client);
+  }
+
+  /** Gives up all models of a client; its requests must have been aborted. */
+  disconnect(client: Client): void {
+    this.#clients.delete(client);
+    client.gone.abort();
+    for (const lease of client.leases.values()) this.#release(lease);
+  }
+
+  /** Models that a client had from an engine that ended; those that were loaded are loaded again at once. */
+  adopt(client: Client, held: readonly HeldModel[]): void {
+    for (const { id, bundleUrl, options, loaded } of held) {
+      const lease = this.#lease(client, { id, bundleUrl, options });
+      const { signal } = client.gone;
+      // If it fails, the next request tries again, and is told why.
+      if (loaded) this.use(lease, signal).then((resident) => this.leave(resident), () => undefined);
+    }
+  }
+
+  /**
+   * Loads a model unless some client has it already. Throws EngineError of any code that has to do
+   * with bundles and devices, or the signal's reason.
+   */
+  async load(
+    client: Client,
+    request: { bundleUrl: string; options: LoadOptions },
+    signal: AbortSignal,
+  ): Promise<LoadedModel> {
+    const loading = this.#load(client, request, signal);
+    client.loading.add(loading);
+    try {
+      return await loading;
+    } finally {
+      client.loading.delete(loading);
+    }
+  }
+
+  /** Gives up one of a client's models, or all, once its requests have ended. */
+  async unload(client: Client, id: string | undefined): Promise<void> {
+    if (id === undefined) await settled(client.loading);
+    const lease = id === undefined ? undefined : client.leases.get(id);
+    if (id !== undefined && !lease) throw notLoaded(client, id);
+    await this.#giveUp(lease ? [lease] : [...client.leases.values()]);
+  }
+
+  /**
+   * The client's model that a request names, or its only one. Throws EngineError: model_not_loaded
+   * if it has none, else invalid_request.
+   */
+  async find(client: Client, asked: unknown, signal: AbortSignal): Promise<Lease> {
+    const { leases } = client;
+    const isNamed = asked !== undefined && asked !== null;
+    const named = leases.get(asked as string);
+    if (named) return named;
+    await abortable(settled(client.loading), signal);
+    const [only] = leases.values();
+    if (!only) throw noModel();
+    const lease = isNamed ? leases.get(asked as string) : leases.size === 1 ? only : undefined;
+    if (!lease) throw isNamed ? notLoaded(client, asked) : unnamed(client);
+    return lease;
+  }
+
+  /** The model of a lease, loaded if it isn't; the caller must `leave` it. */
+  async use(lease: Lease, signal: AbortSignal): Promise<Resident> {
+    const { client, bundleUrl, options } = lease;
+    if (lease.resident) return enter(lease.resident);
+    const resident = await this.#resident(bundleUrl, options.target, signal);
+    await this.#ready(resident, client, signal).catch((error: unknown) => {
+      this.leave(resident);
+      throw error;
+    });
+    if (!lease.resident && client.leases.get(lease.id) === lease) {
+      bind(lease, resident);
+      tell(lease, "loaded");
+    }
+    return resident;
+  }
+
+  leave(resident: Resident): void {
+    resident.uses -= 1;
+    resident.lastUse = this.#uses += 1;
+    this.#discardUnused(resident);
+    this.#changed();
+  }
+
+  /** Drops a model that can't answer any more; `lease`'s client must load it anew. */
+  fail(lease: Lease): void {
+    const { client, resident } = lease;
+    client.leases.delete(lease.id);
+    resident?.leases.delete(lease);
+    if (resident) this.#evict(resident);
+    tell(lease, "dropped");
+  }
+
+  /** Takes a model off the device; the next request of those who have loaded it loads it again. */
+  #evict(resident: Resident): void {
+    this.#residents.delete(resident);
+    resident.dispose();
+    for (const lease of resident.leases) {
+      lease.resident = null;
+      tell(lease, "unloaded");
+    }
+    resident.leases.clear();
+    this.#changed();
+  }
+
+  /** Drops a model whose device is lost for good. */
+  drop(resident: Resident): void {
+    if (this.#residents.has(resident)) this.#evict(resident);
+  }
+
+  async #load(
+    client: Client,
+    { bundleUrl, options }: { bundleUrl: string; options: LoadOptions },
+    signal: AbortSignal,
+  ): Promise<LoadedModel> {
+    const resident = await this.#resident(bundleUrl, options.target, signal);
+    try {
+      const { id } = resident.wanted.bundle.lock.model;
+      const given = [...client.leases.values()].filter(
+        (lease) => lease.resident !== resident && (options.replace || lease.id === id),
+      );
+      for (const lease of given) tell(lease, "dropped");
+      await abortable(this.#giveUp(given), signal);
+      await this.#ready(resident, client, signal);
+      const { loaded, bundle } = sessionOf(resident).model;
+      bind(this.#lease(client, { id: loaded.id, bundleUrl, options }), resident);
+      if (bundle.fromStorage) this.#revalidate(bundleUrl);
+      return { ...loaded, memoryBytes: resident.bytes };
+    } finally {
+      this.leave(resident);
+    }
+  }
+
+  /** A client's right to a model, in the place of an earlier one to a model of this name. */
+  #lease(client: Client, { id, bundleUrl, options }: Pick<Lease, "id" | "bundleUrl" | "options">): Lease {
+    const former = client.leases.get(id);
+    if (former) this.#release(former);
+    const requests = former?.requests ?? new Set();
+    const lease: Lease = { client, id, bundleUrl, options, resident: null, requests };
+    client.leases.set(id, lease);
+    return lease;
+  }
+
+  /** The model of a bundle, which may still have to be loaded; the caller must `leave` it. */
+  async #resident(bundleUrl: string, target: string | undefined, signal: AbortSignal): Promise<Resident> {
+    const bundle = await Bundle.open(bundleUrl, this.#store, { signal, keep: true });
+    // Where none fits, another version of the bundle may have one: that is seen when it is loaded.
+    const best = await choose(bundle, target).then((choice) => choice.target.name, () => "");
+    signal.throwIfAborted();
+    const wanted = { bundle, best, target };
+    const known = [...this.#residents].find((resident) => resident.suits(wanted));
+    if (known) return enter(known);
+    const resident: Resident = new Resident(wanted, (signal, emit) =>
+      this.#openWithin(resident, { signal, emit }),
+    );
+    this.#residents.add(resident);
+    return enter(resident);
+  }
+
+  /** Waits until a model is loaded. */
+  async #ready(resident: Resident, client: Client, signal: AbortSignal): Promise<void> {
+    try {
+      await resident.load(client, signal);
+      signal.throwIfAborted();
+    } catch (error) {
+      if (resident.abandoned || !signal.aborted) this.#residents.delete(resident);
+      throw error;
+    }
+  }
+
+  /** Opens a model once there is room for it, as much as it takes. */
+  async #openWithin(
+    resident: Resident,
+    { signal, emit }: { signal: AbortSignal; emit: (event: EngineEvent) => void },
+  ): Promise<Session> {
+    const { wanted } = resident;
+    await this.#makeRoom(resident, await needs(wanted, signal), signal);
+    for (;;) {
+      try {
+        const session = await this.#open(wanted, { signal, emit, resident });
+        resident.bytes = session.model.loaded.memoryBytes;
+        resident.identities.add(session.model.bundle.identity);
+        return session;
+      } catch (error) {
+        // A device that is full may be full of models that nobody uses now.
+        const full = error instanceof EngineError && error.code === "out_of_memory";
+        const idle = full && !signal.aborted ? this.#longestUnused(resident) : undefined;
+        if (!idle) throw error;
+        this.#evict(idle);
+      }
+    }
+  }
+
+  async #makeRoom(resident: Resident, bytes: number, signal: AbortSignal): Promise<void> {
+    if (bytes > resident.allowedBytes) throw overBudget(bytes, resident.allowedBytes);
+    for (;;) {
+      signal.throwIfAborted();
+      const others = [...this.#residents].filter((other) => other !== resident && other.bytes > 0);
+      const sum = others.reduce((total, other) => total + other.bytes, bytes);
+      if (sum <= this.#budget() || others.length === 0) break;
+      const idle = this.#longestUnused(resident);
+      if (idle) this.#evict(idle);
+      else await abortable(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal);
+    }
+    resident.bytes = bytes;
+  }
+
+  /** Bytes that all models may take together, if it is more than one. */
+  #budget(): number {
+    const stated = [...this.#clients].flatMap(({ memoryBudget }) => memoryBudget ?? []);
+    const { deviceMemory = TOLD_MEMORY_GIB } = navigator as { deviceMemory?: number };
+    return stated.length > 0 ? Math.min(...stated) : deviceMemory * 2 ** 30;
+  }
+
+  #longestUnused(except: Resident): Resident | undefined {
+    return [...this.#residents]
+      .filter((other) => other !== except && other.session !== null && other.uses === 0)
+      .sort((a, b) => a.lastUse - b.lastUse)[0];
+  }
+
+  async #giveUp(leases: readonly Lease[]): Promise<void> {
+    for (const lease of leases) lease.client.leases.delete(lease.id);
+    await Promise.all(leases.map((lease) => settled(lease.requests)));
+    for (const lease of leases) this.#release(lease);
+  }
+
+  #release(lease: Lease): void {
+    const { client, resident } = lease;
+    if (client.leases.get(lease.id) === lease) client.leases.delete(lease.id);
+    resident?.leases.delete(lease);
+    if (resident) this.#discardUnused(resident);
+  }
+
+  #discardUnused(resident: Resident): void {
+    if (resident.uses > 0 || resident.leases.size > 0) return;
+    this.#residents.delete(resident);
+    resident.dispose();
+    this.#changed();
+  }
+
+  #changed(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  #revalidate(bundleUrl: string): void {
+    void this.#store.revalidate(lockUrlOf(bundleUrl), new AbortController().signal);
+  }
+}
+
+function enter(resident: Resident): Resident {
+  resident.uses += 1;
+  return resident;
+}
+
+function bind(lease: Lease, resident: Resident): void {
+  lease.resident = resident;
+  resident.leases.add(lease);
+}
+
+function tell({ client, id, resident }: Lease, state: ModelEvent["state"]): void {
+  client.emit({ kind: "model", state, id, memoryBytes: state === "loaded" ? (resident?.bytes ?? 0) : 0 });
+}
+
+export function sessionOf({ session }: Resident): Session {
+  if (session) return session;
+  throw new Error("the model is not on the device");
+}
+
+/** Bytes of the device; of the weights alone where the bundle doesn't say more. */
+async function needs({ bundle, best }: Wanted, signal: AbortSignal): Promise<number> {
+  const target = bundle.lock.targets.get(best);
+  if (!target) return 0;
+  return neededMemory(bundle, target, signal).catch(() => target.parameterBytes);
+}
+
+async function settled(promises: Iterable<Promise<unknown>>): Promise<void> {
+  await Promise.allSettled(promises);
+}
+
+function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort);
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+function noModel(): EngineError {
+  return new EngineError({
+    code: "model_not_loaded",
+    message: "No model is loaded.",
+    remedy: "Load one first.",
+  });
+}
+
+function notLoaded({ leases }: Client, asked: unknown): EngineError {
+  const loaded = `${[...leases.keys()].join(", ") || "none"} ${leases.size > 1 ? "are" : "is"}`;
+  return invalid("model", `${show(asked)} is not loaded, ${loaded}`, "Load it first.");
+}
+
+function unnamed({ leases }: Client): EngineError {
+  return new EngineError({
+    code: "invalid_request",
+    message: `The request names no model, and ${[...leases.keys()].join(", ")} are loaded.`,
+    remedy: "Name one of them as `model`.",
+  });
+}
+
+export function overBudget(bytes: number, most: number): EngineError {
+  const mib = (count: number): string => `${Math.ceil(count / 2 ** 20)} MiB`;
+  return outOfMemory(`it needs ${mib(bytes)}, and the budget is ${mib(most)}`);
+}
