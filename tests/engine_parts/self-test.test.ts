@@ -81,9 +81,11 @@ class Device implements TestSubject {
     return Float32Array.from({ length: 8 }, (_, i) => Math.sin(i + tokens.reduce((a, b) => a + b, 0)));
   }
 
-  popTokens(count: number): void {
-    this.tokens = this.tokens.slice(0, this.tokens.length - count);
-  }
+  readonly sequences = {
+    addSequence: () => void (this.tokens = []),
+    removeSequence: () => void (this.tokens = []),
+    popTokens: (_: number, count: number) => void this.tokens.splice(this.tokens.length - count),
+  };
 }
 
 test("inputs are the same in all engines", () => {

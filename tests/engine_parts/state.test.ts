@@ -1,75 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KvCache } from "../../web/worker/engine/kv-cache.ts";
 import { EngineClient } from "../../web/worker/page/client.ts";
 import { golden } from "./golden.ts";
 import { parseLock } from "../../web/worker/shared/lock.ts";
 
-function cacheOf(...chunks: number[][]): { cache: KvCache; popped: number[] } {
-  const popped: number[] = [];
-  const cache = new KvCache({ popTokens: (count) => popped.push(count) }, 4);
-  for (const chunk of chunks) cache.append(chunk);
-  return { cache, popped };
-}
-
-const anyChunks = { onGrid: false };
-const onGrid = { onGrid: true };
-
-test("a prompt that goes on needs only what is new", () => {
-  const { cache, popped } = cacheOf([1, 2, 3]);
-  assert.equal(cache.keepPrefix([1, 2, 3, 4, 5], anyChunks), 3);
-  assert.deepEqual(popped, []);
-});
-
-test("what differs is dropped", () => {
-  const { cache, popped } = cacheOf([1, 2, 3, 4]);
-  assert.equal(cache.keepPrefix([1, 2, 9, 4], anyChunks), 2);
-  assert.deepEqual(popped, [2]);
-  assert.equal(cache.length, 2);
-});
-
-test("of a prompt that is cached whole the last token is fed again", () => {
-  const { cache, popped } = cacheOf([1, 2, 3]);
-  assert.equal(cache.keepPrefix([1, 2, 3], anyChunks), 2);
-  assert.deepEqual(popped, [1]);
-});
-
-test("the grid is the library's chunk if that is smaller than 64", () => {
-  assert.equal(cacheOf().cache.grid, 4);
-  assert.equal(new KvCache({ popTokens: () => undefined }, 2048).grid, 64);
-});
-
-test("a deterministic prompt takes over whole chunks of the grid alone", () => {
-  const prompt = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
-  for (const [chunks, kept] of [
-    [[[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]], 8],
-    [[[1, 2, 3, 4], [5, 6, 7, 8], [9]], 8],
-    [[[1, 2, 3, 4], [5, 6], [7, 8], [9, 10]], 4],
-    [[[1, 2], [3, 4], [5, 6, 7, 8]], 0],
-    [[[1, 2], [3, 4, 5, 6], [7, 8, 9]], 0],
-    [[[1, 2, 3, 4], [5, 6, 7, 0]], 4],
-    [[[0, 2, 3, 4]], 0],
-    [[[1], [2], [3], [4], [5]], 0],
-  ] as const) {
-    const { cache } = cacheOf(...(chunks as unknown as number[][]));
-    assert.equal(cache.keepPrefix(prompt, onGrid), kept, JSON.stringify(chunks));
-    assert.equal(cache.length, kept);
-  }
-});
-
-test("of a deterministic prompt that is cached whole the last chunk is computed again", () => {
-  const { cache, popped } = cacheOf([1, 2, 3, 4], [5, 6, 7, 8]);
-  assert.equal(cache.keepPrefix([1, 2, 3, 4, 5, 6, 7, 8], onGrid), 4);
-  assert.deepEqual(popped, [4]);
-});
-
-test("what was dropped and computed otherwise is no longer on the grid", () => {
-  const { cache } = cacheOf([1, 2, 3, 4], [5, 6, 7, 8]);
-  cache.keepPrefix([1, 2, 3, 4, 5, 6, 7, 9], anyChunks);
-  cache.append([8, 9]);
-  assert.equal(cache.keepPrefix([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], onGrid), 4);
-  cache.append([5, 6, 7, 8]);
-  assert.equal(cache.keepPrefix([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], onGrid), 8);
 });
 
 const lock = {

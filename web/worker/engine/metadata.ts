@@ -79,6 +79,7 @@ export interface Metadata {
   readonly kernels: Readonly<Record<string, readonly string[]>>;
   /** Its shape, under the names that MLC's runtimes read too. */
   readonly kv_cache: {
+    readonly num_hidden_layers: number;
     readonly num_key_value_heads: number;
     readonly num_attention_heads: number;
     readonly head_dim: number;

@@ -6,31 +6,28 @@ import {
   type PackedFunc,
   type Tensor,
   type TVMArray,
-  type TVMObject,
   type VirtualMachine,
 } from "@mlc-ai/web-runtime";
 import { failedAllocation, type Gpu } from "./device.ts";
-import type { KvStore } from "./kv-cache.ts";
+import { SELF_TEST_SEQUENCE, type KvStore } from "./kv-cache.ts";
+import { KvPages } from "./kv-pages.ts";
 import { decodeFloats, encodeFloats, type FloatType } from "./float-types.ts";
 import { parseMetadata, type Metadata, type ParameterShape } from "./metadata.ts";
 import { createPipelines, type Internals } from "./pipelines.ts";
 import type { TestSubject } from "./self-test.ts";
 import type { Slice } from "./weights.ts";
 
-const PAGE_SIZE = 16;
 const MAX_UNSETTLED_BYTES = 16 << 20;
 /** Stages whose kernels are compiled before the first answer. */
 const FIRST_STAGES = ["prefill", "decode", "kv_cache", "self_test"];
 const MODEL_FUNCTIONS = ["embed", "prefill", "decode"] as const;
-const KV_FUNCTIONS = ["add_sequence", "begin_forward", "end_forward", "popn"] as const;
 
 type ModelFunctions = Record<(typeof MODEL_FUNCTIONS)[number], PackedFunc>;
-type KvFunctions = Record<(typeof KV_FUNCTIONS)[number], PackedFunc>;
 
 interface UploadedModel {
   functions: ModelFunctions;
   parameters: TVMArray;
-  kv: TVMObject;
+  pages: KvPages;
   /** int32[1] on the device: the input of a decode step. */
   token: Tensor;
   /** float32[1, 1, vocabulary] on the CPU. */
@@ -38,16 +35,15 @@ interface UploadedModel {
 }
 
 /**
- * Runs one sequence.
+ * Runs one sequence at a time.
  *
  * TVM's objects live in scopes that are global to the instance, so no scope may span an `await`.
  */
-export class ModelRunner implements KvStore, TestSubject {
+export class ModelRunner implements TestSubject {
   readonly metadata: Metadata;
   readonly gpu: Gpu;
   readonly #tvm: Instance;
   readonly #vm: VirtualMachine;
-  readonly #kvFunctions: KvFunctions;
   #model: UploadedModel | null = null;
   readonly #tensors = new Map<string, Tensor>();
   #unsettledBytes = 0;
@@ -69,11 +65,6 @@ export class ModelRunner implements KvStore, TestSubject {
     try {
       this.#vm = tvm.detachFromCurrentScope(tvm.createVirtualMachine(tvm.webgpu()));
       this.metadata = parseMetadata(this.#vm.getFunction("_metadata")() as string);
-      const kv = KV_FUNCTIONS.map((name) => {
-        const found = tvm.getGlobalFunc(`vm.builtin.kv_state_${name}`);
-        return [name, tvm.detachFromCurrentScope(found)];
-      });
-      this.#kvFunctions = Object.fromEntries(kv) as KvFunctions;
     } finally {
       tvm.endScope();
     }
@@ -119,7 +110,7 @@ export class ModelRunner implements KvStore, TestSubject {
   /** Makes the model ready, once all parameters are uploaded. */
   finishUpload(vocabSize: number): void {
     const tvm = this.#tvm;
-    const { params, context_window_size: window, prefill_chunk_size: chunk } = this.metadata;
+    const { params } = this.metadata;
     tvm.beginScope();
     try {
       const keep = <T extends { dispose(): void }>(value: T): T => tvm.detachFromCurrentScope(value);
@@ -127,7 +118,7 @@ export class ModelRunner implements KvStore, TestSubject {
       this.#model = {
         functions: Object.fromEntries(found) as ModelFunctions,
         parameters: keep(tvm.makeTVMArray(params.map(({ name }) => this.#tensors.get(name)))),
-        kv: keep(this.#createKv(window, chunk)),
+        pages: new KvPages(tvm, this.#vm.getFunction("create_tir_paged_kv_cache"), this.metadata),
         token: keep(tvm.empty([1], "int32", tvm.webgpu())),
         logits: keep(tvm.empty([1, 1, vocabSize], "float32", tvm.cpu())),
       };
@@ -138,20 +129,20 @@ export class ModelRunner implements KvStore, TestSubject {
     this.#tensors.clear();
   }
 
-  /** Appends tokens, at most a prefill chunk; logits float32[vocabulary] after the last one. */
-  async forward(tokens: readonly number[]): Promise<Float32Array> {
+  /** Sequences in the KV cache, which `forward` lets grow. */
+  get sequences(): KvStore {
+    return this.#ready.pages;
+  }
+
+  /** Appends tokens to a sequence, at most a prefill chunk; logits float32[vocabulary] after the last one. */
+  async forward(tokens: readonly number[], sequence: number): Promise<Float32Array> {
     try {
-      this.#launch(tokens);
+      this.#launch(tokens, sequence);
       await this.gpu.guard(this.#tvm.webgpu().sync());
       return this.#ready.logits.toArray() as Float32Array;
     } catch (error) {
       throw await this.gpu.explain(error);
     }
-  }
-
-  popTokens(count: number): void {
-    const tvm = this.#tvm;
-    this.#kvFunctions.popn(this.#ready.kv, tvm.scalar(0, "int64"), tvm.scalar(count, "int32"));
   }
 
   async run(
@@ -182,23 +173,22 @@ export class ModelRunner implements KvStore, TestSubject {
   async attend(steps: readonly Float64Array[]): Promise<Float32Array> {
     const { num_attention_heads: heads, num_key_value_heads: kvHeads } = this.metadata.kv_cache;
     const width = (heads + 2 * kvHeads) * this.metadata.kv_cache.head_dim;
-    const { kv } = this.#ready;
-    let tokens = 0;
+    const { pages } = this.#ready;
+    pages.addSequence(SELF_TEST_SEQUENCE);
     const last = this.#tvm.withNewScope(() => {
       const attend = this.#vm.getFunction("self_test_attention");
       const outputs = steps.map((rows) => {
         const count = rows.length / width;
         const input = this.#onDevice([1, count, width], rows);
-        this.#begin(kv, count);
-        const output = attend(input, kv) as Tensor;
-        this.#kvFunctions.end_forward(kv);
-        tokens += count;
+        pages.beginStep(SELF_TEST_SEQUENCE, count);
+        const output = attend(input, pages.object) as Tensor;
+        pages.endStep();
         return output;
       });
       return this.#toCpu(outputs.at(-1) as Tensor);
     });
     const [output] = await this.#read([last]);
-    this.popTokens(tokens);
+    pages.removeSequence(SELF_TEST_SEQUENCE);
     return output ?? new Float32Array();
   }
 
@@ -226,22 +216,9 @@ export class ModelRunner implements KvStore, TestSubject {
     return this.#model;
   }
 
-  /** A KV cache with the one sequence 0, attached to the current scope. */
-  #createKv(tokens: number, chunk: number): TVMObject {
-    const sizes = [1, tokens, chunk, PAGE_SIZE, 0].map((size) => this.#tvm.makeShapeTuple([size]));
-    const kv = this.#vm.getFunction("create_tir_paged_kv_cache")(...sizes) as TVMObject;
-    this.#kvFunctions.add_sequence(kv, this.#tvm.scalar(0, "int64"));
-    return kv;
-  }
-
-  #begin(kv: TVMObject, count: number): void {
-    const [sequence, lengths] = [[0], [count]].map((shape) => this.#tvm.makeShapeTuple(shape));
-    this.#kvFunctions.begin_forward(kv, sequence, lengths);
-  }
-
-  #launch(tokens: readonly number[]): void {
+  #launch(tokens: readonly number[], sequence: number): void {
     const tvm = this.#tvm;
-    const { functions, parameters, kv, token, logits } = this.#ready;
+    const { functions, parameters, pages, token, logits } = this.#ready;
     tvm.beginScope();
     try {
       const single = tokens.length === 1;
@@ -249,10 +226,10 @@ export class ModelRunner implements KvStore, TestSubject {
       ids.copyFrom([...tokens]);
       const embedded = functions.embed(ids, parameters) as Tensor;
       const rows = embedded.view([1, tokens.length, embedded.shape[1] ?? 0]);
-      this.#begin(kv, tokens.length);
+      pages.beginStep(sequence, tokens.length);
       const run = single ? functions.decode : functions.prefill;
-      const outputs = run(rows, kv, parameters) as TVMArray;
-      this.#kvFunctions.end_forward(kv);
+      const outputs = run(rows, pages.object, parameters) as TVMArray;
+      pages.endStep();
       logits.copyFrom(outputs.get(0) as Tensor);
     } finally {
       tvm.endScope();

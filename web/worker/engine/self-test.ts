@@ -5,6 +5,7 @@
  * they must give is computed here in doubles, from the weights as they came. Damaged ones are for hashes to find.
  */
 import { EngineError } from "../shared/errors.ts";
+import { SELF_TEST_SEQUENCE, type KvStore } from "./kv-cache.ts";
 import type { LinearResult, Metadata, NormResult, SelfTest, TestRun } from "./metadata.ts";
 import { spread, type StoredRows } from "./stored-rows.ts";
 
@@ -18,11 +19,11 @@ export interface TestSubject {
   run(name: string, lead: readonly number[], inputs: readonly Float64Array[]): Promise<Float32Array[]>;
   /** Rows of the embedding table, one after the other. */
   embed(ids: readonly number[]): Promise<Float32Array>;
-  /** Feeds [n, width] to the empty KV cache, one array a step, and empties it; the last step's output. */
+  /** Feeds [n, width] to a new sequence of the KV cache, one array a step; the last step's output. */
   attend(steps: readonly Float64Array[]): Promise<Float32Array>;
-  /** Appends tokens to the KV cache; logits after the last one. */
-  forward(tokens: readonly number[]): Promise<Float32Array>;
-  popTokens(count: number): void;
+  readonly sequences: Pick<KvStore, "addSequence" | "removeSequence" | "popTokens">;
+  /** Appends tokens to a sequence of the KV cache; logits after the last one. */
+  forward(tokens: readonly number[], sequence: number): Promise<Float32Array>;
 }
 
 /** The value that must be at `index`, give or take `bound`. */
@@ -190,11 +191,13 @@ async function compareAttention(subject: TestSubject): Promise<void> {
 async function compareSteps(subject: TestSubject): Promise<void> {
   const { prompt_length: length, embedding, tolerance } = subject.metadata.self_test;
   const tokens = Array.from({ length }, (_, n) => (7 * n * n + 3) % embedding.out_features);
-  const once = (await subject.forward(tokens)).slice();
-  subject.popTokens(length);
-  if (length > 1) await subject.forward(tokens.slice(0, -1));
-  const twice = await subject.forward(tokens.slice(-1));
-  subject.popTokens(length);
+  const { sequences } = subject;
+  sequences.addSequence(SELF_TEST_SEQUENCE);
+  const once = (await subject.forward(tokens, SELF_TEST_SEQUENCE)).slice();
+  sequences.popTokens(SELF_TEST_SEQUENCE, length);
+  if (length > 1) await subject.forward(tokens.slice(0, -1), SELF_TEST_SEQUENCE);
+  const twice = await subject.forward(tokens.slice(-1), SELF_TEST_SEQUENCE);
+  sequences.removeSequence(SELF_TEST_SEQUENCE);
   const difference = rootMeanSquare(once.map((value, index) => value - (twice[index] ?? Number.NaN)));
   const size = rootMeanSquare(once);
   if (difference <= tolerance.logits * size) return;

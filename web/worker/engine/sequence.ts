@@ -1,4 +1,4 @@
-/** The one sequence on the device: feeds what its KV cache lacks and returns the logits. */
+/** Feeds what the KV cache lacks of a text and returns the logits; keeps other texts for later. */
 import { KvCache } from "./kv-cache.ts";
 import type { ModelRunner } from "./model-runner.ts";
 
@@ -27,36 +27,43 @@ export class Sequence {
   readonly #cache: KvCache;
   readonly #largestChunk: number;
   #chunk: number;
-  /** What the KV cache was last fed. */
-  #text: Text | null = null;
 
   constructor(runner: ModelRunner) {
     this.#runner = runner;
     this.#largestChunk = runner.metadata.prefill_chunk_size;
-    this.#cache = new KvCache(runner, this.#largestChunk);
+    this.#cache = new KvCache(runner.sequences, this.#largestChunk);
     this.#chunk = Math.min(FIRST_CHUNK, this.#largestChunk);
   }
 
-  /** Brings the KV cache to hold the text, which may share a prefix with what it holds now. */
+  /** Brings the KV cache to hold the text, which may share a prefix with what it holds already. */
   async logitsAfter(text: Text, signal: AbortSignal): Promise<Step> {
     const { tokens, deterministic } = text;
-    const goesOn = text === this.#text;
-    this.#text = text;
-    const cached = this.#cache.keepPrefix(tokens, { onGrid: deterministic && !goesOn });
+    const cached = this.#cache.begin(tokens, { onGrid: deterministic, owner: text });
     for (;;) {
       signal.throwIfAborted();
       const chunk = tokens.slice(this.#cache.length, this.#chunkEnd(text));
       const start = performance.now();
-      const logits = await this.#runner.forward(chunk);
-      this.#cache.append(chunk);
+      const logits = await this.#forward(chunk);
       if (chunk.length > 1) this.#adapt((performance.now() - start) / chunk.length);
       if (this.#cache.length === tokens.length) return { logits, cached };
     }
   }
 
-  /** Forgets all tokens. */
+  /** Forgets all texts. */
   clear(): void {
-    this.#cache.keepPrefix([], { onGrid: false });
+    this.#cache.clear();
+  }
+
+  async #forward(chunk: readonly number[]): Promise<Float32Array> {
+    this.#cache.makeRoom(chunk.length);
+    try {
+      const logits = await this.#runner.forward(chunk, this.#cache.sequence);
+      this.#cache.append(chunk);
+      return logits;
+    } catch (error) {
+      this.#cache.drop();
+      throw error;
+    }
   }
 
   #chunkEnd({ promptLength, deterministic }: Text): number {
