@@ -1,5 +1,5 @@
 /** The part of the engine's client that the chat uses. Types only. */
-import type { DeletedFiles, DeletedLeftovers, StorageEvent, StoredContents } from "../shared/protocol.ts";
+import type { BackendEvent, DeletedFiles, DeletedLeftovers, StorageEvent, StoredContents } from "../shared/protocol.ts";
 import type { Sampling } from "../shared/sampling-defaults.ts";
 
 export interface FitReport {
@@ -32,7 +32,8 @@ export interface LoadProgress {
 export type EngineEvent =
   | LoadProgress
   | { kind: "device"; state: "lost" | "recovering" | "recovered"; reason: string }
-  | StorageEvent;
+  | StorageEvent
+  | BackendEvent;
 
 export type { DeletedFiles, StorageEvent, StoredBundle, StoredContents } from "../shared/protocol.ts";
 

@@ -1,18 +1,25 @@
 /** The engine: one model, its device, and answers in the order of the requests. */
 import { EngineError, isAbort } from "../shared/errors.ts";
 import { Store } from "../store/store.ts";
-import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "../shared/openai.ts";
 import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionParams,
+  ChatMessage,
+} from "../shared/openai.ts";
+import type {
+  CheckOptions,
   ContextPolicy,
   DebugReplies,
   EngineEvent,
   FitReport,
   LoadedModel,
-  LoadOptions,
+  LocalLoadOptions,
   StorageAction,
   StorageReplies,
 } from "../shared/protocol.ts";
 import { Generation, type GenerationContext, type TokenEvent } from "./generation.ts";
+import type { Wanted } from "./backends.ts";
 import { Bundle, lockUrlOf } from "./bundle.ts";
 import { Chunks, Meter, wholeCompletion } from "./completion.ts";
 import { checkFit } from "./fit.ts";
@@ -51,16 +58,16 @@ export class Engine {
     this.#store = new Store(emit);
   }
 
-  async check(bundleUrl: string, signal: AbortSignal): Promise<FitReport> {
-    return checkFit(await Bundle.open(bundleUrl, this.#store, { signal, keep: false }), signal);
+  async check(bundleUrl: string, options: CheckOptions, signal: AbortSignal): Promise<FitReport> {
+    return checkFit(await Bundle.open(bundleUrl, this.#store, { signal, keep: false }), options, signal);
   }
 
   /** Replaces the model that was loaded before. */
-  load(bundleUrl: string, options: LoadOptions, signal: AbortSignal): Promise<LoadedModel> {
+  load(bundleUrl: string, options: LocalLoadOptions, signal: AbortSignal): Promise<LoadedModel> {
     const job = async (): Promise<LoadedModel> => {
       this.#drop();
       const { contextPolicy: policy = "error", deterministic = false } = options;
-      const { model, release } = await this.#open(bundleUrl, options.target, signal);
+      const { model, release } = await this.#open(bundleUrl, options, signal);
       const sequence = new Sequence(model.runner);
       this.#session = { model, sequence, policy, deterministic, release };
       if (model.bundle.fromStorage) this.#revalidate(bundleUrl);
@@ -110,6 +117,14 @@ export class Engine {
     return this.#scheduler.run(job, signal);
   }
 
+  /** Tokens of the prompt that `messages` make, also while a model answers. */
+  async count(messages: ChatMessage[], signal: AbortSignal): Promise<number> {
+    const { loaded, text } = this.#loaded().model;
+    const { vocabSize, defaults } = text;
+    const request = parseRequest({ messages }, { id: loaded.id, vocabSize, defaults });
+    return (await text.conversation.tokens(request.messages, signal)).length;
+  }
+
   loseDevice(): null {
     this.#loaded().model.runner.gpu.lose();
     return null;
@@ -130,22 +145,22 @@ export class Engine {
   }
 
   /** Loads a bundle; another version of it if the stored one can't be loaded. */
-  async #open(url: string, target: string | undefined, signal: AbortSignal): Promise<Opened> {
+  async #open(url: string, wanted: Wanted, signal: AbortSignal): Promise<Opened> {
     const bundle = await Bundle.open(url, this.#store, { signal, keep: true });
     try {
-      return await this.#openBundle(bundle, target, signal);
+      return await this.#openBundle(bundle, wanted, signal);
     } catch (error) {
       signal.throwIfAborted();
       const other = bundle.fromStorage ? await bundle.other(signal) : null;
       if (!other) throw error;
-      return this.#openBundle(other, target, signal);
+      return this.#openBundle(other, wanted, signal);
     }
   }
 
-  async #openBundle(bundle: Bundle, target: string | undefined, signal: AbortSignal): Promise<Opened> {
+  async #openBundle(bundle: Bundle, wanted: Wanted, signal: AbortSignal): Promise<Opened> {
     const release = await this.#store.use();
     try {
-      const model = await loadModel(bundle, target, this.#loadContext(signal));
+      const model = await loadModel(bundle, wanted, this.#loadContext(signal));
       await bundle.confirm();
       return { model, release };
     } catch (error) {

@@ -63,13 +63,15 @@ async function call(
 ): Promise<CallResults[CallKind]> {
   switch (request.kind) {
     case "check":
-      return engine.check(request.bundleUrl, signal);
+      return engine.check(request.bundleUrl, request.options, signal);
     case "load":
       return engine.load(request.bundleUrl, request.options, signal);
     case "unload":
       return engine.unload(signal);
     case "complete":
       return engine.complete(request.params, onChunk, signal);
+    case "count":
+      return engine.count(request.messages, signal);
     case "storage":
       return engine.storage(request, signal);
     case "debug":

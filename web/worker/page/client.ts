@@ -1,15 +1,19 @@
 /** The engine as the main thread sees it: calls become messages to a worker that computes. */
+import { LOCAL_BACKENDS } from "../shared/backends.ts";
 import { EngineError } from "../shared/errors.ts";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionParams,
+  ChatMessage,
   StreamingParams,
   WholeParams,
 } from "../shared/openai.ts";
 import type {
+  Backend,
   CallKind,
   CallResults,
+  CheckOptions,
   DebugAction,
   DebugReplies,
   DeletedFiles,
@@ -18,16 +22,21 @@ import type {
   FitReport,
   LoadedModel,
   LoadOptions,
+  LocalBackend,
   StorageAction,
   StorageReplies,
   StoredContents,
   WorkerReply,
   WorkerRequest,
 } from "../shared/protocol.ts";
+import { resolved } from "./address.ts";
+import { type BackendsOption, openFirst } from "./backends.ts";
+import { capabilitiesOf, type CapabilityOptions } from "./capabilities.ts";
 import { ChunkStream } from "./chunk-stream.ts";
 import { EngineWorker } from "./engine-worker.ts";
 import { openAiFetch } from "./openai-fetch.ts";
 import { requestPersistence, storageEstimate } from "./persistence.ts";
+import type { RemoteModel } from "./remote.ts";
 
 /** The part of Worker that the client needs; a MessagePort has it too, as that of a SharedWorker. */
 export interface Endpoint {
@@ -48,6 +57,8 @@ export interface EngineSource {
   workerUrl?: string | URL;
   endpoint?: Endpoint;
   startTimeoutMs?: number;
+  /** The folder of a site, for `capabilities`. */
+  baseURL?: string | URL;
 }
 
 export interface CallOptions {
@@ -105,14 +116,17 @@ export class EngineClient {
   readonly #calls = new Map<number, Call>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #lastId = 0;
-  #model: string | null = null;
+  readonly #baseURL: string | URL | undefined;
+  #model: LoadedModel | null = null;
+  #remote: RemoteModel | null = null;
   #disposed = false;
 
   /**
    * `workerUrl` is the bundled engine, which counts as unreachable if it doesn't start within
    * `startTimeoutMs`, three times; an endpoint is one that runs already.
    */
-  constructor({ workerUrl, endpoint, startTimeoutMs }: EngineSource) {
+  constructor({ workerUrl, endpoint, startTimeoutMs, baseURL }: EngineSource) {
+    this.#baseURL = baseURL;
     if (endpoint) {
       this.#worker = endpoint;
       endpoint.addEventListener("message", ({ data }) => this.#receive(data));
@@ -129,7 +143,16 @@ export class EngineClient {
 
   /** Id of the model that is loaded. */
   get model(): string | null {
+    return this.#disposed ? null : (this.#model?.id ?? null);
+  }
+
+  get loaded(): LoadedModel | null {
     return this.#disposed ? null : this.#model;
+  }
+
+  /** Where it runs, and why there. */
+  get backend(): Backend | null {
+    return this.#disposed ? null : (this.#model?.backend ?? null);
   }
 
   /** Calls `listener` on every event; the returned function ends that. */
@@ -139,24 +162,47 @@ export class EngineClient {
   }
 
   /** Says whether the bundle would run here, before anything big is downloaded. */
-  async check(bundleUrl: string | URL, { signal }: CallOptions = {}): Promise<FitReport> {
-    return this.#call({ kind: "check", bundleUrl: absolute(bundleUrl) }, signal);
+  async check(
+    bundleUrl: string | URL,
+    { signal, ...options }: CallOptions & CheckOptions = {},
+  ): Promise<FitReport> {
+    return this.#call({ kind: "check", bundleUrl: absolute(bundleUrl), options }, signal);
   }
 
-  /** Downloads and prepares the bundle; the model that was loaded before is dropped. */
+  /** What would run of these models, how fast, and what it needs; of all of the site's if none is named. */
+  capabilities(options: CapabilityOptions = {}): Promise<FitReport[]> {
+    return capabilitiesOf(this, { ...(this.#baseURL && { baseURL: this.#baseURL }), ...options });
+  }
+
+  /**
+   * Opens the first of `backends` that works, and downloads and prepares the bundle if that is here; the model
+   * that was loaded before is dropped.
+   */
   async load(
-    bundleUrl: string | URL,
-    { signal, ...options }: CallOptions & LoadOptions = {},
+    bundleUrl: string | URL | (() => Promise<URL>),
+    { signal, backends = LOCAL_BACKENDS, ...options }: CallOptions & LoadOptions & BackendsOption = {},
   ): Promise<LoadedModel> {
     this.#model = null;
-    const model = await this.#call({ kind: "load", bundleUrl: absolute(bundleUrl), options }, signal);
-    this.#model = model.id;
-    return model;
+    this.#remote = null;
+    const local = async (backends: LocalBackend[]): Promise<LoadedModel> => {
+      const url = absolute(typeof bundleUrl === "function" ? await bundleUrl() : bundleUrl);
+      return this.#call({ kind: "load", bundleUrl: url, options: { ...options, backends } }, signal);
+    };
+    const { loaded, remote } = await openFirst(backends, { local, signal, tell: (event) => this.#tell(event) });
+    this.#remote = remote;
+    this.#model = loaded;
+    return loaded;
+  }
+
+  /** Tokens of the prompt that `messages` make; null where a remote server answers, which doesn't tell. */
+  async countTokens(messages: ChatMessage[], { signal }: CallOptions = {}): Promise<number | null> {
+    return this.#remote ? null : this.#call({ kind: "count", messages }, signal);
   }
 
   /** Frees the model's memory. */
   async unload(): Promise<void> {
     this.#model = null;
+    this.#remote = null;
     await this.#call({ kind: "unload" });
   }
 
@@ -172,6 +218,7 @@ export class EngineClient {
     params: ChatCompletionParams,
     { signal }: CallOptions = {},
   ): Promise<ChatCompletion | ChunkStream> {
+    if (this.#remote && !this.#disposed) return this.#remote.create(params, signal);
     if (!params.stream) {
       return (await this.#call({ kind: "complete", params }, signal)) as ChatCompletion;
     }
@@ -228,7 +275,7 @@ export class EngineClient {
   #receive(reply: WorkerReply): void {
     if (reply.kind === "started") return;
     if (reply.kind === "event") {
-      for (const listener of this.#listeners) listener(reply.event);
+      this.#tell(reply.event);
       return;
     }
     const call = this.#calls.get(reply.id);
@@ -236,6 +283,10 @@ export class EngineClient {
     else if (reply.kind === "result") call?.resolve(reply.value);
     else if (reply.kind === "error") call?.reject(new EngineError(reply.error));
     else call?.reject(aborted());
+  }
+
+  #tell(event: EngineEvent): void {
+    for (const listener of this.#listeners) listener(event);
   }
 
   #failAll(error: EngineError): void {
@@ -255,7 +306,6 @@ function disposed(): EngineError {
   });
 }
 
-/** A worker resolves relative addresses against its own file, a page against itself. */
 function absolute(url: string | URL): string {
-  return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+  return resolved(url).href;
 }

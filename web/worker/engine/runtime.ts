@@ -1,0 +1,59 @@
+/** What opens model libraries: one runtime for each kind of device. */
+import type { LockedTarget } from "../shared/lock.ts";
+import type { AdapterDescription } from "../shared/protocol.ts";
+import { describe, findAdapter, Gpu, misfits } from "./device.ts";
+import { ModelRunner } from "./model-runner.ts";
+import { type DeviceSpeed, measureGpu } from "./speed.ts";
+
+export type Device = "webgpu" | "wasm";
+
+export interface Runtime {
+  /** Null where no GPU computes. */
+  readonly adapter: AdapterDescription | null;
+  /** What a target needs and this device lacks; empty if it fits. */
+  misfits(target: LockedTarget): string[];
+  /** How fast it reads weights and starts kernels. */
+  measure(): Promise<DeviceSpeed>;
+  /** `onLost` is called once, if the device goes away by itself. */
+  open(library: ArrayBuffer, target: LockedTarget, onLost: (reason: string) => void): Promise<ModelRunner>;
+}
+
+/** How to find each device's runtime. Throws EngineError "webgpu_unavailable". */
+export type Runtimes = Partial<Record<Device, () => Promise<Runtime>>>;
+
+export class WebGpuRuntime implements Runtime {
+  readonly gpuAdapter: GPUAdapter;
+  readonly adapter: AdapterDescription;
+
+  /** Throws EngineError "webgpu_unavailable". */
+  static async find(): Promise<WebGpuRuntime> {
+    return new WebGpuRuntime(await findAdapter());
+  }
+
+  private constructor(gpuAdapter: GPUAdapter) {
+    this.gpuAdapter = gpuAdapter;
+    this.adapter = describe(gpuAdapter);
+  }
+
+  misfits(target: LockedTarget): string[] {
+    return misfits(this.gpuAdapter, target);
+  }
+
+  measure(): Promise<DeviceSpeed> {
+    return measureGpu(this.gpuAdapter, this.adapter);
+  }
+
+  async open(library: ArrayBuffer, target: LockedTarget, onLost: (reason: string) => void): Promise<ModelRunner> {
+    const gpu = await Gpu.open(this.gpuAdapter, target, onLost);
+    try {
+      return await ModelRunner.open(library, gpu);
+    } catch (error) {
+      const explained = await gpu.explain(error);
+      gpu.close();
+      throw explained;
+    }
+  }
+}
+
+/** There is none for WebAssembly yet. */
+export const RUNTIMES: Runtimes = { webgpu: () => WebGpuRuntime.find() };
