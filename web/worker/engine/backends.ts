@@ -5,7 +5,7 @@ import type { LockedTarget } from "../shared/lock.ts";
 import type { Backend, ErrorData, LeftBackend, LocalBackend } from "../shared/protocol.ts";
 import type { Bundle } from "./bundle.ts";
 import { unsuitable } from "./device.ts";
-import { type Device, type Runtime, RUNTIMES } from "./runtime.ts";
+import type { Device, Runtime, Runtimes } from "./runtime.ts";
 
 export interface Candidate {
   readonly kind: LocalBackend;
@@ -53,7 +53,7 @@ export function deviceOf(kind: LocalBackend): Device {
 export async function rank(
   { lock }: Pick<Bundle, "lock">,
   { backends = LOCAL_BACKENDS, target: name }: Wanted,
-  runtimes = RUNTIMES,
+  runtimes: Runtimes,
 ): Promise<(Candidate | Unfit)[]> {
   const targets = [...lock.targets.values()].filter((target) => !name || target.name === name);
   if (name && targets.length === 0) return backends.map((kind) => absent(kind, lock.model.id, `target ${name}`));

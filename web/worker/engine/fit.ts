@@ -9,6 +9,7 @@ import type { Bundle } from "./bundle.ts";
 import { outOfMemory } from "./device.ts";
 import type { ChatConfig } from "./files.ts";
 import { Progress } from "./progress.ts";
+import { RUNTIMES } from "./runtime.ts";
 import { estimate } from "./speed.ts";
 
 /** navigator.deviceMemory says no more than this, in GiB. */
@@ -63,7 +64,7 @@ export async function checkFit(
 }
 
 async function firstChoice(bundle: Bundle, backends: readonly LocalBackend[] | undefined) {
-  return first(await rank(bundle, { backends }));
+  return first(await rank(bundle, { backends }, RUNTIMES));
 }
 
 /** Null where there is no way to measure, as for a device that can't be opened. */

@@ -11,6 +11,7 @@ import { checkMemory, downloadBytes } from "./fit.ts";
 import { checkModel, type ParameterShape } from "./metadata.ts";
 import type { ModelRunner } from "./model-runner.ts";
 import type { Progress } from "./progress.ts";
+import { RUNTIMES } from "./runtime.ts";
 import { selfTest } from "./self-test.ts";
 import { StoredRows } from "./stored-rows.ts";
 import { checkTensors, tensorSlices, type TensorCache, type TensorRecord } from "./weights.ts";
@@ -32,7 +33,7 @@ export interface Model {
 
 /** After these another backend may do better; what is wrong with the bundle or the network stays wrong. */
 const LEADS_ON: ReadonlySet<string> = new Set([
-  "self_test_failed", "adapter_unsuitable", "device_lost", "out_of_memory", "internal",
+  "self_test_failed", "adapter_unsuitable", "webgpu_unavailable", "device_lost", "out_of_memory", "internal",
 ]);
 const UNKNOWN_ADAPTER = { vendor: "", architecture: "", description: "", isSoftware: false };
 
@@ -44,7 +45,7 @@ const UNKNOWN_ADAPTER = { vendor: "", architecture: "", description: "", isSoftw
 export async function loadModel(bundle: Bundle, wanted: Wanted, context: LoadContext): Promise<Model> {
   context.progress.enter("check");
   const tried: TriedOption[] = [];
-  for (const option of await rank(bundle, wanted)) {
+  for (const option of await rank(bundle, wanted, RUNTIMES)) {
     const outcome = isCandidate(option) ? await attempt(bundle, option, tried, context) : option.problem;
     if ("runner" in outcome) return outcome;
     tried.push({ option, problem: outcome });
@@ -121,7 +122,7 @@ async function loadTarget(
 export async function reopen(model: Model, context: LoadContext): Promise<Model> {
   const { bundle, target, text } = model;
   context.progress.enter("check");
-  const candidate = first(await rank(bundle, { target }));
+  const candidate = first(await rank(bundle, { target }, RUNTIMES));
   context.progress.expect(downloadBytes(bundle, candidate.target));
   const { runner } = await openRunner(bundle, candidate, text, context);
   context.progress.enter("ready");

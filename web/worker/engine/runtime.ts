@@ -22,7 +22,7 @@ export interface Runtime {
 export type Runtimes = Partial<Record<Device, () => Promise<Runtime>>>;
 
 export class WebGpuRuntime implements Runtime {
-  readonly gpuAdapter: GPUAdapter;
+  readonly #adapter: GPUAdapter;
   readonly adapter: AdapterDescription;
 
   /** Throws EngineError "webgpu_unavailable". */
@@ -30,21 +30,22 @@ export class WebGpuRuntime implements Runtime {
     return new WebGpuRuntime(await findAdapter());
   }
 
-  private constructor(gpuAdapter: GPUAdapter) {
-    this.gpuAdapter = gpuAdapter;
-    this.adapter = describe(gpuAdapter);
+  private constructor(adapter: GPUAdapter) {
+    this.#adapter = adapter;
+    this.adapter = describe(adapter);
   }
 
   misfits(target: LockedTarget): string[] {
-    return misfits(this.gpuAdapter, target);
+    return misfits(this.#adapter, target);
   }
 
   measure(): Promise<DeviceSpeed> {
-    return measureGpu(this.gpuAdapter, this.adapter);
+    return measureGpu(findAdapter, this.adapter);
   }
 
   async open(library: ArrayBuffer, target: LockedTarget, onLost: (reason: string) => void): Promise<ModelRunner> {
-    const gpu = await Gpu.open(this.gpuAdapter, target, onLost);
+    // An adapter gives one device only.
+    const gpu = await Gpu.open(await findAdapter(), target, onLost);
     try {
       return await ModelRunner.open(library, gpu);
     } catch (error) {

@@ -43,9 +43,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
 const measured = new Map<string, Promise<DeviceSpeed>>();
 
 /** Takes some tenths of a second at most, the first time. */
-export function measureGpu(adapter: GPUAdapter, description: AdapterDescription): Promise<DeviceSpeed> {
+export function measureGpu(
+  find: () => Promise<GPUAdapter>,
+  description: AdapterDescription,
+): Promise<DeviceSpeed> {
   const key = JSON.stringify(description);
-  const known = measured.get(key) ?? measure(adapter);
+  const known = measured.get(key) ?? find().then(measure);
   measured.set(key, known);
   known.catch(() => measured.delete(key));
   return known;

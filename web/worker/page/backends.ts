@@ -88,7 +88,8 @@ function leftBy(group: LocalBackend[] | RemoteBackend, { code, message, tried }:
 function combined(last: EngineError | null, tried: LeftBackend[]): EngineError {
   if (!last) throw new TypeError("there is no backend to try");
   const data = { ...last.toData(), tried };
-  if (!tried.some(({ kind }) => kind === "remote")) return new EngineError(data, { cause: last.cause });
   const reasons = new Set(tried.map(({ reason }) => reason));
+  const isOwn = reasons.size === 1 || !tried.some(({ kind }) => kind === "remote");
+  if (isOwn) return new EngineError(data, { cause: last.cause });
   return new EngineError({ ...data, message: `No backend can be used. ${[...reasons].join(" ")}` });
 }
