@@ -23,8 +23,8 @@ from web.host import HostConfig, create_app
 
 ENGINE_PAGE = """<!doctype html><title>engine</title><link rel="icon" href="data:,">
 <script type="module">
-import { EngineClient } from "./client.js";
-globalThis.EngineClient = EngineClient;
+import * as library from "./client.js";
+Object.assign(globalThis, library);
 /** What a call throws, as data. */
 globalThis.failure = async (call) => {
   try {

@@ -1,5 +1,12 @@
 /** The part of the engine's client that the chat uses. Types only. */
-import type { DeletedFiles, DeletedLeftovers, ModelEvent, StorageEvent, StoredContents } from "../shared/protocol.ts";
+import type {
+  BackendEvent,
+  DeletedFiles,
+  DeletedLeftovers,
+  ModelEvent,
+  StorageEvent,
+  StoredContents,
+} from "../shared/protocol.ts";
 import type { Sampling } from "../shared/sampling-defaults.ts";
 
 export interface FitReport {
@@ -33,7 +40,8 @@ export type EngineEvent =
   | LoadProgress
   | { kind: "device"; state: "lost" | "recovering" | "recovered"; reason: string }
   | StorageEvent
-  | ModelEvent;
+  | ModelEvent
+  | BackendEvent;
 
 export type { DeletedFiles, StorageEvent, StoredBundle, StoredContents } from "../shared/protocol.ts";
 

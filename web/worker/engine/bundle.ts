@@ -92,6 +92,11 @@ export class Bundle {
     return JSON.parse(new TextDecoder().decode(await this.read(path, progress, signal))) as T;
   }
 
+  /** Bytes of these files that aren't stored. */
+  missingBytes(files: readonly LockedFile[]): Promise<number> {
+    return this.#store.missingBytes(files);
+  }
+
   /** Deletes stored files that aren't what they were; whether there were any. */
   async dropDamaged(): Promise<boolean> {
     let damaged = false;

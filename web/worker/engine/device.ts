@@ -41,19 +41,11 @@ export function misfits(adapter: GPUAdapter, target: LockedTarget): string[] {
   return [...features, ...limits];
 }
 
-/** WebGPU targets of a bundle, the fastest first. */
-export function preferred(targets: Iterable<LockedTarget>): LockedTarget[] {
-  const rank = ({ needs }: LockedTarget): number => (needs.features.includes("shader-f16") ? 0 : 1);
-  return [...targets]
-    .filter(({ name }) => name.startsWith("webgpu"))
-    .sort((a, b) => rank(a) - rank(b));
-}
-
 /** Why the adapter can't run a target, as data for people. */
 export function unsuitable(target: string, lacking: string[]): ErrorData {
   return {
     code: "adapter_unsuitable",
-    message: `This GPU lacks what ${target} needs: ${lacking.join(", ") || "a WebGPU library"}.`,
+    message: `This GPU lacks what ${target} needs: ${lacking.join(", ")}.`,
     remedy: "Choose a smaller model or another device.",
   };
 }

@@ -1,14 +1,20 @@
 /** The engine: models on their devices, and answers in turns of those who asked. */
 import { EngineError, isAbort } from "../shared/errors.ts";
 import { Store } from "../store/store.ts";
-import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "../shared/openai.ts";
 import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionParams,
+  ChatMessage,
+} from "../shared/openai.ts";
+import type {
+  CheckOptions,
   DebugReplies,
   EngineEvent,
   FitReport,
   HeldModel,
   LoadedModel,
-  LoadOptions,
+  LocalLoadOptions,
   StorageAction,
   StorageReplies,
 } from "../shared/protocol.ts";
@@ -68,9 +74,13 @@ export class Engine {
     this.#models.disconnect(client);
   }
 
-  async check(client: Client, bundleUrl: string, signal: AbortSignal): Promise<FitReport> {
+  async check(
+    client: Client,
+    { bundleUrl, options }: { bundleUrl: string; options: CheckOptions },
+    signal: AbortSignal,
+  ): Promise<FitReport> {
     const bundle = await Bundle.open(bundleUrl, this.#store, { signal, keep: false });
-    const report = await checkFit(bundle, signal);
+    const report = await checkFit(bundle, options, signal);
     const most = client.memoryBudget ?? Infinity;
     if (report.memoryBytes <= most) return report;
     const problem = overBudget(report.memoryBytes, most).toData();
@@ -80,7 +90,7 @@ export class Engine {
   /** Loads a model beside those that the client has, or in their place. */
   load(
     client: Client,
-    request: { bundleUrl: string; options: LoadOptions },
+    request: { bundleUrl: string; options: LocalLoadOptions },
     signal: AbortSignal,
   ): Promise<LoadedModel> {
     return counted(client, () => this.#models.load(client, request, signal));
@@ -125,6 +135,20 @@ export class Engine {
           : this.#whole(answerer, request, { meter, signal });
       }),
     );
+  }
+
+  /** Tokens of the prompt that `messages` make, also while a model answers. */
+  async count(client: Client, messages: ChatMessage[], signal: AbortSignal): Promise<number> {
+    const lease = await this.#models.find(client, undefined, signal);
+    const resident = await this.#models.use(lease, signal);
+    try {
+      const { text } = sessionOf(resident).model;
+      const { vocabSize, defaults } = text;
+      const request = parseRequest({ messages }, { id: lease.id, vocabSize, defaults });
+      return (await text.conversation.tokens(request.messages, signal)).length;
+    } finally {
+      this.#models.leave(resident);
+    }
   }
 
   async loseDevice(client: Client, signal: AbortSignal): Promise<null> {
@@ -178,26 +202,24 @@ export class Engine {
   }
 
   /** Loads a bundle; another version of it if the stored one can't be loaded. */
-  async #openModel(
-    { bundle, target }: Wanted,
-    { signal, emit, resident }: OpenContext,
-  ): Promise<Session> {
+  async #openModel(wanted: Wanted, { signal, emit, resident }: OpenContext): Promise<Session> {
+    const { bundle } = wanted;
     const context = { signal, progress: new Progress(emit), onLost: this.#onLost(resident) };
     try {
-      return await this.#openBundle(bundle, target, context);
+      return await this.#openBundle(bundle, wanted, context);
     } catch (error) {
       signal.throwIfAborted();
       const other = bundle.fromStorage ? await bundle.other(signal) : null;
       if (!other) throw error;
       resident.identities.add(other.identity);
-      return this.#openBundle(other, target, context);
+      return this.#openBundle(other, wanted, context);
     }
   }
 
-  async #openBundle(bundle: Bundle, target: string | undefined, context: LoadContext): Promise<Session> {
+  async #openBundle(bundle: Bundle, wanted: Wanted, context: LoadContext): Promise<Session> {
     const release = await this.#store.use();
     try {
-      const model = await loadModel(bundle, target, context);
+      const model = await loadModel(bundle, wanted, context);
       await bundle.confirm();
       return { model, sequence: new Sequence(model.runner), release };
     } catch (error) {

@@ -1,67 +1,82 @@
 /** Whether a bundle would run here, before anything big is downloaded. */
 import { EngineError } from "../shared/errors.ts";
-import type { LockedTarget } from "../shared/lock.ts";
-import type { ErrorData, FitReport } from "../shared/protocol.ts";
+import type { Lock, LockedFile, LockedTarget } from "../shared/lock.ts";
+import type {
+  CheckOptions, ErrorData, FitReport, LocalBackend, SpeedEstimate,
+} from "../shared/protocol.ts";
+import { backendOf, type Candidate, first, rank } from "./backends.ts";
 import type { Bundle } from "./bundle.ts";
-import { findAdapter, misfits, outOfMemory, preferred, unsuitable } from "./device.ts";
+import { outOfMemory } from "./device.ts";
 import type { ChatConfig } from "./files.ts";
 import { Progress } from "./progress.ts";
+import { RUNTIMES } from "./runtime.ts";
+import { estimate } from "./speed.ts";
 
 /** navigator.deviceMemory may say no more than this, in GiB. */
 export const TOLD_MEMORY_GIB = 8;
 
-export interface Choice {
-  readonly adapter: GPUAdapter;
-  readonly target: LockedTarget;
-}
-
-/**
- * The best target of the bundle that the adapter runs, or the one that was asked for.
- *
- * Throws EngineError: webgpu_unavailable, adapter_unsuitable.
- */
-export async function choose(bundle: Bundle, wanted: string | undefined): Promise<Choice> {
-  const adapter = await findAdapter();
-  const { targets } = bundle.lock;
-  const candidates = preferred(targets.values()).filter(({ name }) => !wanted || name === wanted);
-  const target = candidates.find((candidate) => misfits(adapter, candidate).length === 0);
-  if (target) return { adapter, target };
-  const last = candidates.at(-1);
-  const name = wanted ?? last?.name ?? bundle.lock.model.id;
-  throw new EngineError(unsuitable(name, last ? misfits(adapter, last) : []));
-}
-
-/** Bytes of all files but other targets' own. */
+/** Bytes of the files that a target needs. */
 export function downloadBytes({ lock }: Bundle, target: LockedTarget | null): number {
+  return neededFiles(lock, target).reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+/** All files but other targets' own. */
+function neededFiles(lock: Lock, target: LockedTarget | null): LockedFile[] {
   const others = [...lock.targets.values()].filter((other) => other !== target);
   const skipped = new Set(others.map(({ library }) => library));
-  let sum = 0;
-  for (const file of lock.files.values()) if (!skipped.has(file.path)) sum += file.bytes;
-  return sum;
+  return [...lock.files.values()].filter(({ path }) => !skipped.has(path));
 }
 
-export async function checkFit(bundle: Bundle, signal: AbortSignal): Promise<FitReport> {
+export async function checkFit(
+  bundle: Bundle,
+  { backends, measure = false }: CheckOptions,
+  signal: AbortSignal,
+): Promise<FitReport> {
   const problems: ErrorData[] = [];
-  const choice = await choose(bundle, undefined).catch((error: unknown) => {
+  const candidate = await firstChoice(bundle, backends).catch((error: unknown) => {
     if (!(error instanceof EngineError)) throw error;
     problems.push(error.toData());
     return null;
   });
-  const target = choice?.target ?? null;
-  const memoryBytes = target ? await neededMemory(bundle, target, signal) : 0;
+  const target = candidate?.target ?? null;
+  const config = target ? await readConfig(bundle, signal) : {};
+  const memoryBytes = target ? target.parameterBytes + cacheBytes(bundle, target, config) : 0;
   const memory = memoryProblem(memoryBytes);
   if (memory) problems.push(memory);
   const fits = problems.length === 0;
   const storage = await storageEstimate();
-  const needed = downloadBytes(bundle, target);
-  const short = storageProblem(needed, storage);
+  const files = neededFiles(bundle.lock, target);
+  const missingBytes = await bundle.missingBytes(files);
+  const short = storageProblem(missingBytes, storage);
   if (short) problems.push(short);
-  return { fits, target: target?.name ?? null, problems, downloadBytes: needed, memoryBytes, storage };
+  return {
+    id: bundle.lock.model.id,
+    fits,
+    target: target?.name ?? null,
+    backend: candidate && backendOf(candidate, candidate.tried),
+    problems,
+    downloadBytes: downloadBytes(bundle, target),
+    missingBytes,
+    memoryBytes,
+    storage,
+    speed: measure && candidate ? await speedOf(candidate, config) : null,
+  };
+}
+
+async function firstChoice(bundle: Bundle, backends: readonly LocalBackend[] | undefined) {
+  return first(await rank(bundle, { backends }, RUNTIMES));
+}
+
+/** Null where there is no way to measure, as for a device that can't be opened. */
+async function speedOf({ runtime, target }: Candidate, config: ModelConfig): Promise<SpeedEstimate | null> {
+  const measured = await runtime.measure().catch(() => null);
+  const layers = Number(config["num_hidden_layers"] ?? 0);
+  return measured && estimate(measured, { layers, weightBytes: target.parameterBytes });
 }
 
 /** Bytes of device memory for weights and KV cache. */
 export async function neededMemory(bundle: Bundle, target: LockedTarget, signal: AbortSignal): Promise<number> {
-  return target.parameterBytes + (await cacheBytes(bundle, target, signal));
+  return target.parameterBytes + cacheBytes(bundle, target, await readConfig(bundle, signal));
 }
 
 /** Throws EngineError "out_of_memory" if the weights can't fit. */
@@ -79,23 +94,28 @@ function memoryProblem(bytes: number): ErrorData | null {
 
 /** Not a reason to refuse: what can't be stored is downloaded again at the next visit. */
 function storageProblem(bytes: number, { usage, quota }: FitReport["storage"]): ErrorData | null {
-  // Where more is stored than this bundle has, it may be among it.
-  if (bytes <= quota - usage || usage >= bytes) return null;
+  if (bytes <= quota - usage) return null;
   return {
     code: "quota_exceeded",
-    message: `The browser stores up to ${gib(quota)} GiB for this site; the model has ${gib(bytes)}.`,
+    message: `The browser has room for ${gib(Math.max(0, quota - usage))} GiB more of this site's; the model needs ${gib(bytes)}.`,
     remedy: "Delete other models or free disk space, or the model is downloaded at every visit.",
   };
 }
 
-async function cacheBytes(bundle: Bundle, target: LockedTarget, signal: AbortSignal): Promise<number> {
+type ModelConfig = ChatConfig["model_config"];
+
+async function readConfig(bundle: Bundle, signal: AbortSignal): Promise<ModelConfig> {
   const quiet = new Progress(() => undefined);
   const path = "mlc-chat-config.json";
-  const { model_config: config } = await bundle.readJson<ChatConfig>(path, quiet, signal);
+  const { model_config: config = {} } = await bundle.readJson<Partial<ChatConfig>>(path, quiet, signal);
+  return config;
+}
+
+function cacheBytes({ lock }: Bundle, target: LockedTarget, config: ModelConfig): number {
   const size = (name: string): number => Number(config[name] ?? 0);
   const element = target.needs.features.includes("shader-f16") ? 2 : 4;
   const token = size("num_hidden_layers") * size("num_key_value_heads") * size("head_dim");
-  return 2 * token * element * bundle.lock.model.contextWindowSize;
+  return 2 * token * element * lock.model.contextWindowSize;
 }
 
 async function storageEstimate(): Promise<FitReport["storage"]> {

@@ -1,14 +1,17 @@
 /** Brings a bundle onto the device. */
 import { EngineError } from "../shared/errors.ts";
-import type { LoadedModel } from "../shared/protocol.ts";
+import type { Backend, ErrorData, LoadedModel } from "../shared/protocol.ts";
 import type { StoredFile } from "../store/stored-file.ts";
+import {
+  backendOf, type Candidate, deviceOf, first, isCandidate, noneLeft, rank, type TriedOption, type Wanted,
+} from "./backends.ts";
 import type { Bundle } from "./bundle.ts";
-import { describe, Gpu, preferred } from "./device.ts";
 import { readText, type ModelText } from "./files.ts";
-import { checkMemory, choose, downloadBytes, type Choice } from "./fit.ts";
+import { checkMemory, downloadBytes } from "./fit.ts";
 import { checkModel, type ParameterShape } from "./metadata.ts";
-import { ModelRunner } from "./model-runner.ts";
+import type { ModelRunner } from "./model-runner.ts";
 import type { Progress } from "./progress.ts";
+import { RUNTIMES } from "./runtime.ts";
 import { selfTest } from "./self-test.ts";
 import { StoredRows } from "./stored-rows.ts";
 import { checkTensors, tensorSlices, type TensorCache, type TensorRecord } from "./weights.ts";
@@ -28,59 +31,101 @@ export interface Model {
   readonly loaded: LoadedModel;
 }
 
+/** After these another backend may do better; what is wrong with the bundle or the network stays wrong. */
+const LEADS_ON: ReadonlySet<string> = new Set([
+  "self_test_failed", "adapter_unsuitable", "webgpu_unavailable", "device_lost", "out_of_memory", "internal",
+]);
+const UNKNOWN_ADAPTER = { vendor: "", architecture: "", description: "", isSoftware: false };
+
 /**
- * Loads the best target, or the next one where the device computes that one wrong.
+ * Loads the first target that works, of those that `wanted` allows and in its order.
  *
  * Throws EngineError of any code that has to do with bundles and devices.
  */
-export async function loadModel(
-  bundle: Bundle,
-  wantedTarget: string | undefined,
-  context: LoadContext,
-): Promise<Model> {
+export async function loadModel(bundle: Bundle, wanted: Wanted, context: LoadContext): Promise<Model> {
   context.progress.enter("check");
-  const choice = await choose(bundle, wantedTarget);
+  const tried: TriedOption[] = [];
+  for (const option of await rank(bundle, wanted, RUNTIMES)) {
+    const outcome = isCandidate(option) ? await attempt(bundle, option, tried, context) : option.problem;
+    if ("runner" in outcome) return outcome;
+    tried.push({ option, problem: outcome });
+  }
+  throw noneLeft(tried);
+}
+
+/** The model, or why another backend may do better. */
+async function attempt(
+  bundle: Bundle,
+  candidate: Candidate,
+  tried: readonly TriedOption[],
+  context: LoadContext,
+): Promise<Model | ErrorData> {
+  const device = deviceOf(candidate.kind);
+  // A device that had no room for the model has none for another target of it.
+  const full = tried.find(({ option, problem }) => problem.code === "out_of_memory" && deviceOf(option.kind) === device);
+  if (full) return full.problem;
   try {
-    return await loadTarget(bundle, choice, context);
+    return await loadSound(bundle, candidate, tried, context);
   } catch (error) {
-    if (!(error instanceof EngineError) || error.code !== "self_test_failed") throw error;
-    const ranked = preferred(bundle.lock.targets.values());
-    const other = wantedTarget ? undefined : ranked[ranked.indexOf(choice.target) + 1];
-    // Stored weights that have changed since are as wrong as a device that computes wrong.
-    const next = (await bundle.dropDamaged()) ? choice.target : other;
-    if (!next) throw error;
-    return loadTarget(bundle, await choose(bundle, next.name), context);
+    context.signal.throwIfAborted();
+    if (!(error instanceof EngineError) || !LEADS_ON.has(error.code)) throw error;
+    return error.toData();
   }
 }
 
-async function loadTarget(bundle: Bundle, choice: Choice, context: LoadContext): Promise<Model> {
+/** Stored weights that have changed since are as wrong as a device that computes wrong. */
+async function loadSound(
+  bundle: Bundle,
+  candidate: Candidate,
+  tried: readonly TriedOption[],
+  context: LoadContext,
+): Promise<Model> {
+  const backend = backendOf(candidate, tried);
+  try {
+    return await loadTarget(bundle, candidate, backend, context);
+  } catch (error) {
+    if (!(error instanceof EngineError) || error.code !== "self_test_failed") throw error;
+    if (!(await bundle.dropDamaged())) throw error;
+    return loadTarget(bundle, candidate, backend, context);
+  }
+}
+
+async function loadTarget(
+  bundle: Bundle,
+  candidate: Candidate,
+  backend: Backend,
+  context: LoadContext,
+): Promise<Model> {
   const { progress, signal } = context;
-  checkMemory(choice.target);
-  progress.expect(downloadBytes(bundle, choice.target));
+  const { target, runtime } = candidate;
+  checkMemory(target);
+  progress.expect(downloadBytes(bundle, target));
   progress.enter("download");
   const text = await readText(bundle, progress, signal);
-  const { runner, times } = await openRunner(bundle, choice, text, context);
+  const { runner, times } = await openRunner(bundle, candidate, text, context);
   progress.enter("ready");
   const loaded = {
     id: bundle.lock.model.id,
-    target: choice.target.name,
+    target: target.name,
     contextWindowSize: runner.metadata.context_window_size,
     vocabSize: text.vocabSize,
     sampling: text.sampling,
-    adapter: describe(choice.adapter),
-    bytes: downloadBytes(bundle, choice.target),
+    adapter: runtime.adapter ?? UNKNOWN_ADAPTER,
+    backend,
+    bytes: downloadBytes(bundle, target),
     memoryBytes: runner.memory().deviceBytes,
     ...times,
   };
-  return { bundle, target: choice.target.name, text, runner, loaded };
+  return { bundle, target: target.name, text, runner, loaded };
 }
 
 /** The same model on a new device, after the old one was lost. */
 export async function reopen(model: Model, context: LoadContext): Promise<Model> {
   const { bundle, target, text } = model;
-  const choice = await choose(bundle, target);
-  context.progress.expect(downloadBytes(bundle, choice.target));
-  const { runner } = await openRunner(bundle, choice, text, context);
+  context.progress.enter("check");
+  const candidate = first(await rank(bundle, { target }, RUNTIMES));
+  context.progress.expect(downloadBytes(bundle, candidate.target));
+  const { runner } = await openRunner(bundle, candidate, text, context);
   context.progress.enter("ready");
   return { ...model, runner };
 }
@@ -94,24 +139,22 @@ interface Times {
 /** Compiles kernels while the weights come, then tests the device with both. */
 async function openRunner(
   bundle: Bundle,
-  { adapter, target }: Choice,
+  { runtime, target }: Candidate,
   text: Pick<ModelText, "vocabSize" | "modelConfig">,
   { progress, signal, onLost }: LoadContext,
 ): Promise<{ runner: ModelRunner; times: Times }> {
   progress.enter("library");
   const library = await bundle.read(target.library, progress, signal);
-  const gpu = await Gpu.open(adapter, target, onLost);
+  const runner = await runtime.open(library.slice().buffer, target, onLost);
   const either = new AbortController();
-  let runner: ModelRunner | undefined;
   try {
-    const opened = (runner = await ModelRunner.open(library.slice().buffer, gpu));
-    checkModel(opened.metadata, bundle.lock.model.quantization, text.modelConfig);
-    const rows = new StoredRows(opened.metadata);
+    checkModel(runner.metadata, bundle.lock.model.quantization, text.modelConfig);
+    const rows = new StoredRows(runner.metadata);
     const context = { progress, signal: AbortSignal.any([signal, either.signal]), onLost };
     const downloading = { now: true };
     const tasks = [
-      prepare(opened, progress, downloading),
-      uploadWeights(bundle, target.parameters, { runner: opened, rows }, context).finally(() => {
+      prepare(runner, progress, downloading),
+      uploadWeights(bundle, target.parameters, { runner, rows }, context).finally(() => {
         downloading.now = false;
       }),
     ] as const;
@@ -119,17 +162,16 @@ async function openRunner(
     for (const task of tasks) task.catch((error: unknown) => either.abort(error));
     const [prepared, uploaded] = await Promise.all(tasks);
     signal.throwIfAborted();
-    opened.finishUpload(text.vocabSize);
-    await opened.settle();
+    runner.finishUpload(text.vocabSize);
+    await runner.settle();
     progress.enter("self-test");
-    await selfTest(opened, rows);
+    await selfTest(runner, rows);
     signal.throwIfAborted();
-    return { runner: opened, times: { ...prepared, ...uploaded } };
+    return { runner, times: { ...prepared, ...uploaded } };
   } catch (error) {
     either.abort(error);
-    const explained = signal.aborted ? error : await gpu.explain(error);
-    if (runner) runner.dispose();
-    else gpu.close();
+    const explained = signal.aborted ? error : await runner.gpu.explain(error);
+    runner.dispose();
     signal.throwIfAborted();
     throw explained;
   }

@@ -1,12 +1,14 @@
 /** Which models are on the device, for whom, and which make room for others. */
 import { EngineError } from "../shared/errors.ts";
-import type { EngineEvent, HeldModel, LoadedModel, LoadOptions, ModelEvent } from "../shared/protocol.ts";
+import type { EngineEvent, HeldModel, LoadedModel, LocalLoadOptions, ModelEvent } from "../shared/protocol.ts";
 import type { Store } from "../store/store.ts";
+import { first, rank } from "./backends.ts";
 import { Bundle, lockUrlOf } from "./bundle.ts";
 import { outOfMemory } from "./device.ts";
 import { invalid, show } from "./fields.ts";
-import { choose, neededMemory, TOLD_MEMORY_GIB } from "./fit.ts";
+import { neededMemory, TOLD_MEMORY_GIB } from "./fit.ts";
 import { Client, Resident, type Lease, type Session, type Wanted } from "./resident.ts";
+import { RUNTIMES } from "./runtime.ts";
 
 export type OpenSession = (
   wanted: Wanted,
@@ -62,7 +64,7 @@ export class Models {
    */
   async load(
     client: Client,
-    request: { bundleUrl: string; options: LoadOptions },
+    request: { bundleUrl: string; options: LocalLoadOptions },
     signal: AbortSignal,
   ): Promise<LoadedModel> {
     const loading = this.#load(client, request, signal);
@@ -103,7 +105,7 @@ export class Models {
   async use(lease: Lease, signal: AbortSignal): Promise<Resident> {
     const { client, bundleUrl, options } = lease;
     if (lease.resident) return enter(lease.resident);
-    const resident = await this.#resident(bundleUrl, options.target, signal);
+    const resident = await this.#resident(bundleUrl, options, signal);
     await this.#ready(resident, client, signal).catch((error: unknown) => {
       this.leave(resident);
       throw error;
@@ -150,10 +152,10 @@ export class Models {
 
   async #load(
     client: Client,
-    { bundleUrl, options }: { bundleUrl: string; options: LoadOptions },
+    { bundleUrl, options }: { bundleUrl: string; options: LocalLoadOptions },
     signal: AbortSignal,
   ): Promise<LoadedModel> {
-    const resident = await this.#resident(bundleUrl, options.target, signal);
+    const resident = await this.#resident(bundleUrl, options, signal);
     try {
       const { id } = resident.wanted.bundle.lock.model;
       const given = [...client.leases.values()].filter(
@@ -182,12 +184,17 @@ export class Models {
   }
 
   /** The model of a bundle, which may still have to be loaded; the caller must `leave` it. */
-  async #resident(bundleUrl: string, target: string | undefined, signal: AbortSignal): Promise<Resident> {
+  async #resident(
+    bundleUrl: string,
+    { target, backends }: LocalLoadOptions,
+    signal: AbortSignal,
+  ): Promise<Resident> {
     const bundle = await Bundle.open(bundleUrl, this.#store, { signal, keep: true });
     // Where none fits, another version of the bundle may have one: that is seen when it is loaded.
-    const best = await choose(bundle, target).then((choice) => choice.target.name, () => "");
+    const ranked = rank(bundle, { target, backends }, RUNTIMES);
+    const best = await ranked.then((options) => first(options).target.name).catch(() => "");
     signal.throwIfAborted();
-    const wanted = { bundle, best, target };
+    const wanted = { bundle, best, target, backends };
     const known = [...this.#residents].find((resident) => resident.suits(wanted));
     if (known) return enter(known);
     const resident: Resident = new Resident(wanted, (signal, emit) =>

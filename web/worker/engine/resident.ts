@@ -1,5 +1,5 @@
 /** A model on the device, or on its way there, which clients share. */
-import type { EngineEvent, LoadOptions } from "../shared/protocol.ts";
+import type { EngineEvent, LocalBackend, LocalLoadOptions } from "../shared/protocol.ts";
 import type { Bundle } from "./bundle.ts";
 import type { Model } from "./loader.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -37,7 +37,7 @@ export interface Lease {
   readonly client: Client;
   readonly id: string;
   readonly bundleUrl: string;
-  readonly options: LoadOptions;
+  readonly options: LocalLoadOptions;
   /** Null while the model isn't on the device. */
   resident: Resident | null;
   readonly requests: Set<Promise<unknown>>;
@@ -49,6 +49,8 @@ export interface Wanted {
   best: string;
   /** The one that was asked for. */
   target: string | undefined;
+  /** Those that may be tried, in this order; undefined: all. */
+  backends: readonly LocalBackend[] | undefined;
 }
 
 type Open = (signal: AbortSignal, emit: (event: EngineEvent) => void) => Promise<Session>;
@@ -87,8 +89,10 @@ export class Resident {
     return Math.max(...this.#waiting.map(({ memoryBudget }) => memoryBudget ?? Infinity));
   }
 
-  suits({ bundle, best, target }: Wanted): boolean {
+  suits({ bundle, best, target, backends }: Wanted): boolean {
     if (this.abandoned || !this.identities.has(bundle.identity)) return false;
+    const kind = this.session?.model.loaded.backend.kind;
+    if (kind && backends && !(backends as readonly string[]).includes(kind)) return false;
     if (target !== undefined) return target === (this.session?.model.target ?? this.wanted.target);
     return this.wanted.best === best && (this.wanted.target ?? best) === best;
   }

@@ -117,13 +117,15 @@ async function call(
 ): Promise<CallResults[CallKind]> {
   switch (request.kind) {
     case "check":
-      return engine.check(client, request.bundleUrl, signal);
+      return engine.check(client, request, signal);
     case "load":
       return engine.load(client, request, signal);
     case "unload":
       return engine.unload(client, request.model);
     case "complete":
       return engine.complete(client, request.params, { onChunk, signal });
+    case "count":
+      return engine.count(client, request.messages, signal);
     case "storage":
       return engine.storage(request, signal);
     case "debug":

@@ -1,15 +1,19 @@
 /** The engine as the main thread sees it: calls become messages to a worker that computes. */
+import { LOCAL_BACKENDS } from "../shared/backends.ts";
 import { EngineError } from "../shared/errors.ts";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionParams,
+  ChatMessage,
   StreamingParams,
   WholeParams,
 } from "../shared/openai.ts";
 import type {
+  Backend,
   CallKind,
   CallResults,
+  CheckOptions,
   DebugAction,
   DebugReplies,
   DeletedFiles,
@@ -19,17 +23,22 @@ import type {
   Hello,
   LoadedModel,
   LoadOptions,
+  LocalBackend,
   StorageAction,
   StorageReplies,
   StoredContents,
   WorkerReply,
   WorkerRequest,
 } from "../shared/protocol.ts";
+import { resolved } from "./address.ts";
+import { type BackendsOption, type Opened, openFirst } from "./backends.ts";
+import { capabilitiesOf, type CapabilityOptions } from "./capabilities.ts";
 import { ChunkStream } from "./chunk-stream.ts";
 import { EngineWorker } from "./engine-worker.ts";
 import { openAiFetch } from "./openai-fetch.ts";
 import { SharedEngine } from "./shared-engine.ts";
 import { requestPersistence, storageEstimate } from "./persistence.ts";
+import type { RemoteModel } from "./remote.ts";
 
 /** The part of Worker that the client needs; a MessagePort has it too, as that of a SharedWorker. */
 export interface Endpoint {
@@ -54,6 +63,8 @@ export interface EngineSource {
   shared?: boolean;
   /** Bytes of the device's memory that models may take: see `EngineOptions`. */
   memoryBudget?: number;
+  /** The folder of a site, for `capabilities`. */
+  baseURL?: string | URL;
 }
 
 export interface CallOptions {
@@ -111,14 +122,16 @@ export class EngineClient {
   readonly #calls = new Map<number, Call>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #lastId = 0;
-  readonly #models = new Map<string, LoadedModel>();
+  readonly #models = new Map<string, Opened>();
+  readonly #baseURL: string | URL | undefined;
   #disposed = false;
 
   /**
    * `workerUrl` is the bundled engine, which counts as unreachable if it doesn't start within
    * `startTimeoutMs`, three times; an endpoint is one that runs already.
    */
-  constructor({ workerUrl, endpoint, startTimeoutMs, shared, ...options }: EngineSource) {
+  constructor({ workerUrl, endpoint, startTimeoutMs, shared, baseURL, ...options }: EngineSource) {
+    this.#baseURL = baseURL;
     const { memoryBudget = null } = options;
     const hello: Hello = { kind: "hello", lock: null, models: [], memoryBudget };
     if (endpoint) {
@@ -143,12 +156,22 @@ export class EngineClient {
 
   /** Models that this page has loaded, the last one last. */
   get models(): LoadedModel[] {
-    return this.#disposed ? [] : [...this.#models.values()];
+    return this.#disposed ? [] : [...this.#models.values()].map(({ loaded }) => loaded);
   }
 
   /** Id of the model that was loaded last. */
   get model(): string | null {
-    return this.models.at(-1)?.id ?? null;
+    return this.loaded?.id ?? null;
+  }
+
+  /** The model that was loaded last. */
+  get loaded(): LoadedModel | null {
+    return this.models.at(-1) ?? null;
+  }
+
+  /** Where it runs, and why there. */
+  get backend(): Backend | null {
+    return this.loaded?.backend ?? null;
   }
 
   /** Calls `listener` on every event; the returned function ends that. */
@@ -158,27 +181,47 @@ export class EngineClient {
   }
 
   /** Says whether the bundle would run here, before anything big is downloaded. */
-  async check(bundleUrl: string | URL, { signal }: CallOptions = {}): Promise<FitReport> {
-    return this.#call({ kind: "check", bundleUrl: absolute(bundleUrl) }, signal);
+  async check(
+    bundleUrl: string | URL,
+    { signal, ...options }: CallOptions & CheckOptions = {},
+  ): Promise<FitReport> {
+    return this.#call({ kind: "check", bundleUrl: absolute(bundleUrl), options }, signal);
+  }
+
+  /** What would run of these models, how fast, and what it needs; of all of the site's if none is named. */
+  capabilities(options: CapabilityOptions = {}): Promise<FitReport[]> {
+    return capabilitiesOf(this, { ...(this.#baseURL && { baseURL: this.#baseURL }), ...options });
   }
 
   /**
-   * Downloads and prepares the bundle, beside the models that are loaded, or with `replace` in their place.
-   * Where another tab has the same one it is there at once.
+   * Opens the first of `backends` that works, and downloads and prepares the bundle if that is here: beside the
+   * models that are loaded, or with `replace` in their place. Where another tab has the same one it is there at once.
    */
   async load(
-    bundleUrl: string | URL,
-    { signal, ...options }: CallOptions & LoadOptions = {},
+    bundleUrl: string | URL | (() => Promise<URL>),
+    { signal, backends = LOCAL_BACKENDS, ...options }: CallOptions & LoadOptions & BackendsOption = {},
   ): Promise<LoadedModel> {
-    const model = await this.#call({ kind: "load", bundleUrl: absolute(bundleUrl), options }, signal);
-    this.#models.delete(model.id);
-    this.#models.set(model.id, model);
-    return model;
+    const local = async (backends: LocalBackend[]): Promise<LoadedModel> => {
+      const url = absolute(typeof bundleUrl === "function" ? await bundleUrl() : bundleUrl);
+      return this.#call({ kind: "load", bundleUrl: url, options: { ...options, backends } }, signal);
+    };
+    const opened = await openFirst(backends, { local, signal, tell: (event) => this.#tell(event) });
+    if (opened.remote && options.replace) await this.unload();
+    const { id } = opened.loaded;
+    this.#models.delete(id);
+    this.#models.set(id, opened);
+    return opened.loaded;
+  }
+
+  /** Tokens of the prompt that `messages` make; null where a remote server answers, which doesn't tell. */
+  async countTokens(messages: ChatMessage[], { signal }: CallOptions = {}): Promise<number | null> {
+    return this.#remoteOf(undefined) ? null : this.#call({ kind: "count", messages }, signal);
   }
 
   /** Gives up a model, or all, once their answers have ended; the memory is freed when no tab has them. */
   async unload(model?: string): Promise<void> {
-    await this.#call({ kind: "unload", ...(model !== undefined && { model }) });
+    const isRemote = model !== undefined && this.#models.get(model)?.remote;
+    if (!isRemote) await this.#call({ kind: "unload", ...(model !== undefined && { model }) });
     if (model === undefined) this.#models.clear();
     else this.#models.delete(model);
   }
@@ -195,6 +238,9 @@ export class EngineClient {
     params: ChatCompletionParams,
     { signal }: CallOptions = {},
   ): Promise<ChatCompletion | ChunkStream> {
+    if (this.#disposed) throw disposed();
+    const remote = this.#remoteOf(params.model);
+    if (remote) return remote.create(params, signal);
     if (!params.stream) {
       return (await this.#call({ kind: "complete", params }, signal)) as ChatCompletion;
     }
@@ -252,7 +298,7 @@ export class EngineClient {
     if (reply.kind === "started") return;
     if (reply.kind === "event") {
       this.#note(reply.event);
-      for (const listener of this.#listeners) listener(reply.event);
+      this.#tell(reply.event);
       return;
     }
     const call = this.#calls.get(reply.id);
@@ -262,11 +308,21 @@ export class EngineClient {
     else call?.reject(aborted());
   }
 
+  /** The server that answers for a model, or for the only one, whatever it is called; null if one here does. */
+  #remoteOf(model: string | null | undefined): RemoteModel | null {
+    const [only] = this.#models.size === 1 ? this.#models.values() : [];
+    return (this.#models.get(model ?? "") ?? only)?.remote ?? null;
+  }
+
   #note(event: EngineEvent): void {
     if (event.kind !== "model") return;
-    const model = this.#models.get(event.id);
+    const opened = this.#models.get(event.id);
     if (event.state === "dropped") this.#models.delete(event.id);
-    else if (model) this.#models.set(event.id, { ...model, memoryBytes: event.memoryBytes });
+    else if (opened) opened.loaded = { ...opened.loaded, memoryBytes: event.memoryBytes };
+  }
+
+  #tell(event: EngineEvent): void {
+    for (const listener of this.#listeners) listener(event);
   }
 
   #failAll(error: EngineError): void {
@@ -286,7 +342,6 @@ function disposed(): EngineError {
   });
 }
 
-/** A worker resolves relative addresses against its own file, a page against itself. */
 function absolute(url: string | URL): string {
-  return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+  return resolved(url).href;
 }

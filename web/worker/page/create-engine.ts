@@ -1,14 +1,14 @@
 /** One call from a site's folder to a model that answers. */
-import { EngineError } from "../shared/errors.ts";
-import { Documents } from "../store/documents.ts";
-import { LIMITS } from "../store/limits.ts";
+import { LOCAL_BACKENDS } from "../shared/backends.ts";
+import type { FitReport } from "../shared/protocol.ts";
+import { isRemote } from "./backends.ts";
+import type { CapabilityOptions } from "./capabilities.ts";
 import { EngineClient } from "./client.ts";
-import { checkOptions, invalid, resolved, type EngineOptions } from "./engine-options.ts";
+import { checkOptions, type EngineOptions } from "./engine-options.ts";
+import { bundleOf, listed } from "./site.ts";
 
 /** The engine's script, beside this one: the build fills it in, with its hash in a site's folder. */
 declare const ENGINE_WORKER: string;
-/** Whether this script lies in the folder of a site, which has models, or in the npm package. */
-declare const IN_SITE: boolean;
 
 /**
  * Starts an engine and loads a model; the page may be of another origin than the engine.
@@ -17,17 +17,17 @@ declare const IN_SITE: boolean;
  */
 export async function createEngine(given: EngineOptions = {}): Promise<EngineClient> {
   checkOptions(given);
-  const { model, baseURL, workerURL, signal, onProgress, shared = true, memoryBudget, ...options } = given;
+  const { model, baseURL, workerURL, signal, onProgress, shared = true, memoryBudget, ...others } = given;
+  const { backends = LOCAL_BACKENDS, ...options } = others;
   signal?.throwIfAborted();
-  const bundles = (Array.isArray(model) ? model : [model]).map((one) => bundleOf(one, baseURL));
-  const workerUrl = workerURL ?? new URL(ENGINE_WORKER, import.meta.url);
-  const engine = new EngineClient({ workerUrl, shared, ...(memoryBudget && { memoryBudget }) });
+  const bundles = backends.every(isRemote) ? [noBundle] : listed(model).map((one) => bundleOf(one, baseURL));
+  const engine = newEngine({ workerURL, baseURL, shared, memoryBudget });
   engine.onEvent((event) => {
     if (event.kind === "progress") onProgress?.(event);
   });
   try {
     for (const bundle of bundles) {
-      await engine.load(await bundle(signal), { ...options, ...(signal && { signal }) });
+      await engine.load(() => bundle(signal), { ...options, backends, ...(signal && { signal }) });
     }
     signal?.throwIfAborted();
     return engine;
@@ -37,66 +37,28 @@ export async function createEngine(given: EngineOptions = {}): Promise<EngineCli
   }
 }
 
-type FindBundle = (signal: AbortSignal | undefined) => Promise<URL>;
-
-/** Throws EngineError if nothing says where the bundle is. */
-function bundleOf(model: string | URL | undefined, baseURL: string | URL | undefined): FindBundle {
-  if (model instanceof URL || model?.includes("/")) {
-    const address = folder(model);
-    return async () => address;
+/** `engine.capabilities`, before there is an engine. */
+export async function capabilities(options: CapabilityOptions = {}): Promise<FitReport[]> {
+  const engine = newEngine(options);
+  try {
+    return await engine.capabilities(options);
+  } finally {
+    engine.dispose();
   }
-  const site = siteOf(baseURL);
-  if (!site) {
-    const remedy = "Give the address of a bundle as `model`, or that of a site's folder as `baseURL`.";
-    throw invalid("model", `There is no site to take ${model ?? "the first model"} from`, remedy);
-  }
-  return async (signal) => {
-    const id = model ?? (await firstModel(new URL("bundles/index.json", site), signal));
-    return new URL(`bundles/${encodeURIComponent(id)}/`, site);
-  };
 }
 
-function siteOf(baseURL: string | URL | undefined): URL | null {
-  if (baseURL !== undefined) return folder(baseURL);
-  return IN_SITE ? new URL("../", import.meta.url) : null;
+async function noBundle(): Promise<never> {
+  throw new TypeError("a remote server has no bundle");
 }
 
-/** Of the site's models as the network says, or, where that fails, as they were last seen. */
-async function firstModel(index: URL, signal: AbortSignal | undefined): Promise<string> {
-  const documents = new Documents(LIMITS);
-  const stored = idsOf(await documents.stored(index.href));
-  const [id] = (await seenModels(index.href, documents, stored !== null, signal)) ?? stored ?? [];
-  if (id !== undefined) return id;
-  throw new EngineError({
-    code: "network_error",
-    message: `${index.href} names no model.`,
-    remedy: "Name one as `model`, or check the site with `mlc-edge site --check`.",
+type Start = { [K in "workerURL" | "baseURL" | "shared" | "memoryBudget"]?: EngineOptions[K] | undefined };
+
+function newEngine({ workerURL, baseURL, shared = false, memoryBudget }: Start): EngineClient {
+  const workerUrl = workerURL ?? new URL(ENGINE_WORKER, import.meta.url);
+  return new EngineClient({
+    workerUrl,
+    shared,
+    ...(baseURL && { baseURL }),
+    ...(memoryBudget && { memoryBudget }),
   });
-}
-
-/** Ids that the network says now, which are kept; null if it says nothing, or something else. */
-async function seenModels(
-  url: string,
-  documents: Documents,
-  impatient: boolean,
-  signal: AbortSignal = new AbortController().signal,
-): Promise<string[] | null> {
-  const body = await documents.fetch(url, signal, impatient).catch(() => null);
-  signal.throwIfAborted();
-  const ids = idsOf(body);
-  if (ids !== null) await documents.keep(url, body);
-  return ids;
-}
-
-/** Null for what isn't a list of models, such as a portal's page. */
-function idsOf(body: unknown): string[] | null {
-  const { bundles } = (body ?? {}) as { bundles?: unknown };
-  if (!Array.isArray(bundles)) return null;
-  return bundles.map((entry: { id?: unknown } | null) => entry?.id).filter((id) => typeof id === "string");
-}
-
-function folder(url: string | URL): URL {
-  const found = resolved(url);
-  if (!found.pathname.endsWith("/")) found.pathname += "/";
-  return found;
 }

@@ -1,8 +1,12 @@
 /** What `createEngine` takes, checked before anything starts. */
+import { LOCAL_BACKENDS } from "../shared/backends.ts";
 import { EngineError } from "../shared/errors.ts";
 import type { ContextPolicy, LoadOptions, LoadProgress } from "../shared/protocol.ts";
+import { isAddress, isFolder, isText, resolved } from "./address.ts";
+import type { BackendOption, BackendsOption } from "./backends.ts";
+import type { RemoteBackend } from "./remote.ts";
 
-export interface EngineOptions extends Omit<LoadOptions, "replace"> {
+export interface EngineOptions extends Omit<LoadOptions, "replace">, BackendsOption {
   /** Id of a model of the site, or a bundle's address on any origin, which has a slash, or a list; default: the first. */
   model?: string | URL | (string | URL)[];
   /** The folder that `mlc-edge site` wrote; default: the one that this script lies in, if it does. */
@@ -44,6 +48,17 @@ const RULES: Record<keyof EngineOptions, Rule> = {
     fits: isText,
     remedy: "Give the name of a target of the bundle.",
   },
+  backends: {
+    fits: areBackends,
+    remedy: `Give a list of ${LOCAL_BACKENDS.join(", ")} and { remote, consent }, each once.`,
+  },
+};
+const REMOTE: Record<keyof RemoteBackend, (value: unknown) => boolean> = {
+  remote: (value) => isFolder(value) && /^https?:/.test(resolved(value as string | URL).protocol),
+  consent: (value) => value === true || typeof value === "function",
+  model: (value) => value === undefined || isText(value),
+  apiKey: (value) => value === undefined || (isText(value) && /^[\x21-\x7e]+$/.test(value)),
+  silenceMs: (value) => value === undefined || (typeof value === "number" && value > 0),
 };
 
 /** Throws EngineError "invalid_request" with the option's name in `param`. */
@@ -62,11 +77,6 @@ export function checkOptions(given: EngineOptions): void {
   }
 }
 
-/** The address, against the page's own. */
-export function resolved(url: string | URL): URL {
-  return new URL(url, base());
-}
-
 export function invalid(param: string, message: string, remedy: string): EngineError {
   return new EngineError({ code: "invalid_request", message: `${message}.`, remedy, param });
 }
@@ -75,23 +85,17 @@ function isModel(value: unknown): boolean {
   return isFolder(value) || (isText(value) && !value.includes("/"));
 }
 
-/** One that others can be relative to. */
-function isFolder(value: unknown): boolean {
-  return isAddress(value) && URL.canParse(".", resolved(value as string | URL));
+function areBackends(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length === 0) return false;
+  const options = value as (BackendOption | null | undefined)[];
+  return options.every(isBackend) && new Set(options).size === options.length;
 }
 
-/** Text that is resolved like a link, but not the page itself. */
-function isAddress(value: unknown): boolean {
-  if (value instanceof URL) return true;
-  return isText(value) && URL.canParse(value, base());
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === "string" && value !== "";
-}
-
-function base(): string | undefined {
-  return globalThis.document?.baseURI ?? globalThis.location?.href;
+function isBackend(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return (LOCAL_BACKENDS as unknown[]).includes(value);
+  const given = value as Record<string, unknown>;
+  if (Object.keys(given).some((name) => !Object.hasOwn(REMOTE, name))) return false;
+  return Object.entries(REMOTE).every(([name, fits]) => fits(given[name]));
 }
 
 function shown(value: unknown): string {

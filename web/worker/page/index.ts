@@ -1,25 +1,37 @@
 /** The library: run a compiled language model in a browser, with OpenAI's API. */
 export { EngineClient } from "./client.ts";
-export { createEngine } from "./create-engine.ts";
+export { capabilities, createEngine } from "./create-engine.ts";
+export type { BackendOption } from "./backends.ts";
+export type { CapabilityOptions } from "./capabilities.ts";
+export type { ConsentRequest, RemoteBackend } from "./remote.ts";
 export type { EngineOptions } from "./engine-options.ts";
 export type { CallOptions, Completions, Endpoint } from "./client.ts";
 export type { ChunkStream } from "./chunk-stream.ts";
+export { createLanguageModel, installLanguageModel } from "../prompt-api/language-model.ts";
+export type * from "../prompt-api/types.ts";
 export { EngineError } from "../shared/errors.ts";
 export type * from "../shared/openai.ts";
 export type {
   AdapterDescription,
+  Backend,
+  BackendEvent,
+  BackendKind,
   ContextPolicy,
   DeletedFiles,
   DeletedLeftovers,
   DeviceEvent,
   EngineEvent,
   ErrorCode,
+  ErrorData,
   FitReport,
+  LeftBackend,
   LoadedModel,
   LoadOptions,
   LoadProgress,
   LoadStage,
+  LocalBackend,
   ModelEvent,
+  SpeedEstimate,
   StorageEvent,
   StoredBundle,
   StoredContents,

@@ -21,8 +21,13 @@ export interface Answering {
 const STATUS: Partial<Record<ErrorCode | "model_not_found" | "not_found", number>> = {
   invalid_request: 400,
   context_length_exceeded: 400,
+  unauthorized: 401,
+  consent_declined: 403,
   model_not_found: 404,
   not_found: 404,
+  rate_limited: 429,
+  remote_error: 502,
+  network_error: 502,
   model_not_loaded: 503,
   queue_full: 429,
   device_lost: 503,
@@ -132,7 +137,7 @@ function body(error: EngineError) {
   const code = codeOf(error);
   const status = STATUS[code] ?? 500;
   const type =
-    status === 503 ? "service_unavailable" : status === 500 ? "server_error" : "invalid_request_error";
+    status === 503 ? "service_unavailable" : status >= 500 ? "server_error" : "invalid_request_error";
   return { error: { message: error.message, type, param: error.param ?? null, code } };
 }
 

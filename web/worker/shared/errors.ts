@@ -1,5 +1,5 @@
 /** The engine's errors, the same on both sides of the worker's border. */
-import type { ErrorCode, ErrorData } from "./protocol.ts";
+import type { ErrorCode, ErrorData, LeftBackend } from "./protocol.ts";
 
 /** Anything that goes wrong in the engine: `code` says what, `remedy` what to do about it. */
 export class EngineError extends Error {
@@ -8,18 +8,27 @@ export class EngineError extends Error {
   readonly remedy: string;
   /** Name of the offending request parameter, if one is to blame. */
   readonly param: string | undefined;
+  /** Backends that were left, if that is what went wrong. */
+  readonly tried: readonly LeftBackend[];
 
-  constructor({ code, message, remedy, param }: ErrorData, options?: { cause?: unknown }) {
+  constructor({ code, message, remedy, param, tried = [] }: ErrorData, options?: { cause?: unknown }) {
     super(message, options);
     this.code = code;
     this.remedy = remedy;
     this.param = param;
+    this.tried = tried;
   }
 
   /** The error as data that can be posted. */
   toData(): ErrorData {
-    const { code, message, remedy, param } = this;
-    return param === undefined ? { code, message, remedy } : { code, message, remedy, param };
+    const { code, message, remedy, param, tried } = this;
+    return {
+      code,
+      message,
+      remedy,
+      ...(param !== undefined && { param }),
+      ...(tried.length > 0 && { tried: [...tried] }),
+    };
   }
 }
 

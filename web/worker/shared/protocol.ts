@@ -1,5 +1,5 @@
 /** Messages between a page and the engine's worker. Types only. */
-import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "./openai.ts";
+import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams, ChatMessage } from "./openai.ts";
 import type { Sampling } from "./sampling-defaults.ts";
 
 export type ErrorCode =
@@ -18,7 +18,40 @@ export type ErrorCode =
   | "queue_full"
   | "interrupted"
   | "abi_mismatch"
+  /** A remote server's: the key is wrong; too many requests; any other error that it tells. */
+  | "unauthorized"
+  | "rate_limited"
+  | "remote_error"
+  /** Messages may not be sent to a remote server. */
+  | "consent_declined"
   | "internal";
+
+/** Where a model runs on this device. */
+export type LocalBackend = "webgpu-f16" | "webgpu-f32" | "wasm";
+export type BackendKind = LocalBackend | "remote";
+
+/** A backend that isn't used, and why. */
+export interface LeftBackend {
+  kind: BackendKind;
+  /** Null where the bundle has no target for it. */
+  target: string | null;
+  code: ErrorCode;
+  reason: string;
+}
+
+/** Where a model runs, and why there. */
+export interface Backend {
+  kind: BackendKind;
+  /** Of the bundle; null for a remote server. */
+  target: string | null;
+  /** Null where no GPU computes. */
+  adapter: AdapterDescription | null;
+  /** Where messages are sent to; null where nothing leaves the device. */
+  origin: string | null;
+  reason: string;
+  /** Those that came before it, in the order in which they were tried. */
+  tried: LeftBackend[];
+}
 
 /** An error as it crosses the border. */
 export interface ErrorData {
@@ -28,6 +61,8 @@ export interface ErrorData {
   remedy: string;
   /** Name of the offending request parameter, as in OpenAI's errors. */
   param?: string;
+  /** Backends that were left, if that is what went wrong. */
+  tried?: LeftBackend[];
 }
 
 /** What to do with a prompt that is longer than the context. */
@@ -80,7 +115,12 @@ export interface ModelEvent {
   memoryBytes: number;
 }
 
-export type EngineEvent = LoadProgress | DeviceEvent | StorageEvent | ModelEvent;
+/** Tells of each backend that is left, then of the one that is used. */
+export type BackendEvent =
+  | ({ kind: "backend"; state: "left"; left: LeftBackend })
+  | ({ kind: "backend"; state: "chosen"; chosen: Backend });
+
+export type EngineEvent = LoadProgress | DeviceEvent | StorageEvent | ModelEvent | BackendEvent;
 
 /** A bundle whose lock this browser keeps; its files may be stored in part. */
 export interface StoredBundle {
@@ -142,6 +182,19 @@ export interface LoadOptions {
   replace?: boolean;
 }
 
+/** As it reaches the worker. */
+export interface LocalLoadOptions extends LoadOptions {
+  /** In the order to try them in. */
+  backends?: LocalBackend[];
+}
+
+export interface CheckOptions {
+  /** In the order in which they would be tried; default: all. */
+  backends?: LocalBackend[];
+  /** Measures the adapter for some tenths of a second to tell `speed`. */
+  measure?: boolean;
+}
+
 export interface AdapterDescription {
   vendor: string;
   architecture: string;
@@ -158,6 +211,7 @@ export interface LoadedModel {
   /** Fields of requests that the model's files name values for, which requests may leave out. */
   sampling: Sampling;
   adapter: AdapterDescription;
+  backend: Backend;
   /** Bytes read from network or cache. */
   bytes: number;
   /** Of the device, weights and KV cache; 0 while other models need it: a request loads it again. */
@@ -167,16 +221,36 @@ export interface LoadedModel {
   pipelineMs: number;
 }
 
+/** What an answer is likely to take, in tokens/s: measured on the adapter, without the model. */
+export interface SpeedEstimate {
+  tokensPerSecond: number;
+  /** A single answer's speed is hardly outside of these, early in a conversation. */
+  low: number;
+  high: number;
+  /** What it follows from: bytes/s of weights that a kernel like the model's reads, and seconds that a launch takes. */
+  bytesPerSecond: number;
+  launchSeconds: number;
+}
+
 /** Whether a bundle would run here, found without downloading it. */
 export interface FitReport {
+  /** Id of the model. */
+  id: string;
+  /** Whether it runs on this device. */
   fits: boolean;
   /** Null if no target of the bundle runs here. */
   target: string | null;
-  problems: { code: ErrorCode; message: string; remedy: string }[];
+  /** What would be used, as far as can be told without running it; null if nothing. */
+  backend: Backend | null;
+  problems: ErrorData[];
+  /** Bytes of the files that it needs, and of those that aren't stored. */
   downloadBytes: number;
+  missingBytes: number;
   /** Device memory of weights and KV cache. */
   memoryBytes: number;
   storage: { usage: number; quota: number; persisted: boolean };
+  /** Null where it wasn't asked for or can't be told. */
+  speed: SpeedEstimate | null;
 }
 
 /** What the debugging door does; its replies in `DebugReplies`. */
@@ -195,11 +269,12 @@ export interface DebugReplies {
 
 /** From the page. Every call has an `id` of its own; its replies carry the same. */
 export type WorkerRequest =
-  | { kind: "check"; id: number; bundleUrl: string }
-  | { kind: "load"; id: number; bundleUrl: string; options: LoadOptions }
+  | { kind: "check"; id: number; bundleUrl: string; options: CheckOptions }
+  | { kind: "load"; id: number; bundleUrl: string; options: LocalLoadOptions }
   /** One of the page's models; all of them without `model`. */
   | { kind: "unload"; id: number; model?: string }
   | { kind: "complete"; id: number; params: ChatCompletionParams }
+  | { kind: "count"; id: number; messages: ChatMessage[] }
   | ({ kind: "storage"; id: number } & StorageAction)
   | ({ kind: "debug"; id: number } & DebugAction)
   /** Ends the call of this `id`, which then replies with kind "aborted". */
@@ -209,7 +284,7 @@ export type WorkerRequest =
 export interface HeldModel {
   id: string;
   bundleUrl: string;
-  options: LoadOptions;
+  options: LocalLoadOptions;
   /** Whether it was on the device. */
   loaded: boolean;
 }
@@ -244,6 +319,7 @@ export interface CallResults {
   unload: null;
   /** Null after a stream, whose chunks came before. */
   complete: ChatCompletion | null;
+  count: number;
   storage: StorageReplies[StorageAction["action"]];
   debug: DebugReplies[DebugAction["action"]];
 }

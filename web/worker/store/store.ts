@@ -146,6 +146,15 @@ export class Store {
     }
   }
 
+  /** Bytes of these files that are still to be downloaded; all where nothing can be stored. */
+  async missingBytes(files: readonly { sha256: string; bytes: number }[]): Promise<number> {
+    const sizes: Sizes = (await this.#parts.isAvailable()) ? await this.#parts.sizes() : new Map();
+    const distinct = new Map(files.map(({ sha256, bytes }) => [sha256, bytes]));
+    let missing = 0;
+    for (const [sha256, bytes] of distinct) missing += Math.max(0, bytes - (sizes.get(sha256)?.bytes ?? 0));
+    return missing;
+  }
+
   async list(): Promise<StoredContents> {
     if (!(await this.#parts.isAvailable())) return { bundles: [], leftovers: { files: 0, bytes: 0 } };
     const sizes = await this.#parts.sizes();
@@ -204,9 +213,7 @@ export class Store {
   }
 
   async #hasRoom(files: StoredLock["files"]): Promise<boolean> {
-    const sizes = await this.#parts.sizes();
-    const rest = files.map(({ sha256, bytes }) => bytes - (sizes.get(sha256)?.bytes ?? 0));
-    return this.content.hasRoom(rest.reduce((sum, bytes) => sum + bytes, 0));
+    return this.content.hasRoom(await this.missingBytes(files));
   }
 
   async #isWhole(lock: StoredLock): Promise<boolean> {

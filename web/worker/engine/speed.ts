@@ -1,0 +1,155 @@
+/** How fast a model is likely to write here: what its weights and launches take on this adapter, measured. */
+import type { AdapterDescription, SpeedEstimate } from "../shared/protocol.ts";
+
+export interface DeviceSpeed {
+  /** Of packed 4-bit weights that are multiplied and added up. */
+  bytesPerSecond: number;
+  /** From one small kernel to the next that waits for it. */
+  launchSeconds: number;
+}
+
+/** Kernels of a decode step for each layer, and around them: a 1B model of 16 layers has 163. */
+const LAUNCHES_PER_LAYER = 10;
+const OTHER_LAUNCHES = 3;
+/** Attention, sampling and what a kernel falls short of the measured one's speed: either way at most this factor. */
+const UNCERTAINTY = 2;
+
+const MIB = 2 ** 20;
+/** Larger ones leave every cache behind; smaller ones are enough where they take long already. */
+const SIZES = [1 * MIB, 8 * MIB, 32 * MIB, 128 * MIB];
+const LONG_ENOUGH_MS = 8;
+const REPEATS = 3;
+const LAUNCHES = 32;
+const THREADS = 64;
+
+/** What a decode step's products do: each thread unpacks 4-bit weights and adds them up. */
+const KERNEL = `
+@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> sums: array<f32>;
+@compute @workgroup_size(${THREADS})
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  var sum = 0.0;
+  let end = arrayLength(&weights);
+  for (var i = id.x; i < end; i += groups.x * ${THREADS}u) {
+    for (var shift = 0u; shift < 32u; shift += 4u) {
+      let q = vec4<f32>((weights[i] >> vec4<u32>(shift)) & vec4<u32>(15u));
+      sum += dot(q - vec4<f32>(7.0), vec4<f32>(0.5, -0.25, 0.125, 1.0));
+    }
+  }
+  sums[id.x] += sum;
+}`;
+
+/** By adapter: one measurement is enough for a worker's life. */
+const measured = new Map<string, Promise<DeviceSpeed>>();
+
+/** Takes some tenths of a second at most, the first time. */
+export function measureGpu(
+  find: () => Promise<GPUAdapter>,
+  description: AdapterDescription,
+): Promise<DeviceSpeed> {
+  const key = JSON.stringify(description);
+  const known = measured.get(key) ?? find().then(measure);
+  measured.set(key, known);
+  known.catch(() => measured.delete(key));
+  return known;
+}
+
+export function estimate(
+  { bytesPerSecond, launchSeconds }: DeviceSpeed,
+  { layers, weightBytes }: { layers: number; weightBytes: number },
+): SpeedEstimate {
+  const launches = layers * LAUNCHES_PER_LAYER + OTHER_LAUNCHES;
+  const tokensPerSecond = 1 / (weightBytes / bytesPerSecond + launches * launchSeconds);
+  const [low, high] = [tokensPerSecond / UNCERTAINTY, tokensPerSecond * UNCERTAINTY];
+  return { tokensPerSecond, low, high, bytesPerSecond, launchSeconds };
+}
+
+async function measure(adapter: GPUAdapter): Promise<DeviceSpeed> {
+  const { maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
+  const device = await adapter.requestDevice();
+  try {
+    const bench = await Bench.create(device);
+    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize, device.limits.maxStorageBufferBindingSize);
+    let speed = { bytesPerSecond: 0, launchSeconds: 0 };
+    for (const bytes of SIZES.filter((size) => size <= most)) {
+      const ms = await bench.readMs(bytes);
+      speed = { ...speed, bytesPerSecond: bytes / (ms / 1000) };
+      if (ms >= LONG_ENOUGH_MS) break;
+    }
+    return { ...speed, launchSeconds: (await bench.launchMs()) / 1000 };
+  } finally {
+    device.destroy();
+  }
+}
+
+/** Times kernels, less what a queue takes to answer at all. */
+class Bench {
+  readonly #device: GPUDevice;
+  readonly #pipeline: GPUComputePipeline;
+  readonly #sums: GPUBuffer;
+
+  static async create(device: GPUDevice): Promise<Bench> {
+    const module = device.createShaderModule({ code: KERNEL });
+    const pipeline = await device.createComputePipelineAsync({ layout: "auto", compute: { module } });
+    return new Bench(device, pipeline);
+  }
+
+  private constructor(device: GPUDevice, pipeline: GPUComputePipeline) {
+    this.#device = device;
+    this.#pipeline = pipeline;
+    this.#sums = device.createBuffer({ size: 4 * THREADS * 4096, usage: GPUBufferUsage.STORAGE });
+  }
+
+  /** All of so many bytes once. */
+  async readMs(bytes: number): Promise<number> {
+    const weights = this.#device.createBuffer({ size: bytes, usage: GPUBufferUsage.STORAGE });
+    const groups = Math.min(4096, Math.max(1, bytes / 16 / THREADS / 8));
+    try {
+      await this.#time(weights, { groups, launches: 1 });
+      const idle = await this.#time(weights, { groups, launches: 0 });
+      const twice = await this.#time(weights, { groups, launches: 2 });
+      return Math.max(twice - idle, Number.EPSILON) / 2;
+    } finally {
+      weights.destroy();
+    }
+  }
+
+  /** One of many small kernels, each of which waits for the one before it. */
+  async launchMs(): Promise<number> {
+    const weights = this.#device.createBuffer({ size: 16 * THREADS, usage: GPUBufferUsage.STORAGE });
+    try {
+      const idle = await this.#time(weights, { groups: 1, launches: 0 });
+      const busy = await this.#time(weights, { groups: 1, launches: LAUNCHES });
+      return Math.max(busy - idle, 0) / LAUNCHES;
+    } finally {
+      weights.destroy();
+    }
+  }
+
+  /** The shortest of some attempts: what else the machine does only makes them longer. */
+  async #time(weights: GPUBuffer, { groups, launches }: { groups: number; launches: number }): Promise<number> {
+    const times: number[] = [];
+    for (let attempt = 0; attempt < REPEATS; attempt++) {
+      const start = performance.now();
+      this.#submit(weights, groups, launches);
+      await this.#device.queue.onSubmittedWorkDone();
+      times.push(performance.now() - start);
+    }
+    return Math.min(...times);
+  }
+
+  /** As the model's runtime does it: a pass and a bind group for each kernel. */
+  #submit(weights: GPUBuffer, groups: number, launches: number): void {
+    const encoder = this.#device.createCommandEncoder();
+    for (let launch = 0; launch < launches; launch++) {
+      const layout = this.#pipeline.getBindGroupLayout(0);
+      const entries = [weights, this.#sums].map((buffer, binding) => ({ binding, resource: { buffer } }));
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(this.#pipeline);
+      pass.setBindGroup(0, this.#device.createBindGroup({ layout, entries }));
+      pass.dispatchWorkgroups(groups);
+      pass.end();
+    }
+    this.#device.queue.submit([encoder.finish()]);
+  }
+}

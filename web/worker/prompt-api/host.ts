@@ -1,0 +1,150 @@
+/** The engine behind all sessions of one `LanguageModel`: started when one is created, ended when none is left. */
+import type { ChatMessage } from "../shared/openai.ts";
+import type { EngineClient } from "../page/client.ts";
+import { isRemote } from "../page/backends.ts";
+import { capabilities, createEngine } from "../page/create-engine.ts";
+import { checkOptions, type EngineOptions } from "../page/engine-options.ts";
+import { bundleOf, listed } from "../page/site.ts";
+import type { Availability } from "./types.ts";
+
+/** An engine that nobody uses ends after so long. */
+const IDLE_MS = 60_000;
+/** Where a server doesn't count tokens: about so many characters make one. */
+const CHARACTERS_PER_TOKEN = 4;
+
+type OnProgress = (loaded: number) => void;
+
+export class EngineHost {
+  readonly #options: EngineOptions;
+  /** Null if the page has an engine of its own. */
+  readonly #given: EngineClient | null;
+  #loading: Loading | null = null;
+  #engine: EngineClient | null = null;
+  #sessions = 0;
+  #idle: ReturnType<typeof setTimeout> | undefined;
+
+  /** Throws EngineError "invalid_request". */
+  constructor(source: EngineOptions | EngineClient) {
+    const isEngine = "chat" in source;
+    this.#given = isEngine ? source : null;
+    this.#options = isEngine ? {} : source;
+    if (!isEngine) checkOptions(source);
+    this.#engine = this.#given;
+  }
+
+  async availability(): Promise<Availability> {
+    if (this.#given) return this.#given.model === null ? "unavailable" : "available";
+    if (this.#engine) return "available";
+    if (this.#loading) return "downloading";
+    const { model, baseURL, workerURL, backends } = this.#options;
+    const bundle = backends?.every(isRemote) ? undefined : await bundleOf(listed(model)[0], baseURL)(undefined);
+    const [report] = await capabilities({
+      measure: false,
+      ...(bundle && { model: bundle }),
+      ...(workerURL && { workerURL }),
+      ...(backends && { backends }),
+    });
+    if (!report?.backend) return "unavailable";
+    return report.missingBytes > 0 ? "downloadable" : "available";
+  }
+
+  /** The engine with its model, for one session more; call `release` once for each. */
+  async acquire(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<EngineClient> {
+    clearTimeout(this.#idle);
+    this.#sessions += 1;
+    try {
+      this.#engine ??= await this.#load(onProgress, signal);
+      return this.#engine;
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+  }
+
+  /** One session more on an engine that runs. */
+  share(): void {
+    this.#sessions += 1;
+  }
+
+  release(): void {
+    this.#sessions -= 1;
+    if (this.#sessions > 0 || this.#given) return;
+    this.#idle = setTimeout(() => {
+      this.#engine?.dispose();
+      this.#engine = null;
+    }, IDLE_MS);
+  }
+
+  /** In tokens; infinite where nobody tells. */
+  get contextWindow(): number {
+    return this.#engine?.loaded?.contextWindowSize || Infinity;
+  }
+
+  /** Tokens of a prompt of these messages. */
+  async count(messages: ChatMessage[], signal: AbortSignal): Promise<number> {
+    const counted = await this.#engine?.countTokens(messages, { signal });
+    if (typeof counted === "number") return counted;
+    const characters = messages.reduce((sum, { content }) => sum + content.length, 0);
+    return Math.ceil(characters / CHARACTERS_PER_TOKEN);
+  }
+
+  async #load(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<EngineClient> {
+    const loading = (this.#loading ??= this.#start());
+    try {
+      return await loading.join(onProgress, signal);
+    } finally {
+      if (loading.isOver && this.#loading === loading) this.#loading = null;
+    }
+  }
+
+  #start(): Loading {
+    return new Loading((onProgress, signal) => {
+      const own = this.#options.onProgress;
+      return createEngine({
+        ...this.#options,
+        signal: this.#options.signal ? AbortSignal.any([this.#options.signal, signal]) : signal,
+        onProgress: (progress) => {
+          own?.(progress);
+          if (progress.totalBytes > 0) onProgress(progress.loadedBytes / progress.totalBytes);
+        },
+      });
+    });
+  }
+}
+
+/** One load for all that wait for it; it ends when none of them does any more. */
+class Loading {
+  readonly #controller = new AbortController();
+  readonly #listeners = new Set<OnProgress>();
+  readonly #engine: Promise<EngineClient>;
+  isOver = false;
+
+  constructor(start: (onProgress: OnProgress, signal: AbortSignal) => Promise<EngineClient>) {
+    const tell: OnProgress = (loaded) => {
+      for (const listener of this.#listeners) listener(loaded);
+    };
+    this.#engine = start(tell, this.#controller.signal).finally(() => {
+      this.isOver = true;
+    });
+    this.#engine.catch(() => undefined);
+  }
+
+  async join(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<EngineClient> {
+    this.#listeners.add(onProgress);
+    let leave = (): void => undefined;
+    const left = new Promise<never>((_, reject) => {
+      leave = () => reject(signal?.reason);
+      signal?.addEventListener("abort", leave, { once: true });
+    });
+    try {
+      return await Promise.race([this.#engine, left]);
+    } finally {
+      signal?.removeEventListener("abort", leave);
+      this.#listeners.delete(onProgress);
+      if (this.#listeners.size === 0 && !this.isOver) {
+        this.isOver = true;
+        this.#controller.abort();
+      }
+    }
+  }
+}
