@@ -54,10 +54,6 @@ def failing() -> Response:
     return stream(event(chunk("Hal")), event({"error": {"message": "It is too hot."}}))
 
 
-def without_mark() -> Response:
-    return stream(event(chunk("Whole.")), event(chunk(finish="stop")))
-
-
 async def _silence(beginning: str) -> AsyncIterator[str]:
     yield beginning
     await asyncio.sleep(3600)

@@ -194,12 +194,6 @@ def test_whole_answers_fail_as_streams_do(page: RealBrowser, far: OpenAiServer):
         assert (failed["name"], failed["code"]) == ("EngineError", code)
 
 
-def test_stream_without_a_mark_of_its_end_is_whole(page: RealBrowser, far: OpenAiServer):
-    page.run(OPEN, {})
-    far.next = server.without_mark
-    assert page.run("() => streamed(engine)") == {"text": "Whole.", "end": None}
-
-
 def test_abort_ends_an_answer_with_its_reason(page: RealBrowser, far: OpenAiServer):
     page.run(OPEN, {})
     far.next = server.silent

@@ -19,10 +19,6 @@ interface ApiError {
   error?: { message?: unknown; code?: unknown; param?: unknown } | string | null;
 }
 
-interface Chunk {
-  choices?: { finish_reason?: unknown }[];
-}
-
 const SILENCE_MS = 60_000;
 const REMEDIES: Record<number, string> = {
   401: "Use a key that the server's owner gave you.",
@@ -87,19 +83,15 @@ export class RemoteApi {
     const found: string[] = [];
     const parser: EventSourceParser = createParser({ onEvent: ({ data }) => void found.push(data) });
     const decoder = new TextDecoder();
-    let isFinished = false;
     for (;;) {
       const { done, value } = await this.#read(reader, signal);
       if (value) parser.feed(decoder.decode(value, { stream: true }));
       for (const data of found.splice(0)) {
         if (data === "[DONE]") return;
-        const content = this.#parsed(data) as ApiError & Chunk;
+        const content = this.#parsed(data) as ApiError;
         if (content.error) throw this.#told(content, 0);
-        isFinished ||= content.choices?.some(({ finish_reason: reason }) => Boolean(reason)) ?? false;
         yield content as Awaited<T>;
       }
-      // Some servers leave the mark out.
-      if (done && isFinished) return;
       if (done) throw this.#brokenOff();
     }
   }
