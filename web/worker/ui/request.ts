@@ -1,6 +1,6 @@
 /** From what the page keeps to what the engine takes, and back. */
 import { chatSampling, type Sampling } from "../shared/sampling-defaults.ts";
-import type { ChatRequest, Usage } from "./engine.ts";
+import type { ChatRequest, Usage } from "../chat/engine.ts";
 import type { AnswerStats, ChatSettings, Message } from "./types.ts";
 
 /** The request for the answer that follows `messages`; `named` is what the model's files name. */
