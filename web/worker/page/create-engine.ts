@@ -34,10 +34,10 @@ export async function createEngine(given: EngineOptions = {}): Promise<EngineCli
   }
 }
 
-type FindBundle = (signal: AbortSignal | undefined) => Promise<URL>;
+export type FindBundle = (signal: AbortSignal | undefined) => Promise<URL>;
 
-/** Throws EngineError if nothing says where the bundle is. */
-function bundleOf(model: string | URL | undefined, baseURL: string | URL | undefined): FindBundle {
+/** How to find a bundle by createEngine's options; throws EngineError if nothing says where it is. */
+export function bundleOf(model: string | URL | undefined, baseURL: string | URL | undefined): FindBundle {
   if (model instanceof URL || model?.includes("/")) {
     const address = folder(model);
     return async () => address;

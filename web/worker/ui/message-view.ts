@@ -148,6 +148,7 @@ function endNote(state: Message["state"], content: string, strings: Conversation
   if (state === "length") return strings.endedByLength;
   if (state === "abort") return content ? strings.stopped : strings.stoppedAtOnce;
   if (state === "open") return strings.interrupted;
+  if (state === "tools") return strings.usesTools;
   return content === "" ? strings.emptyAnswer : null;
 }
 

@@ -21,6 +21,7 @@ export interface ConversationStrings {
   stoppedAtOnce: string;
   interrupted: string;
   emptyAnswer: string;
+  usesTools: string;
   code: string;
   table: string;
   showEarlier: string;
@@ -50,6 +51,7 @@ export const ENGLISH: ConversationStrings = {
   stoppedAtOnce: "Stopped before the first word.",
   interrupted: "Interrupted: the page was closed while this was written.",
   emptyAnswer: "The model answered with nothing.",
+  usesTools: "Looked something up.",
   code: "Code",
   table: "Table",
   showEarlier: "Show earlier messages",
