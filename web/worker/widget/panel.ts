@@ -91,7 +91,10 @@ export class Panel {
 
   /** Where a person goes on: what must be decided, else the message box. */
   focus(options?: FocusOptions): void {
-    if (!this.#card.focus()) byId("message", HTMLTextAreaElement, this.#host.root).focus(options);
+    if (this.#card.focus()) return;
+    // On a phone the message box brings a keyboard over what there is to read.
+    if (matchMedia("(hover: hover)").matches) byId("message", HTMLTextAreaElement, this.#host.root).focus(options);
+    else this.#host.frame.focus(options);
   }
 
   clear(): void {

@@ -5,6 +5,6 @@ const REM = /(?<![\w.-])(\d*\.?\d+)rem\b/g;
 
 export function sheet(text: string): CSSStyleSheet {
   const made = new CSSStyleSheet();
-  made.replaceSync(text.replace(REM, "calc($1 * var(--rem))"));
+  made.replaceSync(text.replace(REM, "calc($1 * var(--mlc-chat-rem, 1rem))"));
   return made;
 }
