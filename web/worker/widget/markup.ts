@@ -24,7 +24,7 @@ function header(strings: WidgetStrings, closable: boolean, actions: MarkupAction
   const clear = button({ icon: "plus", label: strings.clear, className, onClick: () => actions.clear() });
   clear.id = "clear";
   clear.hidden = true;
-  const bar = el("header", { class: "bar", part: "header" }, title, clear);
+  const bar = el("div", { class: "bar", part: "header" }, title, clear);
   if (closable) bar.append(button({ icon: "close", label: strings.close, className, onClick: () => actions.close() }));
   return bar;
 }

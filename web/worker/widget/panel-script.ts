@@ -5,18 +5,17 @@ import type * as PanelScript from "./panel.ts";
 declare const WIDGET_PANEL: string;
 declare const IN_SITE: boolean;
 
-let attempts = 0;
+let failures = 0;
 
-/** Rejects where it can't be had. */
+/** Rejects where it can't be had. Widgets get one script: it holds the engines that they share. */
 export async function loadPanelScript(): Promise<typeof PanelScript> {
-  attempts += 1;
   // Browsers remember of an address that it failed; apps' bundlers must see a plain one.
-  const again = `${WIDGET_PANEL}?${attempts}`;
+  const again = `${WIDGET_PANEL}?${failures}`;
   try {
-    const script: unknown = IN_SITE && attempts > 1 ? await import(again) : await import(WIDGET_PANEL);
-    attempts = 0;
+    const script: unknown = IN_SITE && failures > 0 ? await import(again) : await import(WIDGET_PANEL);
     return script as typeof PanelScript;
   } catch (error) {
+    failures += 1;
     throw new Error("The widget's script could not be loaded.", { cause: error });
   }
 }
