@@ -5,7 +5,7 @@ import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promise
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
-import { common } from "./bundling.mjs";
+import { bundleLauncher, bundlePanel, common } from "./bundling.mjs";
 
 const WEB = dirname(fileURLToPath(import.meta.url));
 const WORKER = join(WEB, "worker");
@@ -55,6 +55,13 @@ async function bundleStable(names) {
   });
 }
 
+/** Its name is what pages write, with its hash beside it; the rest comes when it is opened. */
+async function bundleWidget(names) {
+  const define = { ENGINE_WORKER: JSON.stringify(`./${names["engine.js"]}`), IN_SITE: "true" };
+  const panel = await bundlePanel({ define, entryNames: "widget-panel-[hash]", outdir: DIST });
+  await bundleLauncher({ define, panel, outdir: DIST });
+}
+
 async function replaceFile(path, content) {
   await writeFile(`${path}.tmp`, content);
   await rename(`${path}.tmp`, path);
@@ -87,5 +94,6 @@ await rm(DIST, { recursive: true, force: true });
 await mkdir(DIST, { recursive: true });
 const names = await bundleHashed();
 await bundleStable(names);
+await bundleWidget(names);
 for (const [template, page] of Object.entries(TEMPLATES)) await writePage(template, page, names);
 await writeLock();

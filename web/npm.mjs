@@ -4,7 +4,7 @@ import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
-import { common } from "./bundling.mjs";
+import { bundleLauncher, bundlePanel, common } from "./bundling.mjs";
 
 const WEB = dirname(fileURLToPath(import.meta.url));
 const ROOT = dirname(WEB);
@@ -26,6 +26,9 @@ await esbuild.build({
   define: { ENGINE_WORKER: '"./engine.js"', IN_SITE: "false" },
   outdir: OUTPUT,
 });
+const define = { ENGINE_WORKER: '"./engine.js"', IN_SITE: "false" };
+const panel = await bundlePanel({ define, entryNames: "widget-panel", outdir: OUTPUT });
+await bundleLauncher({ define, panel, outdir: OUTPUT });
 const types = ["--declaration", "--emitDeclarationOnly", "--noEmit", "false"];
 const project = ["-p", join(WEB, "worker/tsconfig.package.json")];
 execFileSync(join(ROOT, "node_modules/.bin/tsc"), [...project, ...types, "--outDir", join(OUTPUT, "types")], {

@@ -8,7 +8,7 @@ import type {
   LoadedModel,
   Usage,
 } from "../../../web/worker/chat/engine.ts";
-import type { Problem } from "../../../web/worker/chat/types.ts";
+import type { Problem } from "../../../web/worker/ui/types.ts";
 import { FakeStorage, type StorageScript } from "./storage.ts";
 
 /** What a test wants to happen; everything is optional. */

@@ -1,9 +1,9 @@
 /** One answer being written: waits for a model, streams, and ends in one of a few ways. */
+import { isAbort, losesModel, problemOf } from "../ui/problems.ts";
+import { toRequest, toStats } from "../ui/request.ts";
+import type { Conversation, Message } from "../ui/types.ts";
 import type { ChatEngine, LoadedModel } from "./engine.ts";
 import type { Models } from "./models.ts";
-import { isAbort, losesModel, problemOf } from "./problems.ts";
-import { toRequest, toStats } from "./request.ts";
-import type { Conversation, Message } from "./types.ts";
 
 export class Answering {
   readonly conversation: Conversation;

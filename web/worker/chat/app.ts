@@ -1,14 +1,17 @@
 /** Puts the page together. */
+import { Composer } from "../ui/composer.ts";
+import { button, byId, drawIcons, el } from "../ui/dom.ts";
+import { download, fileName, toJson, toMarkdown } from "../ui/export.ts";
+import { Notices } from "../ui/notices.ts";
+import { ENGLISH } from "../ui/strings.ts";
+import { copyText, Transcript } from "../ui/transcript.ts";
+import type { Bundle, Conversation } from "../ui/types.ts";
 import { Chat } from "./chat.ts";
-import { Composer } from "./composer.ts";
 import type { ChatDependencies } from "./dependencies.ts";
-import { button, byId, el } from "./dom.ts";
 import type { ChatEngine } from "./engine.ts";
-import { download, fileName, toJson, toMarkdown } from "./export.ts";
 import { ModelCard, renderModelButton } from "./model-card.ts";
 import { ModelDialog } from "./model-dialog.ts";
 import { Models } from "./models.ts";
-import { Notices } from "./notices.ts";
 import { OfflineHint } from "./offline.ts";
 import { RenameDialog } from "./rename-dialog.ts";
 import { RoutedEngine } from "./routed-engine.ts";
@@ -16,8 +19,6 @@ import { SettingsDialog } from "./settings-dialog.ts";
 import { Sidebar } from "./sidebar.ts";
 import { StorageNotices } from "./storage-notices.ts";
 import { startTheme } from "./theme.ts";
-import { copyText, Transcript } from "./transcript.ts";
-import type { Bundle, Conversation } from "./types.ts";
 
 const EXAMPLES = [
   "What is 17 + 25?",
@@ -29,7 +30,8 @@ const EXAMPLES = [
 
 /** Starts the page; resolves when it is usable, while the model may still load. */
 export async function startChat(dependencies: ChatDependencies): Promise<void> {
-  const notices = new Notices(() => byId("message", HTMLTextAreaElement).focus());
+  drawIcons(document);
+  const notices = new Notices(document, ENGLISH, () => byId("message", HTMLTextAreaElement).focus());
   const offline = new OfflineHint(dependencies.files);
   startTheme();
   if (!dependencies.store.lasting) {
@@ -76,10 +78,10 @@ class ChatPage {
       models: this.#models,
       store: dependencies.store,
       notices,
-      transcript: new Transcript(this.#messageActions()),
+      transcript: new Transcript(document, ENGLISH, this.#messageActions()),
       onChange: () => this.#render(),
     });
-    this.#composer = new Composer({
+    this.#composer = new Composer(document, {
       send: (text) => this.#send(text),
       stop: () => this.#chat.stop(),
     });

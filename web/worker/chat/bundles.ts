@@ -1,9 +1,9 @@
 /** The host's list of models, and what this device keeps beside it. */
 import { Documents } from "../store/documents.ts";
 import { LIMITS } from "../store/limits.ts";
+import type { Bundle } from "../ui/types.ts";
 import { daemonUrl } from "./daemon.ts";
 import type { StoredBundle } from "./engine.ts";
-import type { Bundle } from "./types.ts";
 
 const documents = new Documents(LIMITS);
 

@@ -1,13 +1,13 @@
 /** The conversation on the page: what sending, stopping, redoing and switching do. */
+import type { Notices } from "../ui/notices.ts";
+import { titleOf } from "../ui/request.ts";
+import type { Transcript } from "../ui/transcript.ts";
+import type { ChatSettings, Conversation, Message } from "../ui/types.ts";
 import { Answering } from "./answering.ts";
 import type { ChatEngine } from "./engine.ts";
 import type { Models } from "./models.ts";
-import type { Notices } from "./notices.ts";
-import { titleOf } from "./request.ts";
 import { loadDefaults } from "./settings.ts";
 import type { ConversationStore } from "./store.ts";
-import type { Transcript } from "./transcript.ts";
-import type { ChatSettings, Conversation, Message } from "./types.ts";
 
 /** An open answer is kept this often, so that a closed page loses little. */
 const SAVE_EVERY_MS = 1_000;

@@ -1,10 +1,10 @@
 /** The card above the message box: what the model needs, how its loading goes, what went wrong. */
+import { button, byId, el } from "../ui/dom.ts";
+import { formatBytes, formatBytesOf, formatSpeed } from "../ui/format.ts";
+import type { Problem } from "../ui/types.ts";
 import { keepDaemonKey } from "./daemon.ts";
-import { button, byId, el } from "./dom.ts";
 import type { LoadProgress } from "./engine.ts";
-import { formatBytes, formatBytesOf, formatSpeed } from "./format.ts";
 import type { Models, ModelState } from "./models.ts";
-import type { Problem } from "./types.ts";
 import { webgpuHelp } from "./webgpu-help.ts";
 
 export interface ModelCardActions {

@@ -1,9 +1,9 @@
 /** The dialog that lists models: what each costs, whether it is on this device, whether it fits. */
-import { button, byId, el } from "./dom.ts";
+import { button, byId, el } from "../ui/dom.ts";
+import { formatBytes, formatBytesOf, formatCount } from "../ui/format.ts";
+import type { Bundle } from "../ui/types.ts";
 import type { FitReport } from "./engine.ts";
-import { formatBytes, formatBytesOf, formatCount } from "./format.ts";
 import type { Models } from "./models.ts";
-import type { Bundle } from "./types.ts";
 
 const LEFTOVERS_STAY =
   "Not deleted: a model is in use, in this tab or another. They go by themselves when a model is loaded while no other tab has one.";

@@ -1,9 +1,9 @@
 /** Which model is chosen, and where it stands on its way to being ready. */
 import type { Sampling } from "../shared/sampling-defaults.ts";
+import { isAbort, problemOf } from "../ui/problems.ts";
+import type { Bundle, ContextPolicy, Problem } from "../ui/types.ts";
 import { fetchBundles, lastSeenBundles, lockUrlOf, unlistedBundle } from "./bundles.ts";
 import type { ChatEngine, FitReport, LoadedModel, LoadProgress, StoredBundle, StoredContents } from "./engine.ts";
-import { isAbort, problemOf } from "./problems.ts";
-import type { Bundle, ContextPolicy, Problem } from "./types.ts";
 
 export type ModelState =
   | { kind: "listing" }

@@ -1,7 +1,7 @@
 /** Tells whether the page works without a network, and when a new version is here. */
+import { byId } from "../ui/dom.ts";
+import type { Notices } from "../ui/notices.ts";
 import type { AppFiles } from "./dependencies.ts";
-import { byId } from "./dom.ts";
-import type { Notices } from "./notices.ts";
 
 export class OfflineHint {
   readonly #files: AppFiles;

@@ -1,5 +1,5 @@
 /** Asks for a conversation's name. */
-import { byId } from "./dom.ts";
+import { byId } from "../ui/dom.ts";
 
 export class RenameDialog {
   readonly #dialog = byId("rename-dialog", HTMLDialogElement);

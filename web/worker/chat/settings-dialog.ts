@@ -1,6 +1,7 @@
 /** The dialog for system prompt and sampling. */
 import { chatSampling, NEUTRAL, type Sampling } from "../shared/sampling-defaults.ts";
-import { byId, el } from "./dom.ts";
+import { byId, el } from "../ui/dom.ts";
+import type { ChatSettings } from "../ui/types.ts";
 import {
   DEFAULT_SETTINGS,
   NUMBER_FIELDS,
@@ -9,7 +10,6 @@ import {
   saveDefaults,
   type SettingName,
 } from "./settings.ts";
-import type { ChatSettings } from "./types.ts";
 
 type Control = HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement;
 

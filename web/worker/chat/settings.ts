@@ -1,5 +1,5 @@
 /** Settings as they come from a form or from storage: checked field by field. */
-import type { ChatSettings, ContextPolicy } from "./types.ts";
+import type { ChatSettings, ContextPolicy } from "../ui/types.ts";
 
 export const DEFAULT_SETTINGS: ChatSettings = {
   systemPrompt: "",

@@ -1,6 +1,7 @@
 /** The list of conversations: a column on wide screens, a drawer on a phone. */
-import { button, byId, el, icon } from "./dom.ts";
-import type { Conversation } from "./types.ts";
+import { button, byId, el, icon } from "../ui/dom.ts";
+import type { IconName } from "../ui/icons.ts";
+import type { Conversation } from "../ui/types.ts";
 
 export interface SidebarActions {
   newChat(): void;
@@ -71,7 +72,7 @@ export class Sidebar {
     const menu = el("div", { class: "menu", popover: "auto", id: `menu-${conversation.id}` });
     menu.setAttribute("role", "group");
     menu.setAttribute("aria-label", `Options for ${conversation.title}`);
-    const add = (name: string, text: string, run: () => void, danger = false) => {
+    const add = (name: IconName, text: string, run: () => void, danger = false) => {
       const entry = button({ text, className: `button quiet${danger ? " danger" : ""}` });
       entry.prepend(icon(name));
       entry.addEventListener("click", () => {

@@ -1,9 +1,9 @@
 /** Says aloud what the browser keeps of models and what it doesn't. */
+import { formatBytes } from "../ui/format.ts";
+import type { Notices } from "../ui/notices.ts";
+import { problemOf } from "../ui/problems.ts";
 import type { EngineStorage, StorageEvent } from "./engine.ts";
-import { formatBytes } from "./format.ts";
 import { AUTOLOAD_BYTES } from "./models.ts";
-import type { Notices } from "./notices.ts";
-import { problemOf } from "./problems.ts";
 
 export class StorageNotices {
   readonly #notices: Notices;

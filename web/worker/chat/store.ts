@@ -1,7 +1,7 @@
 /** Conversations on this device, in IndexedDB. */
 import { type DBSchema, type IDBPDatabase, openDB } from "idb";
+import type { Conversation, Message } from "../ui/types.ts";
 import { restoreSettings } from "./settings.ts";
-import type { Conversation, Message } from "./types.ts";
 
 export interface ConversationStore {
   /** False where the browser keeps nothing: conversations then end with the page. */

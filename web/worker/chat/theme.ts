@@ -1,9 +1,10 @@
 /** Light, dark, or what the system says. */
-import { byId, icon } from "./dom.ts";
+import { byId, icon } from "../ui/dom.ts";
+import type { IconName } from "../ui/icons.ts";
 
 const THEMES = ["system", "light", "dark"] as const;
 type Theme = (typeof THEMES)[number];
-const ICONS: Record<Theme, string> = { system: "theme", light: "sun", dark: "moon" };
+const ICONS: Record<Theme, IconName> = { system: "theme", light: "sun", dark: "moon" };
 const KEY = "mlc-edge.theme";
 
 export function startTheme(): void {

@@ -1,5 +1,5 @@
 /** What people can do when their browser offers no WebGPU. */
-import { el } from "./dom.ts";
+import { el } from "../ui/dom.ts";
 
 const BROWSERS = [
   "Chrome or Edge 127 and later on Windows, macOS and ChromeOS, 144 and later on Linux with an Intel GPU of 2020 or later; Chrome 127 and later on Android 12.",

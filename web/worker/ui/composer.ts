@@ -1,5 +1,5 @@
 /** The message box: Enter sends, Shift+Enter breaks the line, Escape stops. */
-import { byId } from "./dom.ts";
+import { byId, type Root } from "./dom.ts";
 
 export interface ComposerActions {
   /** Returns false if the text could not be taken; it then stays in the box. */
@@ -8,15 +8,20 @@ export interface ComposerActions {
 }
 
 export class Composer {
-  readonly #box = byId("message", HTMLTextAreaElement);
-  readonly #send = byId("send", HTMLButtonElement);
-  readonly #stop = byId("stop", HTMLButtonElement);
+  readonly #root: Root;
+  readonly #box: HTMLTextAreaElement;
+  readonly #send: HTMLButtonElement;
+  readonly #stop: HTMLButtonElement;
   readonly #actions: ComposerActions;
   #busy = false;
 
-  constructor(actions: ComposerActions) {
+  constructor(root: Root, actions: ComposerActions) {
+    this.#root = root;
+    this.#box = byId("message", HTMLTextAreaElement, root);
+    this.#send = byId("send", HTMLButtonElement, root);
+    this.#stop = byId("stop", HTMLButtonElement, root);
     this.#actions = actions;
-    byId("composer", HTMLFormElement).addEventListener("submit", (event) => {
+    byId("composer", HTMLFormElement, root).addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
     });
@@ -28,9 +33,12 @@ export class Composer {
       this.#submit();
     });
     this.#stop.addEventListener("click", () => this.#actions.stop());
-    document.addEventListener("keydown", (event) => {
-      const layered = document.querySelector("dialog[open], [popover]:popover-open");
-      if (event.key === "Escape" && this.#busy && !layered) this.#actions.stop();
+    root.addEventListener("keydown", (event) => {
+      const layered = root.querySelector("dialog[open], [popover]:popover-open");
+      if ((event as KeyboardEvent).key !== "Escape" || !this.#busy || layered) return;
+      // What Escape closes otherwise stays.
+      event.preventDefault();
+      this.#actions.stop();
     });
     this.#resize();
   }
@@ -38,7 +46,7 @@ export class Composer {
   /** While an answer is written, Stop stands where Send was. */
   setBusy(busy: boolean): void {
     if (busy === this.#busy) return;
-    const focused = document.activeElement === this.#send || document.activeElement === this.#stop;
+    const focused = [this.#send, this.#stop].some((button) => button === this.#root.activeElement);
     this.#busy = busy;
     this.#send.hidden = busy;
     this.#stop.hidden = !busy;

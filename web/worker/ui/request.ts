@@ -1,7 +1,7 @@
 /** From what the page keeps to what the engine takes, and back. */
 import { chatSampling, type Sampling } from "../shared/sampling-defaults.ts";
-import type { ChatRequest, Usage } from "./engine.ts";
-import type { AnswerStats, ChatSettings, Message } from "./types.ts";
+import type { ChatRequest, Usage } from "../chat/engine.ts";
+import type { AnswerStats, ChatSettings, Message, ToolUse } from "./types.ts";
 
 /** The request for the answer that follows `messages`; `named` is what the model's files name. */
 export function toRequest(
@@ -9,14 +9,7 @@ export function toRequest(
   messages: readonly Message[],
   named: Sampling | null,
 ): ChatRequest {
-  const turns: ChatRequest["messages"] = [];
-  for (const { role, content } of messages) {
-    const last = turns.at(-1);
-    if (content === "") continue;
-    // Templates want turns to alternate; an answer that failed leaves two questions in a row.
-    if (last?.role === role) last.content += `\n\n${content}`;
-    else turns.push({ role, content });
-  }
+  const turns: ChatRequest["messages"] = toTurns(messages);
   if (settings.systemPrompt) turns.unshift({ role: "system", content: settings.systemPrompt });
   const request: ChatRequest = {
     messages: turns,
@@ -30,6 +23,31 @@ export function toRequest(
   if (settings.maxTokens !== null) request.max_tokens = settings.maxTokens;
   if (settings.seed !== null) request.seed = settings.seed;
   return request;
+}
+
+/** The conversation as requests have it. Tools that nobody answered are left out. */
+export function toTurns(messages: readonly Message[]): ChatRequest["messages"] {
+  const turns: ChatRequest["messages"] = [];
+  for (const { role, content, tools } of messages) {
+    const last = turns.at(-1);
+    if (tools?.length && tools.every(({ result }) => result !== undefined)) {
+      turns.push(...toolTurns(content, tools));
+    } else if (content === "") continue;
+    // Templates want turns to alternate; an answer that failed leaves two questions in a row.
+    else if (last?.role === role && !("tool_calls" in last)) last.content += `\n\n${content}`;
+    else turns.push({ role, content });
+  }
+  return turns;
+}
+
+function toolTurns(content: string, tools: ToolUse[]): ChatRequest["messages"] {
+  const tool_calls = tools.map(({ id, name, arguments: given }) => ({
+    id,
+    type: "function",
+    function: { name, arguments: given },
+  }));
+  const results = tools.map(({ id, result }) => ({ role: "tool", tool_call_id: id, content: result }));
+  return [{ role: "assistant", content, tool_calls }, ...results] as unknown as ChatRequest["messages"];
 }
 
 export function toStats(usage: Usage): AnswerStats {

@@ -2,6 +2,7 @@
 import { button, el } from "./dom.ts";
 import { formatCount, formatRate, formatSeconds } from "./format.ts";
 import { MarkdownView } from "./markdown.ts";
+import type { ConversationStrings } from "./strings.ts";
 import type { AnswerStats, Message, Problem } from "./types.ts";
 
 export interface MessageActions {
@@ -9,26 +10,29 @@ export interface MessageActions {
   regenerate(): void;
   edit(message: Message, text: string): void;
   newChat(): void;
-  chooseModel(): void;
+  /** Without it there is nothing to choose from. */
+  chooseModel?(): void;
 }
 
 export class MessageView {
   readonly element: HTMLElement;
-  readonly #body = el("div", { class: "body" });
+  readonly #body = el("div", { class: "body", dir: "auto" });
   readonly #foot = el("div");
   readonly #actions: MessageActions;
+  readonly #strings: ConversationStrings;
   readonly #markdown: MarkdownView | null;
   #message: Message;
 
-  constructor(message: Message, actions: MessageActions) {
+  constructor(message: Message, actions: MessageActions, strings: ConversationStrings) {
     const user = message.role === "user";
     this.#message = message;
     this.#actions = actions;
-    this.#markdown = user ? null : new MarkdownView(this.#body);
+    this.#strings = strings;
+    this.#markdown = user ? null : new MarkdownView(this.#body, strings);
     if (!user) this.#body.classList.add("prose");
     this.element = el(
       "article",
-      { class: `message ${message.role}`, "aria-label": user ? "You" : "Assistant" },
+      { class: `message ${message.role}`, "aria-label": user ? strings.you : strings.assistant },
       this.#body,
       this.#foot,
     );
@@ -62,8 +66,8 @@ export class MessageView {
     if (!redo) return [];
     const edit = button({
       icon: "edit",
-      text: "Edit",
-      label: "Edit message",
+      text: this.#strings.edit,
+      label: this.#strings.editMessage,
       className: "button quiet small",
       onClick: () => this.#edit(),
     });
@@ -72,18 +76,19 @@ export class MessageView {
 
   #answerFoot(redo: boolean): Node[] {
     const { content, problem, state, stats } = this.#message;
-    const note = problem ? null : endNote(state, content);
+    const note = problem ? null : endNote(state, content, this.#strings);
     const nodes: Node[] = note ? [el("p", { class: "note" }, note)] : [];
     if (problem) nodes.push(this.#problem(problem, redo));
+    const strings = this.#strings;
     const actions = el("div", { class: "actions" });
     const small = "button quiet small";
     if (content !== "") {
       const copy = () => this.#actions.copy(this.#message);
-      actions.append(button({ icon: "copy", text: "Copy", label: "Copy answer", className: small, onClick: copy }));
+      actions.append(button({ icon: "copy", text: strings.copy, label: strings.copyAnswer, className: small, onClick: copy }));
     }
     if (redo && !problem) {
       const again = () => this.#actions.regenerate();
-      actions.append(button({ icon: "retry", text: "Regenerate", className: small, onClick: again }));
+      actions.append(button({ icon: "retry", text: strings.regenerate, className: small, onClick: again }));
     }
     if (stats) actions.append(statsView(stats, this.#message.model));
     return actions.childElementCount > 0 ? [...nodes, actions] : nodes;
@@ -95,21 +100,27 @@ export class MessageView {
     if (!redo) return box;
     const again = button({
       icon: "retry",
-      text: "Try again",
+      text: this.#strings.tryAgain,
       className: "button small",
       onClick: () => this.#actions.regenerate(),
     });
-    const way =
-      problem.code === "context_length_exceeded"
-        ? button({ text: "New chat from here", className: "button small", onClick: () => this.#actions.newChat() })
-        : button({ text: "Other models", className: "button small", onClick: () => this.#actions.chooseModel() });
-    box.append(el("div", { class: "buttons" }, again, way));
+    box.append(el("div", { class: "buttons" }, again, this.#wayOut(problem)));
     return box;
+  }
+
+  #wayOut(problem: Problem): HTMLElement | null {
+    const { newChat, chooseModel } = this.#actions;
+    const { newChatFromHere, otherModels } = this.#strings;
+    const className = "button small";
+    if (problem.code === "context_length_exceeded") {
+      return button({ text: newChatFromHere, className, onClick: () => newChat() });
+    }
+    return chooseModel ? button({ text: otherModels, className, onClick: () => chooseModel() }) : null;
   }
 
   #edit(): void {
     const before = [this.#body, this.#foot];
-    const box = el("textarea", { "aria-label": "Edit message" });
+    const box = el("textarea", { "aria-label": this.#strings.editMessage });
     const cancel = () => {
       this.element.replaceChildren(...before);
       this.#foot.querySelector("button")?.focus();
@@ -126,18 +137,19 @@ export class MessageView {
       event.stopPropagation();
     });
     const buttons = el("div", { class: "buttons" });
-    buttons.append(button({ text: "Cancel", className: "button small", onClick: cancel }));
-    buttons.append(button({ text: "Send again", className: "button small primary", onClick: send }));
+    buttons.append(button({ text: this.#strings.cancel, className: "button small", onClick: cancel }));
+    buttons.append(button({ text: this.#strings.sendAgain, className: "button small primary", onClick: send }));
     this.element.replaceChildren(el("div", { class: "edit" }, box, buttons));
     box.focus();
   }
 }
 
-function endNote(state: Message["state"], content: string): string | null {
-  if (state === "length") return "The answer reached its longest allowed length.";
-  if (state === "abort") return content ? "Stopped." : "Stopped before the first word.";
-  if (state === "open") return "Interrupted: the page was closed while this was written.";
-  return content === "" ? "The model answered with nothing." : null;
+function endNote(state: Message["state"], content: string, strings: ConversationStrings): string | null {
+  if (state === "length") return strings.endedByLength;
+  if (state === "abort") return content ? strings.stopped : strings.stoppedAtOnce;
+  if (state === "open") return strings.interrupted;
+  if (state === "tools") return strings.usesTools;
+  return content === "" ? strings.emptyAnswer : null;
 }
 
 function statsView(stats: AnswerStats, model: string | undefined): HTMLElement {

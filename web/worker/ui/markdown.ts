@@ -2,6 +2,7 @@
 import DOMPurify, { type Config } from "dompurify";
 import { Marked, type Token } from "marked";
 import { button, el } from "./dom.ts";
+import type { ConversationStrings } from "./strings.ts";
 
 const PURIFY: Config & { RETURN_DOM_FRAGMENT: true } = {
   ALLOWED_TAGS: (
@@ -55,10 +56,12 @@ interface Block {
  */
 export class MarkdownView {
   readonly #target: HTMLElement;
+  readonly #strings: ConversationStrings;
   #blocks: Block[] = [];
 
-  constructor(target: HTMLElement) {
+  constructor(target: HTMLElement, strings: ConversationStrings) {
     this.#target = target;
+    this.#strings = strings;
   }
 
   update(text: string): void {
@@ -69,34 +72,34 @@ export class MarkdownView {
       for (const node of block.nodes) node.parentNode?.removeChild(node);
     }
     for (const token of tokens.slice(same)) {
-      const nodes = renderBlock(token);
+      const nodes = renderBlock(token, this.#strings);
       this.#target.append(...nodes);
       this.#blocks.push({ raw: token.raw, nodes });
     }
   }
 }
 
-function renderBlock(token: Token): Node[] {
+function renderBlock(token: Token, strings: ConversationStrings): Node[] {
   const fragment = DOMPurify.sanitize(marked.parser([token]), PURIFY);
   for (const link of fragment.querySelectorAll("a[href]")) {
     link.setAttribute("target", "_blank");
     link.setAttribute("rel", "noopener noreferrer");
   }
-  for (const pre of fragment.querySelectorAll("pre")) frameCode(pre);
+  for (const pre of fragment.querySelectorAll("pre")) frameCode(pre, strings);
   for (const table of fragment.querySelectorAll("table")) {
-    const wrap = el("div", { class: "table-wrap", tabindex: "0", role: "group", "aria-label": "Table" });
+    const wrap = el("div", { class: "table-wrap", tabindex: "0", role: "group", "aria-label": strings.table });
     table.replaceWith(wrap);
     wrap.append(table);
   }
   return [...fragment.childNodes];
 }
 
-function frameCode(pre: HTMLPreElement): void {
+function frameCode(pre: HTMLPreElement, strings: ConversationStrings): void {
   const language = /language-([\w+#.-]+)/.exec(pre.firstElementChild?.className ?? "")?.[1];
   pre.tabIndex = 0;
   pre.setAttribute("role", "group");
-  pre.setAttribute("aria-label", language ? `Code, ${language}` : "Code");
-  const copy = button({ icon: "copy", text: "Copy", label: "Copy code", className: "button quiet small" });
+  pre.setAttribute("aria-label", language ? `${strings.code}, ${language}` : strings.code);
+  const copy = button({ icon: "copy", text: strings.copy, label: strings.copyCode, className: "button quiet small" });
   copy.dataset.copyCode = "";
   const frame = el("div", { class: "code" });
   pre.replaceWith(frame);

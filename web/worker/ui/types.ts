@@ -42,7 +42,16 @@ export interface AnswerStats {
   totalSeconds: number | null;
 }
 
-export type AnswerState = "open" | "stop" | "length" | "abort" | "error";
+export type AnswerState = "open" | "stop" | "length" | "abort" | "error" | "tools";
+
+/** As in OpenAI's answers; `result` is what the page found, once it did. */
+export interface ToolUse {
+  id: string;
+  name: string;
+  /** JSON. */
+  arguments: string;
+  result?: string;
+}
 
 /** One message; `[conversationId, position]` is its key, and positions are its order. */
 export interface Message {
@@ -56,6 +65,8 @@ export interface Message {
   model?: string;
   stats?: AnswerStats;
   problem?: Problem;
+  /** What the answer asked for instead of an end. */
+  tools?: ToolUse[];
 }
 
 /** A model that the host offers, from bundles/index.json. */

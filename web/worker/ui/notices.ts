@@ -1,5 +1,6 @@
 /** Banners that stay, toasts that pass, and what screen readers are told. */
-import { button, byId, el, icon } from "./dom.ts";
+import { button, byId, el, icon, type Root } from "./dom.ts";
+import { type ConversationStrings, filled } from "./strings.ts";
 
 interface Action {
   text: string;
@@ -16,13 +17,20 @@ const TOAST_MS = 8_000;
 const ACTION_TOAST_MS = 20_000;
 
 export class Notices {
-  readonly #banners = byId("notices", HTMLElement);
-  readonly #toasts = byId("toasts", HTMLElement);
-  readonly #announcer = byId("announcer", HTMLElement);
+  readonly #root: Root;
+  readonly #strings: ConversationStrings;
+  readonly #banners: HTMLElement;
+  readonly #toasts: HTMLElement;
+  readonly #announcer: HTMLElement;
   readonly #fallbackFocus: () => void;
 
   /** `fallbackFocus` is called when a banner or toast vanishes with the focus in it. */
-  constructor(fallbackFocus: () => void) {
+  constructor(root: Root, strings: ConversationStrings, fallbackFocus: () => void) {
+    this.#root = root;
+    this.#strings = strings;
+    this.#banners = byId("notices", HTMLElement, root);
+    this.#toasts = byId("toasts", HTMLElement, root);
+    this.#announcer = byId("announcer", HTMLElement, root);
     this.#fallbackFocus = fallbackFocus;
   }
 
@@ -45,7 +53,7 @@ export class Notices {
     }
     const dismiss = () => this.#remove(banner);
     banner.append(
-      button({ icon: "close", label: "Dismiss", className: "icon-button", onClick: dismiss }),
+      button({ icon: "close", label: this.#strings.dismiss, className: "icon-button", onClick: dismiss }),
     );
     this.hide(key);
     this.#banners.append(banner);
@@ -69,7 +77,8 @@ export class Notices {
       this.#toasts.append(toast);
       if (action.focus) act.focus();
     } else this.#toasts.append(toast);
-    this.announce(action ? `${text} ${action.text} is available.` : text);
+    const { available } = this.#strings;
+    this.announce(action ? `${text} ${filled(available, { action: action.text })}` : text);
     this.#closeLater(toast, action ? ACTION_TOAST_MS : TOAST_MS);
   }
 
@@ -83,7 +92,7 @@ export class Notices {
   }
 
   #remove(element: HTMLElement): void {
-    const focused = element.contains(document.activeElement);
+    const focused = element.contains(this.#root.activeElement);
     element.remove();
     if (focused) this.#fallbackFocus();
   }

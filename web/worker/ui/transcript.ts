@@ -1,6 +1,7 @@
 /** The log of messages: shows the latest, grows the open one once a frame, stays at the end. */
-import { button, byId } from "./dom.ts";
+import { button, byId, type Root } from "./dom.ts";
 import { MessageView, type MessageActions } from "./message-view.ts";
+import type { ConversationStrings } from "./strings.ts";
 import type { Message } from "./types.ts";
 
 /** Messages shown at first, and added with each "Show earlier messages". */
@@ -9,27 +10,33 @@ const PAGE = 40;
 const NEAR_END = 80;
 
 export class Transcript {
-  readonly #log = byId("log", HTMLElement);
-  readonly #scroller = byId("scroller", HTMLElement);
-  readonly #welcome = byId("welcome", HTMLElement);
-  readonly #jump = byId("jump", HTMLButtonElement);
+  readonly #log: HTMLElement;
+  readonly #scroller: HTMLElement;
+  readonly #welcome: HTMLElement;
+  readonly #jump: HTMLButtonElement;
   readonly #actions: MessageActions;
+  readonly #strings: ConversationStrings;
   readonly #views = new Map<number, MessageView>();
   #messages: Message[] = [];
   #first = 0;
   #atEnd = true;
   #frame = 0;
 
-  constructor(actions: MessageActions) {
+  constructor(root: Root, strings: ConversationStrings, actions: MessageActions) {
+    this.#log = byId("log", HTMLElement, root);
+    this.#scroller = byId("scroller", HTMLElement, root);
+    this.#welcome = byId("welcome", HTMLElement, root);
+    this.#jump = byId("jump", HTMLButtonElement, root);
     this.#actions = actions;
+    this.#strings = strings;
     this.#scroller.addEventListener("scroll", () => this.#watch(), { passive: true });
     new ResizeObserver(() => this.#follow()).observe(this.#log);
     new ResizeObserver(() => this.#follow()).observe(this.#scroller);
     this.#jump.addEventListener("click", () => {
       this.toEnd();
-      byId("message", HTMLTextAreaElement).focus();
+      byId("message", HTMLTextAreaElement, root).focus();
     });
-    this.#log.addEventListener("click", (event) => void copyCode(event));
+    this.#log.addEventListener("click", (event) => void copyCode(event, strings));
   }
 
   /** Shows a conversation; `live` is the position of an answer that is being written. */
@@ -92,7 +99,7 @@ export class Transcript {
   }
 
   #make(message: Message): MessageView {
-    const view = new MessageView(message, this.#actions);
+    const view = new MessageView(message, this.#actions, this.#strings);
     this.#views.set(message.position, view);
     return view;
   }
@@ -100,7 +107,7 @@ export class Transcript {
   #offerEarlier(): void {
     if (this.#first === 0) return;
     const more = button({
-      text: "Show earlier messages",
+      text: this.#strings.showEarlier,
       className: "button small earlier",
       onClick: () => {
         more.remove();
@@ -139,14 +146,14 @@ export class Transcript {
   }
 }
 
-async function copyCode(event: MouseEvent): Promise<void> {
+async function copyCode(event: MouseEvent, strings: ConversationStrings): Promise<void> {
   const copy = (event.target as Element).closest<HTMLElement>("[data-copy-code]");
   const label = copy?.lastChild;
   if (!copy || !label) return;
   const code = copy.closest(".code")?.querySelector("pre")?.textContent ?? "";
   const copied = await copyText(code);
-  label.textContent = copied ? "Copied" : "Copying is not allowed here";
-  setTimeout(() => (label.textContent = "Copy"), 2_000);
+  label.textContent = copied ? strings.copied : strings.copyDenied;
+  setTimeout(() => (label.textContent = strings.copy), 2_000);
 }
 
 /** Puts text on the clipboard; false where the browser doesn't let the page. */

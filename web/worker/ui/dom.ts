@@ -1,4 +1,8 @@
 /** Small ways to make and find elements; no text ever becomes markup here. */
+import { ICONS, type IconName } from "./icons.ts";
+
+/** What ids are unique in: the page, or the inside of an element of its own. */
+export type Root = Document | ShadowRoot;
 
 type Child = Node | string | null | undefined;
 
@@ -6,15 +10,15 @@ interface ButtonOptions {
   text?: string;
   /** Accessible name where the text alone doesn't say it. */
   label?: string;
-  icon?: string;
+  icon?: IconName;
   className?: string;
   onClick?: (event: MouseEvent) => void;
 }
 
-/** The element with this id, which the page must have. */
-export function byId<T extends HTMLElement>(id: string, type: new () => T): T {
-  const element = document.getElementById(id);
-  if (!(element instanceof type)) throw new Error(`the page has no ${type.name} #${id}`);
+/** The element with this id, which the root must have. */
+export function byId<T extends HTMLElement>(id: string, type: new () => T, root: Root = document): T {
+  const element = root.getElementById(id);
+  if (!(element instanceof type)) throw new Error(`there is no ${type.name} #${id}`);
   return element;
 }
 
@@ -29,15 +33,31 @@ export function el<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** One of the page's icons, hidden from assistive technology. */
-export function icon(name: string): SVGSVGElement {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An icon, hidden from assistive technology. */
+export function icon(name: IconName): SVGSVGElement {
+  const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
   svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#icon-${name}`);
-  svg.append(use);
+  draw(svg, name);
   return svg;
+}
+
+/** Draws what markup leaves open: `<svg data-icon="NAME">`. */
+export function drawIcons(root: Root): void {
+  for (const svg of root.querySelectorAll<SVGSVGElement>("svg[data-icon]")) {
+    draw(svg, svg.dataset.icon as IconName);
+  }
+}
+
+function draw(svg: SVGSVGElement, name: IconName): void {
+  svg.setAttribute("viewBox", "0 0 24 24");
+  for (const [tag, attributes] of ICONS[name]) {
+    const shape = document.createElementNS(SVG, tag);
+    for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, value);
+    svg.append(shape);
+  }
 }
 
 export function button(options: ButtonOptions): HTMLButtonElement {

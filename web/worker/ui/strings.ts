@@ -1,0 +1,65 @@
+/** What the parts of a conversation say. Whole sentences, so that languages can order their words. */
+export interface ConversationStrings {
+  you: string;
+  assistant: string;
+  edit: string;
+  editMessage: string;
+  cancel: string;
+  sendAgain: string;
+  copy: string;
+  copyAnswer: string;
+  copyCode: string;
+  copied: string;
+  copyDenied: string;
+  regenerate: string;
+  tryAgain: string;
+  newChatFromHere: string;
+  otherModels: string;
+  /** Why an answer ended. */
+  endedByLength: string;
+  stopped: string;
+  stoppedAtOnce: string;
+  interrupted: string;
+  emptyAnswer: string;
+  usesTools: string;
+  code: string;
+  table: string;
+  showEarlier: string;
+  dismiss: string;
+  /** Told of an action that a passing message offers: {action}. */
+  available: string;
+}
+
+export const ENGLISH: ConversationStrings = {
+  you: "You",
+  assistant: "Assistant",
+  edit: "Edit",
+  editMessage: "Edit message",
+  cancel: "Cancel",
+  sendAgain: "Send again",
+  copy: "Copy",
+  copyAnswer: "Copy answer",
+  copyCode: "Copy code",
+  copied: "Copied",
+  copyDenied: "Copying is not allowed here",
+  regenerate: "Regenerate",
+  tryAgain: "Try again",
+  newChatFromHere: "New chat from here",
+  otherModels: "Other models",
+  endedByLength: "The answer reached its longest allowed length.",
+  stopped: "Stopped.",
+  stoppedAtOnce: "Stopped before the first word.",
+  interrupted: "Interrupted: the page was closed while this was written.",
+  emptyAnswer: "The model answered with nothing.",
+  usesTools: "Looked something up.",
+  code: "Code",
+  table: "Table",
+  showEarlier: "Show earlier messages",
+  dismiss: "Dismiss",
+  available: "{action} is available.",
+};
+
+/** Puts values in the place of their names in braces. */
+export function filled(text: string, values: Record<string, string>): string {
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) => values[name] ?? whole);
+}

@@ -1,0 +1,226 @@
+/** Where answers come from: a model in this browser, or a server that the site names. */
+import type {
+  AnswerChunk,
+  ChatEngine,
+  ChatRequest,
+  EngineEvent,
+  FitReport,
+  LoadProgress,
+} from "../chat/engine.ts";
+import { RemoteApi } from "../remote/api.ts";
+import { chatSampling, type Sampling } from "../shared/sampling-defaults.ts";
+import { isAbort, problemOf } from "../ui/problems.ts";
+import type { Problem } from "../ui/types.ts";
+
+export type BackendState =
+  | { kind: "idle" }
+  | { kind: "checking" }
+  /** It must be downloaded, which a person is to be asked for. */
+  | { kind: "consent"; fit: FitReport }
+  | { kind: "loading"; progress: LoadProgress | null }
+  /** What is downloaded stays. */
+  | { kind: "paused"; progress: LoadProgress | null }
+  | { kind: "ready"; isSoftware: boolean }
+  | { kind: "error"; problem: Problem };
+
+export abstract class Backend {
+  readonly #listeners = new Set<() => void>();
+  #state: BackendState = { kind: "idle" };
+
+  /** The server that what people type goes to; null where it stays on the device. */
+  abstract readonly host: string | null;
+  /** Finds out what it takes to be ready, and becomes so where that costs no download. */
+  abstract check(): Promise<void>;
+  /** Downloads what is missing. */
+  abstract load(): Promise<void>;
+  abstract create(request: ChatRequest, signal: AbortSignal): Promise<AsyncIterable<AnswerChunk>>;
+
+  /** Stops a download; `load` goes on with it. */
+  pause(): void {}
+  /** Stops a download; it must be agreed to again. */
+  async cancel(): Promise<void> {}
+  /** The model is gone from the device: it must be loaded again. */
+  forget(): void {}
+  onEvent(_listener: (event: EngineEvent) => void): () => void {
+    return () => undefined;
+  }
+  dispose(): void {}
+
+  get state(): BackendState {
+    return this.#state;
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  protected become(state: BackendState): void {
+    this.#state = state;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
+
+/** A model of this browser; several widgets may share it. */
+export class DeviceBackend extends Backend {
+  readonly host = null;
+  readonly #engine: ChatEngine;
+  readonly #findBundle: (signal: AbortSignal) => Promise<URL>;
+  #abort = new AbortController();
+  #sampling: Sampling = {};
+
+  constructor(engine: ChatEngine, findBundle: (signal: AbortSignal) => Promise<URL>) {
+    super();
+    this.#engine = engine;
+    this.#findBundle = findBundle;
+    engine.onEvent((event) => {
+      if (event.kind === "progress" && this.state.kind === "loading") {
+        this.become({ kind: "loading", progress: event });
+      }
+    });
+  }
+
+  async check(): Promise<void> {
+    const fit = await this.#fit();
+    if (fit?.downloadBytes === 0) await this.load();
+    else if (fit) this.become({ kind: "consent", fit });
+  }
+
+  async load(): Promise<void> {
+    const progress = this.state.kind === "paused" ? this.state.progress : null;
+    const signal = this.#restart();
+    this.become({ kind: "loading", progress });
+    await this.#attempt(signal, async () => {
+      const bundle = await this.#findBundle(signal);
+      const options = { signal, contextPolicy: "truncate-oldest" as const };
+      const { sampling, adapter } = await this.#engine.load(bundle.href, options);
+      if (signal.aborted) return;
+      this.#sampling = chatSampling(sampling ?? {});
+      this.become({ kind: "ready", isSoftware: adapter.isSoftware });
+    });
+  }
+
+  override pause(): void {
+    if (this.state.kind !== "loading") return;
+    this.#restart();
+    this.become({ kind: "paused", progress: this.state.progress });
+  }
+
+  override async cancel(): Promise<void> {
+    const fit = await this.#fit();
+    if (fit) this.become({ kind: "consent", fit });
+  }
+
+  override forget(): void {
+    if (this.state.kind === "ready") void this.load();
+  }
+
+  override onEvent(listener: (event: EngineEvent) => void): () => void {
+    return this.#engine.onEvent(listener);
+  }
+
+  override dispose(): void {
+    this.#restart();
+    (this.#engine as { dispose?(): void }).dispose?.();
+  }
+
+  create(request: ChatRequest, signal: AbortSignal): Promise<AsyncIterable<AnswerChunk>> {
+    return this.#engine.chat.completions.create({ ...this.#sampling, ...request }, { signal });
+  }
+
+  /** Null if it doesn't, which `state` then says, or if something else began meanwhile. */
+  async #fit(): Promise<FitReport | null> {
+    const signal = this.#restart();
+    this.become({ kind: "checking" });
+    return this.#attempt(signal, async () => {
+      const fit = await this.#engine.check((await this.#findBundle(signal)).href);
+      if (signal.aborted) return null;
+      const [problem] = fit.problems;
+      if (fit.fits || !problem) return fit;
+      this.become({ kind: "error", problem });
+      return null;
+    });
+  }
+
+  async #attempt<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T | null> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!signal.aborted && !isAbort(error)) this.become({ kind: "error", problem: problemOf(error) });
+      return null;
+    }
+  }
+
+  #restart(): AbortSignal {
+    this.#abort.abort();
+    this.#abort = new AbortController();
+    return this.#abort.signal;
+  }
+}
+
+/** An engine that the site has made itself, with a model loaded. */
+export class GivenBackend extends Backend {
+  readonly host = null;
+  readonly #engine: Pick<ChatEngine, "chat" | "onEvent">;
+
+  constructor(engine: Pick<ChatEngine, "chat" | "onEvent">) {
+    super();
+    this.#engine = engine;
+  }
+
+  async check(): Promise<void> {
+    this.become({ kind: "ready", isSoftware: false });
+  }
+
+  load(): Promise<void> {
+    return this.check();
+  }
+
+  override onEvent(listener: (event: EngineEvent) => void): () => void {
+    return this.#engine.onEvent(listener);
+  }
+
+  create(request: ChatRequest, signal: AbortSignal): Promise<AsyncIterable<AnswerChunk>> {
+    return this.#engine.chat.completions.create(request, { signal });
+  }
+}
+
+/** A server of OpenAI's API: `https://example.com/v1`, or `https://example.com/v1#model`. */
+export class ServerBackend extends Backend {
+  readonly host: string;
+  readonly #api: RemoteApi;
+  #model: string;
+
+  constructor(address: URL) {
+    super();
+    this.host = address.host;
+    this.#model = decodeURIComponent(address.hash.slice(1));
+    const api = new URL(address);
+    api.hash = "";
+    this.#api = new RemoteApi({ url: api, name: "The server", key: () => null });
+  }
+
+  async check(): Promise<void> {
+    this.become({ kind: "checking" });
+    try {
+      if (!this.#model) this.#model = await this.#firstModel();
+      this.become({ kind: "ready", isSoftware: false });
+    } catch (error) {
+      this.become({ kind: "error", problem: problemOf(error) });
+    }
+  }
+
+  load(): Promise<void> {
+    return this.check();
+  }
+
+  async create(request: ChatRequest, signal: AbortSignal): Promise<AsyncIterable<AnswerChunk>> {
+    return this.#api.stream<AnswerChunk>("chat/completions", { ...request, model: this.#model }, signal);
+  }
+
+  async #firstModel(): Promise<string> {
+    const { data } = (await this.#api.get("models")) as { data?: ({ id?: unknown } | null)[] };
+    const [first] = (Array.isArray(data) ? data : []).map((entry) => entry?.id);
+    return typeof first === "string" ? first : "";
+  }
+}

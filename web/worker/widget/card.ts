@@ -1,0 +1,133 @@
+/** What a person must know or decide before there are answers. */
+import type { FitReport, LoadProgress } from "../chat/engine.ts";
+import { button, byId, el, type Root } from "../ui/dom.ts";
+import { filled } from "../ui/strings.ts";
+import type { Problem } from "../ui/types.ts";
+import type { BackendState } from "./backends.ts";
+import { formatBytes } from "./format.ts";
+import { readable } from "./problem-text.ts";
+import type { Language } from "./strings/launcher.ts";
+import type { WidgetStrings } from "./strings/table.ts";
+
+export interface CardActions {
+  load(): void;
+  pause(): void;
+  cancel(): void;
+  retry(): void;
+}
+
+export class Card {
+  readonly #card: HTMLElement;
+  readonly #strings: WidgetStrings;
+  readonly #language: Language;
+  readonly #actions: CardActions;
+  #shown = "";
+  #title: HTMLElement | null = null;
+  #text: HTMLElement | null = null;
+  #progress: HTMLProgressElement | null = null;
+  #pause: HTMLButtonElement | null = null;
+
+  constructor(root: Root, strings: WidgetStrings, language: Language, actions: CardActions) {
+    this.#card = byId("card", HTMLElement, root);
+    this.#strings = strings;
+    this.#language = language;
+    this.#actions = actions;
+  }
+
+  render(state: BackendState): void {
+    // Only what changes is touched while a model loads, so that "Pause" keeps its focus.
+    if (state.kind !== this.#shown || state.kind === "error") this.#rebuild(state);
+    this.#shown = state.kind;
+    if (state.kind === "loading") this.#update(state.progress);
+  }
+
+  /** Moves the focus to what can be done; false if there is nothing to do. */
+  focus(): boolean {
+    const first = this.#card.hidden ? null : this.#card.querySelector("button");
+    first?.focus();
+    return first !== null;
+  }
+
+  #rebuild(state: BackendState): void {
+    const focused = this.#card.matches(":focus-within");
+    this.#card.hidden = state.kind === "ready" || state.kind === "idle";
+    this.#card.classList.toggle("problem-card", state.kind === "error");
+    this.#card.replaceChildren(...this.#content(state));
+    if (focused) this.focus();
+  }
+
+  #content(state: BackendState): Node[] {
+    const { checking } = this.#strings;
+    if (state.kind === "checking") return [el("p", {}, checking)];
+    if (state.kind === "consent") return this.#consent(state.fit);
+    if (state.kind === "loading") return this.#loading();
+    if (state.kind === "paused") return this.#paused(state.progress);
+    if (state.kind === "error") return this.#failure(state.problem);
+    return [];
+  }
+
+  #consent({ downloadBytes }: FitReport): Node[] {
+    const { consentTitle, consentText, download } = this.#strings;
+    const size = formatBytes(downloadBytes, this.#language);
+    const load = this.#button(filled(download, { size }), () => this.#actions.load(), "button primary");
+    const slot = el("slot", { name: "consent" }, el("p", {}, filled(consentText, { size })));
+    return [el("h2", {}, consentTitle), slot, el("div", { class: "card-row" }, load)];
+  }
+
+  #loading(): Node[] {
+    const { preparing, downloading, pause, cancel } = this.#strings;
+    this.#title = el("h2", {}, preparing);
+    this.#text = el("p", { class: "load-text" });
+    this.#progress = el("progress", { max: "1", "aria-label": downloading });
+    this.#pause = this.#button(pause, () => this.#actions.pause());
+    const stop = this.#button(cancel, () => this.#actions.cancel());
+    const buttons = el("div", { class: "card-row" }, this.#pause, stop);
+    return [this.#title, this.#text, this.#progress, buttons];
+  }
+
+  #update(progress: LoadProgress | null): void {
+    if (!progress || !this.#title || !this.#text || !this.#progress || !this.#pause) return;
+    const { loadedBytes, totalBytes, stage } = progress;
+    const downloads = stage === "download" && totalBytes > 0;
+    this.#title.textContent = downloads ? this.#strings.downloading : this.#strings.preparing;
+    this.#text.textContent = downloads ? this.#bytes(progress) : "";
+    this.#text.hidden = !downloads;
+    this.#pause.hidden = !downloads;
+    const share = downloads || stage === "upload" ? loadedBytes / totalBytes : shareDone(progress);
+    if (Number.isFinite(share)) this.#progress.value = share;
+    else this.#progress.removeAttribute("value");
+  }
+
+  #paused(progress: LoadProgress | null): Node[] {
+    const { paused, resume, cancel } = this.#strings;
+    const text = progress?.totalBytes ? el("p", { class: "load-text" }, this.#bytes(progress)) : null;
+    const go = this.#button(resume, () => this.#actions.load(), "button primary");
+    const stop = this.#button(cancel, () => this.#actions.cancel());
+    const nodes: (Node | null)[] = [el("h2", {}, paused), text, el("div", { class: "card-row" }, go, stop)];
+    return nodes.filter((node) => node !== null);
+  }
+
+  #failure(problem: Problem): Node[] {
+    const { message, remedy } = readable(problem, this.#strings);
+    const { details, tryAgain } = this.#strings;
+    const technical = el("details", { class: "help" }, el("summary", {}, details), el("p", { dir: "auto" }, problem.message));
+    const again = button({ icon: "retry", text: tryAgain, className: "button", onClick: () => this.#actions.retry() });
+    const title = el("h2", { class: "problem-title" }, message);
+    return [title, el("p", { class: "remedy" }, remedy), technical, el("div", { class: "card-row help" }, again)];
+  }
+
+  #bytes({ loadedBytes, totalBytes }: LoadProgress): string {
+    const loaded = formatBytes(loadedBytes, this.#language);
+    return filled(this.#strings.downloaded, { loaded, total: formatBytes(totalBytes, this.#language) });
+  }
+
+  #button(text: string, onClick: () => void, className = "button"): HTMLButtonElement {
+    return button({ text, className, onClick });
+  }
+}
+
+/** NaN where nobody knows. */
+function shareDone({ done, total, stage }: LoadProgress): number {
+  if (stage === "ready") return 1;
+  return total ? (done ?? 0) / total : Number.NaN;
+}

@@ -1,0 +1,187 @@
+/** The widget's conversation: what sending, stopping and redoing do. */
+import type { AnswerChunk, ChatRequest } from "../chat/engine.ts";
+import { isAbort, losesModel, problemOf } from "../ui/problems.ts";
+import { toTurns } from "../ui/request.ts";
+import type { Transcript } from "../ui/transcript.ts";
+import type { Message, Problem, ToolUse } from "../ui/types.ts";
+import type { Backend } from "./backends.ts";
+import { toCall, toWidgetMessages } from "./messages.ts";
+import { joinTools, type ToolDelta } from "./tools.ts";
+import type { Dispatch, WidgetOptions } from "./types.ts";
+
+export interface ConversationParts {
+  transcript: Transcript;
+  options(): WidgetOptions;
+  dispatch: Dispatch;
+  /** The backend that is ready; waits for one while people must decide. */
+  ready(signal: AbortSignal): Promise<Backend>;
+  /** Shown in the place of an answer that has no text yet. */
+  thinking: string;
+  /** Makes an error one that people can read. */
+  explain(problem: Problem): Problem;
+  /** Called when the messages or the state of the answer changed. */
+  onChange(): void;
+  onEnd(answer: Message): void;
+}
+
+type Chunk = AnswerChunk & { choices: { delta: { tool_calls?: ToolDelta[] | null } }[] };
+
+export class Conversation {
+  readonly #parts: ConversationParts;
+  #messages: Message[] = [];
+  #abort: AbortController | null = null;
+
+  constructor(parts: ConversationParts) {
+    this.#parts = parts;
+  }
+
+  get messages(): readonly Message[] {
+    return this.#messages;
+  }
+
+  get isAnswering(): boolean {
+    return this.#abort !== null;
+  }
+
+  /** Takes another conversation in the place of this one. */
+  replace(messages: readonly Message[]): void {
+    this.stop();
+    this.#abort = null;
+    this.#messages = [...messages];
+    this.#parts.transcript.show(this.#messages, null);
+    this.#parts.onChange();
+  }
+
+  /** The answer; null if nothing was sent: while another one is written, or if somebody prevented it. */
+  send(text: string): Promise<Message> | null {
+    if (this.#abort || !this.#parts.dispatch("message", { role: "user", content: text }, true)) return null;
+    const message = this.#next("user", text);
+    this.#messages.push(message);
+    this.#parts.transcript.append(message);
+    return this.#answer();
+  }
+
+  stop(): void {
+    this.#abort?.abort(new DOMException("Stopped.", "AbortError"));
+  }
+
+  /** Writes the last answer anew. */
+  regenerate(): Promise<Message> | null {
+    const lastUser = this.#messages.findLast(({ role }) => role === "user");
+    if (!lastUser || this.#abort) return null;
+    this.#truncate(lastUser.position + 1);
+    return this.#answer();
+  }
+
+  /** Replaces a message of the user and all that followed it. */
+  edit(message: Message, text: string): void {
+    if (this.#abort) return;
+    this.#truncate(message.position);
+    void this.send(text);
+  }
+
+  #truncate(position: number): void {
+    this.#messages = this.#messages.filter((message) => message.position < position);
+    this.#parts.transcript.truncate(position);
+  }
+
+  #next(role: Message["role"], content: string): Message {
+    const position = (this.#messages.at(-1)?.position ?? -1) + 1;
+    return { conversationId: "", position, role, content, createdAt: Date.now() };
+  }
+
+  async #answer(): Promise<Message> {
+    const { transcript, onChange, onEnd } = this.#parts;
+    const answer: Message = { ...this.#next("assistant", ""), state: "open" };
+    const request = this.#request();
+    const abort = new AbortController();
+    this.#messages.push(answer);
+    this.#abort = abort;
+    transcript.append(answer);
+    transcript.settle(answer.position);
+    onChange();
+    await this.#run(answer, request, abort.signal);
+    // Another conversation may have taken this one's place.
+    if (this.#abort !== abort) return answer;
+    this.#abort = null;
+    transcript.settle(null);
+    onEnd(answer);
+    this.#tell(answer);
+    onChange();
+    return answer;
+  }
+
+  /** Runs to the answer's end; how it ended is in `answer.state`. Never throws. */
+  async #run(answer: Message, request: ChatRequest, signal: AbortSignal): Promise<void> {
+    const { ready, transcript, thinking, explain } = this.#parts;
+    let backend: Backend | null = null;
+    try {
+      backend = await ready(signal);
+      transcript.wait(answer, thinking);
+      await this.#stream(answer, await backend.create(request, signal), signal);
+    } catch (error) {
+      if (isAbort(error) || signal.aborted) {
+        answer.state = "abort";
+        return;
+      }
+      const problem = problemOf(error);
+      this.#parts.dispatch("error", problem);
+      answer.state = "error";
+      answer.problem = explain(problem);
+      if (losesModel(problem.code)) backend?.forget();
+    }
+  }
+
+  async #stream(answer: Message, chunks: AsyncIterable<AnswerChunk>, signal: AbortSignal): Promise<void> {
+    const tools: ToolUse[] = [];
+    let finish: string | null = null;
+    for await (const chunk of chunks as AsyncIterable<Chunk>) {
+      signal.throwIfAborted();
+      const choice = chunk.choices[0];
+      const content = choice?.delta.content;
+      if (content) {
+        answer.content += content;
+        this.#parts.transcript.grow(answer);
+        this.#parts.dispatch("delta", { content });
+      }
+      joinTools(tools, choice?.delta.tool_calls ?? []);
+      finish = choice?.finish_reason ?? finish;
+    }
+    answer.state = finish === "length" || finish === "abort" ? finish : "stop";
+    if (tools.length === 0) return;
+    answer.tools = tools;
+    answer.state = "tools";
+  }
+
+  #request(): ChatRequest {
+    const { systemPrompt, tools, responseFormat } = this.#parts.options();
+    const turns = toTurns(this.#messages);
+    if (systemPrompt) turns.unshift({ role: "system", content: systemPrompt });
+    return {
+      messages: turns,
+      stream: true,
+      stream_options: { include_usage: true },
+      ...(tools?.length && { tools }),
+      ...(responseFormat && { response_format: responseFormat }),
+    };
+  }
+
+  #tell(answer: Message): void {
+    const { dispatch } = this.#parts;
+    const [told] = toWidgetMessages([answer]);
+    if (told && answer.state !== "error") dispatch("message", told);
+    if (answer.state === "tools") this.#callTools(answer);
+  }
+
+  #callTools(answer: Message): void {
+    const tools = answer.tools ?? [];
+    const respond = (id: string, content: string): void => {
+      const tool = tools.find((tool) => tool.id === id);
+      if (!tool) throw new RangeError(`The answer called no tool with the id ${id}.`);
+      tool.result = content;
+      const isLast = this.#messages.at(-1) === answer && !this.#abort;
+      if (isLast && tools.every(({ result }) => result !== undefined)) void this.#answer();
+    };
+    this.#parts.dispatch("toolcall", { calls: tools.map(toCall), respond });
+  }
+}

@@ -1,0 +1,269 @@
+/** The open widget. The element loads this when it is opened, and nothing before. */
+import type { EngineEvent } from "../chat/engine.ts";
+import { Composer } from "../ui/composer.ts";
+import { button, byId, el } from "../ui/dom.ts";
+import { Notices } from "../ui/notices.ts";
+import { filled } from "../ui/strings.ts";
+import { copyText, Transcript } from "../ui/transcript.ts";
+import type { Message } from "../ui/types.ts";
+import { Card } from "./card.ts";
+import { Conversation } from "./conversation.ts";
+import { formatBytes } from "./format.ts";
+import { keep, kept } from "./keeping.ts";
+import { markup } from "./markup.ts";
+import { readable } from "./problem-text.ts";
+import { Session } from "./session.ts";
+import { STRINGS } from "./strings/index.ts";
+import type { Language } from "./strings/launcher.ts";
+import type { WidgetStrings } from "./strings/table.ts";
+import { PANEL_SHEETS } from "./sheets.ts";
+import type { Dispatch, GivenEngine, WidgetOptions, WidgetState } from "./types.ts";
+
+/** Longer answers are announced by their beginning. */
+const MAX_ANNOUNCED = 1_500;
+
+/** What the element gives to its panel. */
+export interface PanelHost {
+  readonly root: ShadowRoot;
+  readonly frame: HTMLElement;
+  readonly language: Language;
+  readonly strings: Partial<WidgetStrings>;
+  readonly floating: boolean;
+  readonly engine: GivenEngine | null;
+  /** In the place of what was kept; null for that. */
+  readonly messages: readonly Message[] | null;
+  options(): WidgetOptions;
+  dispatch: Dispatch;
+  close(): void;
+}
+
+export class Panel {
+  readonly conversation: Conversation;
+  readonly session: Session;
+  readonly #host: PanelHost;
+  readonly #strings: WidgetStrings;
+  readonly #card: Card;
+  readonly #composer: Composer;
+  readonly #notices: Notices;
+  readonly #transcript: Transcript;
+  readonly #ended = new AbortController();
+  #told = "";
+  #state: WidgetState = "closed";
+  #fullTold = false;
+
+  constructor(host: PanelHost) {
+    this.#host = host;
+    this.#strings = { ...STRINGS[host.language], ...host.strings };
+    const { root, frame } = host;
+    const strings = this.#strings;
+    root.adoptedStyleSheets = [...new Set([...root.adoptedStyleSheets, ...PANEL_SHEETS])];
+    frame.replaceChildren(
+      ...markup(strings, host.floating, { clear: () => this.clear(), close: () => host.close() }),
+    );
+    this.#notices = new Notices(root, strings, () => this.focus());
+    this.#transcript = new Transcript(root, strings, this.#messageActions());
+    this.#composer = new Composer(root, {
+      send: (text) => this.#send(text),
+      stop: () => this.conversation.stop(),
+    });
+    this.#card = new Card(root, strings, host.language, {
+      load: () => this.#load(),
+      pause: () => this.session.pause(),
+      cancel: () => this.session.cancel(),
+      retry: () => void this.session.start(),
+    });
+    this.conversation = this.#converse();
+    this.session = new Session(host.options(), host.engine, {
+      onChange: () => this.#sessionChanged(),
+      onEvent: (event) => this.#tellEvent(event),
+    });
+    this.renderStarters();
+    const { storage, storageKey } = host.options();
+    this.conversation.replace(host.messages ?? kept(storage, storageKey));
+    window.addEventListener("online", () => this.#retryOnline(), { signal: this.#ended.signal });
+    this.#sessionChanged();
+    void this.session.start();
+  }
+
+  get state(): WidgetState {
+    return this.#state;
+  }
+
+  /** Where a person goes on: what must be decided, else the message box. */
+  focus(options?: FocusOptions): void {
+    if (this.#card.focus()) return;
+    // On a phone the message box brings a keyboard over what there is to read.
+    if (matchMedia("(hover: hover)").matches) byId("message", HTMLTextAreaElement, this.#host.root).focus(options);
+    else this.#host.frame.focus(options);
+  }
+
+  clear(): void {
+    this.conversation.replace([]);
+    this.#keep();
+    this.#composer.focus();
+  }
+
+  renderStarters(): void {
+    const { starters } = this.#host.options();
+    const items = starters.map((text) => {
+      const send = button({ text, className: "button", onClick: () => void (this.#send(text), this.#composer.focus()) });
+      return el("li", {}, send);
+    });
+    const list = byId("starters", HTMLUListElement, this.#host.root);
+    list.replaceChildren(...items);
+    list.hidden = items.length === 0;
+  }
+
+  /** Ends what goes on and gives the engine back. */
+  destroy(): void {
+    this.conversation.stop();
+    this.session.end();
+    this.#ended.abort();
+  }
+
+  #converse(): Conversation {
+    const { host, strings } = { host: this.#host, strings: this.#strings };
+    return new Conversation({
+      transcript: this.#transcript,
+      options: () => host.options(),
+      dispatch: host.dispatch,
+      ready: (signal) => this.session.ready(signal),
+      thinking: strings.thinking,
+      explain: (problem) => readable(problem, strings),
+      onChange: () => this.#conversationChanged(),
+      onEnd: (answer) => {
+        this.#keep();
+        this.#announce(answer);
+      },
+    });
+  }
+
+  #send(text: string): boolean {
+    return this.conversation.send(text) !== null;
+  }
+
+  #load(): void {
+    this.#composer.focus();
+    void this.session.load();
+  }
+
+  #messageActions() {
+    return {
+      copy: async ({ content }: Message) => {
+        const { copied, copyDenied } = this.#strings;
+        this.#notices.toast((await copyText(content)) ? copied : copyDenied);
+      },
+      regenerate: () => {
+        void this.conversation.regenerate();
+        this.#composer.focus();
+      },
+      edit: (message: Message, text: string) => {
+        this.conversation.edit(message, text);
+        this.#composer.focus();
+      },
+      newChat: () => this.clear(),
+    };
+  }
+
+  #conversationChanged(): void {
+    const { isAnswering, messages } = this.conversation;
+    this.#composer.setBusy(isAnswering);
+    byId("clear", HTMLButtonElement, this.#host.root).hidden = messages.length === 0;
+    this.#explainWait();
+    this.#tellState();
+  }
+
+  #sessionChanged(): void {
+    const { state, host } = this.session;
+    const { root } = this.#host;
+    const changed = state.kind !== this.#told;
+    this.#told = state.kind;
+    const where = host === null ? this.#strings.staysHere : filled(this.#strings.goesTo, { host });
+    byId("privacy", HTMLElement, root).textContent = where;
+    byId("hint", HTMLElement, root).textContent = host === null ? this.#strings.mistakes : where;
+    if (state.kind === "loading" && state.progress) this.#host.dispatch("progress", state.progress);
+    if (changed && state.kind === "consent" && !this.#asks(state.fit)) return;
+    this.#card.render(state);
+    this.#explainWait();
+    this.#tellState();
+    if (changed) this.#announceState();
+  }
+
+  /** Whether the card asks for consent; false where the site does, or has it. */
+  #asks({ downloadBytes, memoryBytes }: { downloadBytes: number; memoryBytes: number }): boolean {
+    const { autoLoad } = this.#host.options();
+    if (autoLoad) {
+      void this.session.load();
+      return false;
+    }
+    const asked = this.#host.dispatch("consent", { downloadBytes, memoryBytes }, true);
+    if (!asked) this.#card.render({ kind: "idle" });
+    this.#tellState();
+    return asked;
+  }
+
+  #announceState(): void {
+    const { state } = this.session;
+    const { downloading, preparing, ready, slow } = this.#strings;
+    if (state.kind === "error") {
+      const { message, remedy } = readable(state.problem, this.#strings);
+      this.#notices.announce(`${message} ${remedy}`);
+      this.#host.dispatch("error", state.problem);
+    }
+    if (state.kind === "loading") {
+      this.#fullTold = false;
+      this.#notices.announce(state.progress?.stage === "download" ? downloading : preparing);
+    }
+    if (state.kind !== "ready") return;
+    this.#host.dispatch("ready", { host: this.session.host });
+    if (!this.conversation.isAnswering) this.#notices.announce(ready);
+    if (state.isSoftware) this.#notices.show("slow", { level: "warning", text: slow });
+  }
+
+  #tellState(): void {
+    const { kind } = this.session.state;
+    const answering = kind === "ready" && this.conversation.isAnswering;
+    const state = answering ? "answering" : kind === "idle" ? "checking" : kind;
+    this.#host.frame.dataset.state = state;
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#host.dispatch("state", { state });
+  }
+
+  #explainWait(): void {
+    const answer = this.conversation.messages.at(-1);
+    const { kind } = this.session.state;
+    if (!this.conversation.isAnswering || !answer || kind === "ready") return;
+    const { loadFirst, waiting } = this.#strings;
+    this.#transcript.wait(answer, kind === "consent" || kind === "paused" ? loadFirst : waiting);
+  }
+
+  #tellEvent(event: EngineEvent): void {
+    const { notKept, damaged, deviceLost, deviceBack } = this.#strings;
+    if (event.kind === "device") {
+      if (event.state !== "recovering") this.#notices.toast(event.state === "lost" ? deviceLost : deviceBack);
+    } else if (event.kind === "storage" && event.state === "damaged") this.#notices.toast(damaged);
+    else if (event.kind === "storage" && event.state === "memory-only" && !this.#fullTold) {
+      this.#fullTold = true;
+      const size = formatBytes(event.neededBytes, this.#host.language);
+      this.#notices.show("storage-full", { level: "warning", text: filled(notKept, { size }) });
+    }
+  }
+
+  #retryOnline(): void {
+    const { state } = this.session;
+    if (state.kind === "error" && state.problem.code === "network_error") void this.session.start();
+  }
+
+  #keep(): void {
+    const { storage, storageKey } = this.#host.options();
+    keep(this.conversation.messages, storage, storageKey);
+  }
+
+  #announce({ content, problem, state }: Message): void {
+    const { andMore, assistant, stopped } = this.#strings;
+    const text = content.length > MAX_ANNOUNCED ? `${content.slice(0, MAX_ANNOUNCED)} ${andMore}` : content;
+    if (problem) this.#notices.announce(`${problem.message} ${problem.remedy}`);
+    else this.#notices.announce(state === "abort" ? stopped : `${assistant}: ${text}`);
+  }
+}

@@ -1,0 +1,69 @@
+/** What sites see of the widget. */
+import type { ChatEngine, LoadProgress } from "../chat/engine.ts";
+import type { Problem } from "../ui/types.ts";
+
+/** "closed" until it was opened for the first time; "answering" once the model works at an answer. */
+export type WidgetState =
+  | "closed"
+  | "checking"
+  | "consent"
+  | "loading"
+  | "paused"
+  | "ready"
+  | "answering"
+  | "error";
+
+export interface ToolCall {
+  id: string;
+  type: "function";
+  function: { name: string; arguments: string };
+}
+
+/** OpenAI's messages, without the system prompt. */
+export type WidgetMessage =
+  | { role: "user"; content: string }
+  | { role: "assistant"; content: string; tool_calls?: ToolCall[] }
+  | { role: "tool"; content: string; tool_call_id: string };
+
+/** Where the conversation is kept: nowhere, as long as the tab, or until it is cleared. */
+export type TranscriptStorage = "none" | "session" | "local";
+
+/** `detail` of the element's events, which don't bubble. */
+export interface MlcChatEvents {
+  /** Cancelable: then nothing is asked, and the site calls `load()`. Bytes. */
+  consent: CustomEvent<{ downloadBytes: number; memoryBytes: number }>;
+  progress: CustomEvent<LoadProgress>;
+  ready: CustomEvent<{ host: string | null }>;
+  /** Of the user: cancelable, before it is sent. Of the assistant: when the answer is whole. */
+  message: CustomEvent<WidgetMessage>;
+  /** What an answer has grown by. */
+  delta: CustomEvent<{ content: string }>;
+  /** Give each call's result to `respond`; the answer goes on once all have one. */
+  toolcall: CustomEvent<{ calls: ToolCall[]; respond(id: string, content: string): void }>;
+  state: CustomEvent<{ state: WidgetState }>;
+  error: CustomEvent<Problem>;
+}
+
+/** What the element was given, as properties and attributes. */
+export interface WidgetOptions {
+  src: string | null;
+  server: URL | null;
+  workerURL: string | URL | null;
+  autoLoad: boolean;
+  storage: TranscriptStorage;
+  storageKey: string;
+  tools: readonly object[] | null;
+  systemPrompt: string;
+  responseFormat: object | null;
+  starters: readonly string[];
+}
+
+/** Sends an event of the element; false if somebody prevented it. */
+export type Dispatch = <K extends keyof MlcChatEvents>(
+  type: K,
+  detail: MlcChatEvents[K]["detail"],
+  cancelable?: boolean,
+) => boolean;
+
+/** An engine that the site has made itself, such as createEngine's. */
+export type GivenEngine = Pick<ChatEngine, "chat" | "onEvent">;
