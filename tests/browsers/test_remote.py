@@ -114,33 +114,48 @@ def test_messages_go_to_the_server_that_was_agreed_to(
     assert set(far.keys) == {"Bearer sk-1"}
 
 
-@pytest.mark.parametrize("answer", ["false", "'yes'", "undefined", "Promise.resolve(false)"])
-def test_without_consent_nothing_is_sent(page: RealBrowser, far: OpenAiServer, answer: str):
-    failed = page.run(f"() => failure(() => createEngine(options({{ consent: () => {answer} }})))")
-    assert failed["code"] == "consent_declined"
-    for reason in ("no webgpu-f16 target", "no wasm target", "declined"):
-        assert reason in failed["message"]
+def test_without_consent_nothing_is_sent(page: RealBrowser, far: OpenAiServer):
+    failures = page.run(
+        """async () => {
+          const failures = [];
+          for (const answer of [false, "yes", undefined, Promise.resolve(false)]) {
+            const consent = () => answer;
+            failures.push(await failure(() => createEngine(options({ consent }))));
+          }
+          return failures;
+        }"""
+    )
+    for failed in failures:
+        assert failed["code"] == "consent_declined"
+        for reason in ("no webgpu-f16 target", "no wasm target", "declined"):
+            assert reason in failed["message"]
     assert far.keys == []
 
 
-@pytest.mark.parametrize(
-    "backends",
-    [
-        "[]",
-        "['webgpu']",
-        "['wasm', 'wasm']",
-        "[null]",
-        "[{ remote: '/v1' }]",
-        "[{ remote: '/v1', consent: 'yes' }]",
-        "[{ remote: 'file:///v1', consent: true }]",
-        "[{ remote: '/v1', consent: true, key: 'sk-1' }]",
-        "[{ remote: '/v1', consent: true, apiKey: 'line\\nend' }]",
-    ],
-)
-def test_backends_that_are_none_are_refused(page: RealBrowser, backends: str):
-    script = f"() => failure(() => createEngine({{ ...options(), backends: {backends} }}))"
-    failed = page.run(script)
-    assert failed["code"] == "invalid_request" and "backends" in failed["message"]
+def test_backends_that_are_none_are_refused(page: RealBrowser, far: OpenAiServer):
+    failures = page.run(
+        """async () => {
+          const remote = "/v1";
+          const lists = [
+            [], ["webgpu"], ["wasm", "wasm"], [null],
+            ...[
+              { remote },
+              { remote, consent: "yes" },
+              { remote: "file:///v1", consent: true },
+              { remote, consent: true, key: "sk-1" },
+              { remote, consent: true, apiKey: "line\\nend" },
+              { remote, consent: true, silenceMs: 0 },
+            ].map((backend) => [backend]),
+          ];
+          const failures = [];
+          for (const backends of lists) {
+            failures.push(await failure(() => createEngine({ ...options(), backends })));
+          }
+          return failures;
+        }"""
+    )
+    assert [failed["code"] for failed in failures] == ["invalid_request"] * 10
+    assert all("backends" in failed["message"] for failed in failures)
 
 
 def test_an_abort_ends_the_question_for_consent(page: RealBrowser, far: OpenAiServer):
@@ -158,30 +173,28 @@ def test_an_abort_ends_the_question_for_consent(page: RealBrowser, far: OpenAiSe
 TOO_LONG = server.refusal(400, "At most 64 tokens.", "context_length_exceeded", "messages")
 
 
-@pytest.mark.parametrize(
-    ("reply", "text", "code", "message"),
-    [
-        (server.refusal(401, "Wrong key.", "invalid_api_key"), "", "unauthorized", "Wrong key."),
-        (server.refusal(429, "Too many."), "", "rate_limited", "Too many."),
-        (TOO_LONG, "", "context_length_exceeded", "At most 64 tokens."),
-        (server.refusal(500, "Crashed."), "", "remote_error", "Crashed."),
-        (server.portal, "", "network_error", "sent a page in place of an answer"),
-        (server.gateway, "", "network_error", "answered with status 502"),
-        (server.silent, "", "network_error", "answer broke off"),
-        (server.broken, "Hal", "network_error", "answer broke off"),
-        (server.failing, "Hal", "remote_error", "It is too hot."),
-    ],
+FAULTS: tuple[tuple[Reply, str, str, str], ...] = (
+    (server.refusal(401, "Wrong key.", "invalid_api_key"), "", "unauthorized", "Wrong key."),
+    (server.refusal(429, "Too many."), "", "rate_limited", "Too many."),
+    (TOO_LONG, "", "context_length_exceeded", "At most 64 tokens."),
+    (server.refusal(500, "Crashed."), "", "remote_error", "Crashed."),
+    (server.portal, "", "network_error", "sent a page in place of an answer"),
+    (server.gateway, "", "network_error", "answered with status 502"),
+    (server.silent, "", "network_error", "answer broke off"),
+    (server.broken, "Hal", "network_error", "answer broke off"),
+    (server.failing, "Hal", "remote_error", "It is too hot."),
 )
-def test_what_goes_wrong_is_a_typed_error(
-    page: RealBrowser, far: OpenAiServer, reply: Reply, text: str, code: str, message: str
-):
+
+
+def test_what_goes_wrong_is_a_typed_error(page: RealBrowser, far: OpenAiServer):
     page.run(OPEN, {"silenceMs": 1_500})
-    far.next = reply
-    found = page.run("() => streamed(engine)")
-    assert (found["text"], found["end"]["code"]) == (text, code)
-    assert message in found["end"]["message"] and found["end"]["name"] == "EngineError"
-    # The next one is answered.
-    assert page.run("() => streamed(engine)") == {"text": "".join(WORDS), "end": None}
+    for reply, text, code, message in FAULTS:
+        far.next = reply
+        found = page.run("() => streamed(engine)")
+        assert (found["text"], found["end"]["code"]) == (text, code)
+        assert message in found["end"]["message"] and found["end"]["name"] == "EngineError"
+        # The next one is answered.
+        assert page.run("() => streamed(engine)") == {"text": "".join(WORDS), "end": None}
 
 
 def test_whole_answers_fail_as_streams_do(page: RealBrowser, far: OpenAiServer):
@@ -206,6 +219,20 @@ def test_abort_ends_an_answer_with_its_reason(page: RealBrowser, far: OpenAiServ
         }"""
     )
     assert (end["name"], end["message"]) == ("RangeError", "mine")
+
+
+def test_answers_end_with_the_engine(page: RealBrowser, far: OpenAiServer):
+    page.run(OPEN, {})
+    far.next = server.silent
+    codes = page.run(
+        """async () => {
+          const answer = streamed(engine);
+          setTimeout(() => engine.dispose(), 100);
+          const { code } = (await answer).end;
+          return [code, (await streamed(engine)).end.code];
+        }"""
+    )
+    assert codes == ["model_not_loaded", "model_not_loaded"]
 
 
 def test_server_that_is_away_or_wants_a_key_is_left_for_the_next(

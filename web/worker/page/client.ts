@@ -230,6 +230,7 @@ export class EngineClient {
   dispose(): void {
     this.#disposed = true;
     this.#failAll(disposed());
+    for (const remote of this.#remotes.values()) remote.close(disposed());
     if (this.#worker.terminate) this.#worker.terminate();
     else this.#worker.close?.();
   }

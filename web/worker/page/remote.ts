@@ -43,6 +43,7 @@ export function originOf({ remote }: RemoteBackend): string {
 export class RemoteModel {
   readonly loaded: LoadedModel;
   readonly #api: RemoteApi;
+  readonly #end = new AbortController();
 
   /**
    * Asks for consent, then the server for its models.
@@ -87,12 +88,19 @@ export class RemoteModel {
   /** Sends messages to the server; whatever model `params` names, it is asked for its own. */
   async create(params: ChatCompletionParams, signal?: AbortSignal): Promise<ChatCompletion | ChunkStream> {
     const body = { ...params, model: this.loaded.id };
-    if (!params.stream) return (await this.#api.post("chat/completions", body, signal)) as ChatCompletion;
+    const signals = signal ? [signal, this.#end.signal] : [this.#end.signal];
+    if (!params.stream) {
+      return (await this.#api.post("chat/completions", body, AbortSignal.any(signals))) as ChatCompletion;
+    }
     const left = new AbortController();
     const stream = new ChunkStream(() => left.abort());
-    const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
-    void this.#pass(body, stream, either);
+    void this.#pass(body, stream, AbortSignal.any([...signals, left.signal]));
     return stream;
+  }
+
+  /** Open answers fail for this reason. */
+  close(reason: EngineError): void {
+    this.#end.abort(reason);
   }
 
   async #pass(body: object, stream: ChunkStream, signal: AbortSignal): Promise<void> {
