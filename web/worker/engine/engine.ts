@@ -138,8 +138,12 @@ export class Engine {
   }
 
   /** Tokens of the prompt that `messages` make, also while a model answers. */
-  async count(client: Client, messages: ChatMessage[], signal: AbortSignal): Promise<number> {
-    const lease = await this.#models.find(client, undefined, signal);
+  async count(
+    client: Client,
+    { messages, model }: { messages: ChatMessage[]; model?: string },
+    signal: AbortSignal,
+  ): Promise<number> {
+    const lease = await this.#models.find(client, model, signal);
     const resident = await this.#models.use(lease, signal);
     try {
       const { text } = sessionOf(resident).model;

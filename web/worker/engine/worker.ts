@@ -125,7 +125,7 @@ async function call(
     case "complete":
       return engine.complete(client, request.params, { onChunk, signal });
     case "count":
-      return engine.count(client, request.messages, signal);
+      return engine.count(client, request, signal);
     case "storage":
       return engine.storage(request, signal);
     case "debug":

@@ -207,6 +207,7 @@ export class EngineClient {
     };
     const opened = await openFirst(backends, { local, signal, tell: (event) => this.#tell(event) });
     if (opened.remote && options.replace) await this.unload();
+    if (options.replace) this.#forgetRemotes();
     const { id } = opened.loaded;
     this.#models.delete(id);
     this.#models.set(id, opened);
@@ -214,8 +215,12 @@ export class EngineClient {
   }
 
   /** Tokens of the prompt that `messages` make; null where a remote server answers, which doesn't tell. */
-  async countTokens(messages: ChatMessage[], { signal }: CallOptions = {}): Promise<number | null> {
-    return this.#remoteOf(undefined) ? null : this.#call({ kind: "count", messages }, signal);
+  async countTokens(
+    messages: ChatMessage[],
+    { signal, model }: CallOptions & { model?: string } = {},
+  ): Promise<number | null> {
+    if (this.#remoteOf(model)) return null;
+    return this.#call({ kind: "count", messages, ...(model !== undefined && { model }) }, signal);
   }
 
   /** Gives up a model, or all, once their answers have ended; the memory is freed when no tab has them. */
@@ -230,7 +235,7 @@ export class EngineClient {
   dispose(): void {
     this.#disposed = true;
     this.#failAll(disposed());
-    for (const remote of this.#remotes.values()) remote.close(disposed());
+    for (const { remote } of this.#models.values()) remote?.close(disposed());
     if (this.#worker.terminate) this.#worker.terminate();
     else this.#worker.close?.();
   }
@@ -313,6 +318,10 @@ export class EngineClient {
   #remoteOf(model: string | null | undefined): RemoteModel | null {
     const [only] = this.#models.size === 1 ? this.#models.values() : [];
     return (this.#models.get(model ?? "") ?? only)?.remote ?? null;
+  }
+
+  #forgetRemotes(): void {
+    for (const [id, { remote }] of this.#models) if (remote) this.#models.delete(id);
   }
 
   #note(event: EngineEvent): void {

@@ -1,10 +1,12 @@
 /** The engine behind all sessions of one `LanguageModel`: started when one is created, ended when none is left. */
-import type { ChatMessage } from "../shared/openai.ts";
-import type { EngineClient } from "../page/client.ts";
 import { isRemote } from "../page/backends.ts";
+import type { EngineClient } from "../page/client.ts";
 import { capabilities, createEngine } from "../page/create-engine.ts";
 import { checkOptions, type EngineOptions } from "../page/engine-options.ts";
 import { bundleOf, listed } from "../page/site.ts";
+import { EngineError } from "../shared/errors.ts";
+import type { ChatMessage } from "../shared/openai.ts";
+import { notSupported } from "./errors.ts";
 import type { Availability } from "./types.ts";
 
 /** An engine that nobody uses ends after so long. */
@@ -48,17 +50,30 @@ export class EngineHost {
     return report.missingBytes > 0 ? "downloadable" : "available";
   }
 
-  /** The engine with its model, for one session more; call `release` once for each. */
-  async acquire(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<EngineClient> {
+  /**
+   * Starts the engine, if it doesn't run, for one session more; call `release` once for each.
+   *
+   * Throws EngineError, and the signal's reason.
+   */
+  async acquire(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<void> {
     clearTimeout(this.#idle);
     this.#sessions += 1;
     try {
+      if (this.#given && this.#given.model === null) throw notSupported("The engine has no model loaded.");
+      // It lost its model with its device.
+      if (this.#engine?.model === null) this.#end();
       this.#engine ??= await this.#load(onProgress, signal);
-      return this.#engine;
     } catch (error) {
       this.release();
       throw error;
     }
+  }
+
+  /** Throws EngineError "model_not_loaded" if it doesn't run. */
+  get engine(): EngineClient {
+    if (this.#engine) return this.#engine;
+    const remedy = "Create another session.";
+    throw new EngineError({ code: "model_not_loaded", message: "The engine has ended.", remedy });
   }
 
   /** One session more on an engine that runs. */
@@ -69,10 +84,17 @@ export class EngineHost {
   release(): void {
     this.#sessions -= 1;
     if (this.#sessions > 0 || this.#given) return;
-    this.#idle = setTimeout(() => {
-      this.#engine?.dispose();
-      this.#engine = null;
-    }, IDLE_MS);
+    this.#idle = setTimeout(() => this.#end(), IDLE_MS);
+  }
+
+  #end(): void {
+    this.#engine?.dispose();
+    this.#engine = null;
+  }
+
+  /** Id of the model that answers. */
+  get model(): string | undefined {
+    return this.#engine?.model ?? undefined;
   }
 
   /** In tokens; infinite where nobody tells. */
@@ -82,7 +104,8 @@ export class EngineHost {
 
   /** Tokens of a prompt of these messages. */
   async count(messages: ChatMessage[], signal: AbortSignal): Promise<number> {
-    const counted = await this.#engine?.countTokens(messages, { signal });
+    const { model } = this;
+    const counted = await this.engine.countTokens(messages, { signal, ...(model && { model }) });
     if (typeof counted === "number") return counted;
     const characters = messages.reduce((sum, { content }) => sum + content.length, 0);
     return Math.ceil(characters / CHARACTERS_PER_TOKEN);

@@ -78,13 +78,13 @@ async function newState(host: EngineHost, options: LanguageModelCreateOptions): 
   watch?.(monitor);
   try {
     monitor.tell(0);
-    const engine = await host.acquire((loaded) => monitor.tell(Math.min(loaded, 0.999)), signal);
+    await host.acquire((loaded) => monitor.tell(Math.min(loaded, 0.999)), signal);
     const usage = await measured(host, initial, signal).catch((error: unknown) => {
       host.release();
       throw error;
     });
     monitor.tell(1);
-    return { host, engine, samplingMode, initial, exchanges: [], usage };
+    return { host, samplingMode, initial, exchanges: [], usage };
   } catch (error) {
     signal?.throwIfAborted();
     throw creationError(error);

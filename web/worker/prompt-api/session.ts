@@ -1,5 +1,4 @@
 /** One conversation by the Prompt API: its messages, in turns that wait for each other. */
-import type { EngineClient } from "../page/client.ts";
 import type { ChatMessage } from "../shared/openai.ts";
 import { promptError, quotaExceeded } from "./errors.ts";
 import type { EngineHost } from "./host.ts";
@@ -16,7 +15,6 @@ const RESERVE = 256;
 
 export interface SessionState {
   readonly host: EngineHost;
-  readonly engine: EngineClient;
   readonly samplingMode: LanguageModelSamplingMode;
   readonly initial: readonly ChatMessage[];
   /** What each prompt added, with its answer; the oldest go when there is no room. */
@@ -91,7 +89,9 @@ export class Session extends EventTarget implements LanguageModel {
   async append(input: LanguageModelPrompt, options: { signal?: AbortSignal } = {}): Promise<void> {
     await this.#turn(options.signal, async (signal) => {
       const messages = readPrompt(input, this.#isEmpty);
-      this.#state.usage = await this.#makeRoom(messages, 0, signal);
+      const usage = await this.#makeRoom(messages, 0, signal);
+      signal.throwIfAborted();
+      this.#state.usage = usage;
       this.#state.exchanges.push(messages);
     });
   }
@@ -155,6 +155,7 @@ export class Session extends EventTarget implements LanguageModel {
       await this.#makeRoom(messages, RESERVE, signal);
       const { initial, exchanges } = this.#state;
       const { text, usage } = await this.#answer([...initial, ...exchanges.flat(), ...messages], onText, signal);
+      signal.throwIfAborted();
       exchanges.push([...messages, { role: "assistant", content: text }]);
       this.#state.usage = usage;
     });
@@ -165,9 +166,15 @@ export class Session extends EventTarget implements LanguageModel {
     onText: OnText,
     signal: AbortSignal,
   ): Promise<{ text: string; usage: number }> {
-    const { engine, host, samplingMode } = this.#state;
-    const params = { messages: joined(messages), ...SAMPLING[samplingMode], stream_options: { include_usage: true } };
-    const stream = await engine.chat.completions.create({ ...params, stream: true }, { signal });
+    const { host, samplingMode } = this.#state;
+    const request = {
+      messages: joined(messages),
+      ...(host.model && { model: host.model }),
+      ...SAMPLING[samplingMode],
+      stream: true as const,
+      stream_options: { include_usage: true },
+    };
+    const stream = await host.engine.chat.completions.create(request, { signal });
     let text = "";
     let usage: number | null = null;
     for await (const chunk of stream) {

@@ -274,7 +274,7 @@ export type WorkerRequest =
   /** One of the page's models; all of them without `model`. */
   | { kind: "unload"; id: number; model?: string }
   | { kind: "complete"; id: number; params: ChatCompletionParams }
-  | { kind: "count"; id: number; messages: ChatMessage[] }
+  | { kind: "count"; id: number; messages: ChatMessage[]; model?: string }
   | ({ kind: "storage"; id: number } & StorageAction)
   | ({ kind: "debug"; id: number } & DebugAction)
   /** Ends the call of this `id`, which then replies with kind "aborted". */
