@@ -17,10 +17,12 @@ const UNCERTAINTY = 2;
 const MIB = 2 ** 20;
 /** Larger ones leave every cache behind; smaller ones are enough where they take long already. */
 const SIZES = [1 * MIB, 8 * MIB, 32 * MIB, 128 * MIB];
+/** Browsers' clocks may tick once a millisecond. */
 const LONG_ENOUGH_MS = 8;
+const MAX_LAUNCHES = 1024;
 const REPEATS = 3;
-const LAUNCHES = 32;
 const THREADS = 64;
+const MAX_GROUPS = 4096;
 
 /** What a decode step's products do: each thread unpacks 4-bit weights and adds them up. */
 const KERNEL = `
@@ -64,19 +66,18 @@ export function estimate(
   return { tokensPerSecond, low, high, bytesPerSecond, launchSeconds };
 }
 
+/** Throws Error where there is no room, or the device goes away. */
 async function measure(adapter: GPUAdapter): Promise<DeviceSpeed> {
-  const { maxStorageBufferBindingSize, maxBufferSize } = adapter.limits;
   const device = await adapter.requestDevice();
+  let isLost = false;
+  void device.lost.then(() => {
+    isLost = true;
+  });
   try {
     const bench = await Bench.create(device);
-    const most = Math.min(maxStorageBufferBindingSize, maxBufferSize, device.limits.maxStorageBufferBindingSize);
-    let speed = { bytesPerSecond: 0, launchSeconds: 0 };
-    for (const bytes of SIZES.filter((size) => size <= most)) {
-      const ms = await bench.readMs(bytes);
-      speed = { ...speed, bytesPerSecond: bytes / (ms / 1000) };
-      if (ms >= LONG_ENOUGH_MS) break;
-    }
-    return { ...speed, launchSeconds: (await bench.launchMs()) / 1000 };
+    const speed = { bytesPerSecond: await bench.bytesPerSecond(), launchSeconds: await bench.launchSeconds() };
+    if (isLost || !(speed.bytesPerSecond > 0 && speed.launchSeconds > 0)) throw new Error("not measured");
+    return speed;
   } finally {
     device.destroy();
   }
@@ -97,37 +98,51 @@ class Bench {
   private constructor(device: GPUDevice, pipeline: GPUComputePipeline) {
     this.#device = device;
     this.#pipeline = pipeline;
-    this.#sums = device.createBuffer({ size: 4 * THREADS * 4096, usage: GPUBufferUsage.STORAGE });
+    this.#sums = device.createBuffer({ size: 4 * THREADS * MAX_GROUPS, usage: GPUBufferUsage.STORAGE });
   }
 
-  /** All of so many bytes once. */
-  async readMs(bytes: number): Promise<number> {
-    const weights = this.#device.createBuffer({ size: bytes, usage: GPUBufferUsage.STORAGE });
-    const groups = Math.min(4096, Math.max(1, bytes / 16 / THREADS / 8));
+  async bytesPerSecond(): Promise<number> {
+    for (const [index, bytes] of SIZES.entries()) {
+      const groups = Math.min(MAX_GROUPS, bytes / 16 / THREADS / 8);
+      const ms = await this.#withBuffer(bytes, async (weights) => {
+        const once = await this.#launchMs(weights, groups, 1);
+        if (once < LONG_ENOUGH_MS / 4 && index + 1 < SIZES.length) return null;
+        return this.#launchMs(weights, groups, MAX_LAUNCHES);
+      });
+      if (ms !== null) return bytes / (ms / 1000);
+    }
+    return 0;
+  }
+
+  /** Of many small kernels, each of which waits for the one before it. */
+  async launchSeconds(): Promise<number> {
+    const bytes = 16 * THREADS;
+    return (await this.#withBuffer(bytes, (weights) => this.#launchMs(weights, 1, MAX_LAUNCHES))) / 1000;
+  }
+
+  async #withBuffer<T>(size: number, use: (buffer: GPUBuffer) => Promise<T>): Promise<T> {
+    this.#device.pushErrorScope("out-of-memory");
+    const buffer = this.#device.createBuffer({ size, usage: GPUBufferUsage.STORAGE });
+    const problem = await this.#device.popErrorScope();
+    if (problem) throw new Error(problem.message);
     try {
-      await this.#time(weights, { groups, launches: 1 });
-      const idle = await this.#time(weights, { groups, launches: 0 });
-      const twice = await this.#time(weights, { groups, launches: 2 });
-      return Math.max(twice - idle, Number.EPSILON) / 2;
+      return await use(buffer);
     } finally {
-      weights.destroy();
+      buffer.destroy();
     }
   }
 
-  /** One of many small kernels, each of which waits for the one before it. */
-  async launchMs(): Promise<number> {
-    const weights = this.#device.createBuffer({ size: 16 * THREADS, usage: GPUBufferUsage.STORAGE });
-    try {
-      const idle = await this.#time(weights, { groups: 1, launches: 0 });
-      const busy = await this.#time(weights, { groups: 1, launches: LAUNCHES });
-      return Math.max(busy - idle, 0) / LAUNCHES;
-    } finally {
-      weights.destroy();
+  /** Milliseconds of one launch, of as many as a clock can tell; of at most so many. */
+  async #launchMs(weights: GPUBuffer, groups: number, most: number): Promise<number> {
+    const idle = await this.#time(weights, groups, 0);
+    for (let launches = 1; ; launches = Math.min(most, launches * 4)) {
+      const ms = (await this.#time(weights, groups, launches)) - idle;
+      if (ms >= LONG_ENOUGH_MS || launches === most) return ms / launches;
     }
   }
 
   /** The shortest of some attempts: what else the machine does only makes them longer. */
-  async #time(weights: GPUBuffer, { groups, launches }: { groups: number; launches: number }): Promise<number> {
+  async #time(weights: GPUBuffer, groups: number, launches: number): Promise<number> {
     const times: number[] = [];
     for (let attempt = 0; attempt < REPEATS; attempt++) {
       const start = performance.now();
@@ -141,8 +156,8 @@ class Bench {
   /** As the model's runtime does it: a pass and a bind group for each kernel. */
   #submit(weights: GPUBuffer, groups: number, launches: number): void {
     const encoder = this.#device.createCommandEncoder();
+    const layout = this.#pipeline.getBindGroupLayout(0);
     for (let launch = 0; launch < launches; launch++) {
-      const layout = this.#pipeline.getBindGroupLayout(0);
       const entries = [weights, this.#sums].map((buffer, binding) => ({ binding, resource: { buffer } }));
       const pass = encoder.beginComputePass();
       pass.setPipeline(this.#pipeline);
