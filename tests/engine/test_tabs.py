@@ -38,7 +38,9 @@ BEGIN = """async (params) => {
 
 
 @pytest.fixture(params=WAYS)
-def context(browser: Browser, bundles: Path, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+def context(
+    browser: Browser, bundles: Path, request: pytest.FixtureRequest
+) -> Iterator[BrowserContext]:
     context = browser.new_context()
     context.add_init_script(WAYS[request.param])
     yield context
@@ -53,7 +55,9 @@ def open_tab(context: BrowserContext, site_url: str) -> OpenTab:
     return lambda: EnginePage(context.new_page(), site_url)
 
 
-def test_a_second_tab_takes_the_model_of_the_first(open_tab: OpenTab, context: BrowserContext) -> None:
+def test_a_second_tab_takes_the_model_of_the_first(
+    open_tab: OpenTab, context: BrowserContext
+) -> None:
     first = open_tab()
     loaded = first.load("tiny-q0f32")
     memory = first.run("() => engine.debug.memory()")
