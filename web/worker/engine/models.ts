@@ -123,12 +123,14 @@ export class Models {
   }
 
   /** Drops a model that can't answer any more; `lease`'s client must load it anew. */
-  fail(lease: Lease): void {
-    const { client, resident } = lease;
-    client.leases.delete(lease.id);
-    resident?.leases.delete(lease);
-    if (resident) this.#evict(resident);
-    tell(lease, "dropped");
+  fail(lease: Lease, resident: Resident): void {
+    const { client } = lease;
+    resident.leases.delete(lease);
+    if (client.leases.get(lease.id) === lease) {
+      client.leases.delete(lease.id);
+      tell(lease, "dropped");
+    }
+    this.drop(resident);
   }
 
   /** Takes a model off the device; the next request of those who have loaded it loads it again. */
