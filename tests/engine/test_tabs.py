@@ -37,6 +37,10 @@ BEGIN = """async (params) => {
 }"""
 
 
+in_a_shared_worker = pytest.mark.parametrize("context", ["shared worker"], indirect=True)
+in_an_elected_tab = pytest.mark.parametrize("context", ["elected tab"], indirect=True)
+
+
 @pytest.fixture(params=WAYS)
 def context(
     browser: Browser, bundles: Path, request: pytest.FixtureRequest
@@ -77,6 +81,7 @@ def test_a_second_tab_takes_the_model_of_the_first(
     assert second.run("() => engine.debug.memory()")["deviceBytes"] == 0
 
 
+@in_a_shared_worker
 def test_an_answer_is_whole_though_the_first_tab_is_closed(open_tab: OpenTab) -> None:
     first, second = open_tab(), open_tab()
     for tab in (first, second):
@@ -103,6 +108,7 @@ def test_an_answer_goes_on_in_the_middle_when_the_first_tab_is_closed(open_tab: 
     assert len(ended["chunks"]) == len(whole["chunks"])
 
 
+@in_a_shared_worker
 def test_a_tab_that_crashes_takes_no_answer_with_it(open_tab: OpenTab) -> None:
     first = open_tab()
     first.load("tiny-q0f32")
@@ -135,6 +141,7 @@ def test_what_a_closed_tab_asked_for_ends_and_its_model_is_freed(open_tab: OpenT
     )
 
 
+@in_a_shared_worker
 def test_tabs_take_turns(open_tab: OpenTab) -> None:
     greedy, modest = open_tab(), open_tab()
     for tab in (greedy, modest):
@@ -155,6 +162,7 @@ def test_tabs_take_turns(open_tab: OpenTab) -> None:
     assert ends == sorted(ends) and end < ends[2]
 
 
+@in_an_elected_tab
 def test_a_client_can_not_fill_the_queue(open_tab: OpenTab) -> None:
     tab = open_tab()
     tab.load("tiny-q0f32")
@@ -177,6 +185,7 @@ def test_a_client_can_not_fill_the_queue(open_tab: OpenTab) -> None:
     assert (refused, answered) == (2, 64)
 
 
+@in_a_shared_worker
 def test_events_and_aborts_are_each_tabs_own(open_tab: OpenTab) -> None:
     first, second = open_tab(), open_tab()
     first.load("tiny-q0f32")
@@ -194,6 +203,7 @@ def test_events_and_aborts_are_each_tabs_own(open_tab: OpenTab) -> None:
     assert first.stream(SEEDED)["text"] == whole["text"]
 
 
+@in_an_elected_tab
 def test_a_page_that_is_put_aside_comes_back(open_tab: OpenTab) -> None:
     """As browsers do that keep pages for the back button, whose workers stand still meanwhile."""
     first, second = open_tab(), open_tab()
