@@ -85,6 +85,7 @@ def test_a_stored_bundle_is_loaded_without_its_server_and_deleted(
         assert freed == {"freedBytes": kept["totalBytes"], "keptFiles": 0}
         assert page.run("() => engine.storage.list()") == {
             "bundles": [],
+            "states": [],
             "leftovers": {"files": 0, "bytes": 0},
         }
         assert page.load_failure("tiny-q0f32")["code"] == "network_error"

@@ -4,8 +4,6 @@ import { EngineClient } from "../../web/worker/page/client.ts";
 import { golden } from "./golden.ts";
 import { parseLock } from "../../web/worker/shared/lock.ts";
 
-});
-
 const lock = {
   lock_version: 1,
   abi_version: 3,

@@ -21,6 +21,8 @@ export interface KvStore {
   /** Pages of all sequences together. */
   readonly totalPages: number;
   addSequence(sequence: number): void;
+  /** Lets a sequence have `count` more tokens, whose keys and values are undefined. */
+  reserve(sequence: number, count: number): void;
   removeSequence(sequence: number): void;
   /** Drops the last `count` tokens of a sequence. */
   popTokens(sequence: number, count: number): void;
@@ -68,6 +70,11 @@ export class KvCache {
     return this.#current.number;
   }
 
+  /** So many of its first tokens were computed in whole chunks of the grid. */
+  get onGrid(): number {
+    return this.#current.onGrid;
+  }
+
   /** Its tokens. */
   get length(): number {
     return this.#sequences.at(-1)?.tokens.length ?? 0;
@@ -92,6 +99,24 @@ export class KvCache {
     }
     this.#current.owner = reuse.owner ?? null;
     return this.length;
+  }
+
+  /** Whether a sequence begins with `tokens`, the first `onGrid` of them from whole chunks of the grid. */
+  holds(tokens: readonly number[], onGrid: number): boolean {
+    return this.#sequences.some(
+      (sequence) =>
+        sequence.onGrid >= onGrid &&
+        commonLength(sequence.tokens, tokens, tokens.length) === tokens.length,
+    );
+  }
+
+  /** Begins a sequence whose keys and values the caller brings; `drop` it if they don't come. */
+  adopt(tokens: readonly number[], onGrid: number): void {
+    this.#add();
+    this.makeRoom(tokens.length);
+    this.#store.reserve(this.sequence, tokens.length);
+    this.#current.tokens.push(...tokens);
+    this.#current.onGrid = onGrid;
   }
 
   /** Drops what others have until the growing sequence may have `count` more tokens. */

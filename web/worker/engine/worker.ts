@@ -124,6 +124,8 @@ async function call(
       return engine.unload(client, request.model);
     case "complete":
       return engine.complete(client, request.params, { onChunk, signal });
+    case "state":
+      return engine.state(client, request, signal);
     case "storage":
       return engine.storage(request, signal);
     case "debug":

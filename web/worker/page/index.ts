@@ -2,7 +2,7 @@
 export { EngineClient } from "./client.ts";
 export { createEngine } from "./create-engine.ts";
 export type { EngineOptions } from "./engine-options.ts";
-export type { CallOptions, Completions, Endpoint } from "./client.ts";
+export type { CallOptions, Completions, Endpoint, StateOptions } from "./client.ts";
 export type { ChunkStream } from "./chunk-stream.ts";
 export { EngineError } from "../shared/errors.ts";
 export type * from "../shared/openai.ts";
@@ -20,6 +20,7 @@ export type {
   LoadProgress,
   LoadStage,
   ModelEvent,
+  SavedState,
   StorageEvent,
   StoredBundle,
   StoredContents,

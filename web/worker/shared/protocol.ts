@@ -1,5 +1,5 @@
 /** Messages between a page and the engine's worker. Types only. */
-import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "./openai.ts";
+import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams, ChatMessage } from "./openai.ts";
 import type { Sampling } from "./sampling-defaults.ts";
 
 export type ErrorCode =
@@ -100,8 +100,20 @@ export interface StoredBundle {
   update: { totalBytes: number; storedBytes: number } | null;
 }
 
+/** What a model computed of messages, kept for the next visit. */
+export interface SavedState {
+  name: string;
+  /** Of the model that computed it. */
+  bundleUrl: string;
+  /** Tokens that needn't be computed. */
+  tokens: number;
+  bytes: number;
+}
+
 export interface StoredContents {
   bundles: StoredBundle[];
+  /** The last saved last. */
+  states: SavedState[];
   /** What no stored bundle names: left by crashes or by bundles whose lock was lost. */
   leftovers: { files: number; bytes: number };
 }
@@ -122,12 +134,14 @@ export interface DeletedLeftovers {
 export type StorageAction =
   | { action: "list" }
   | { action: "delete"; bundleUrl: string }
+  | { action: "delete-state"; bundleUrl: string; name: string }
   | { action: "delete-leftovers" }
   | { action: "update"; bundleUrl: string };
 
 export interface StorageReplies {
   list: StoredContents;
   delete: DeletedFiles;
+  "delete-state": DeletedFiles;
   "delete-leftovers": DeletedLeftovers;
   update: null;
 }
@@ -200,6 +214,8 @@ export type WorkerRequest =
   /** One of the page's models; all of them without `model`. */
   | { kind: "unload"; id: number; model?: string }
   | { kind: "complete"; id: number; params: ChatCompletionParams }
+  /** Without `messages` a state is loaded; `model` may be left out where the page has one. */
+  | { kind: "state"; id: number; name: string; messages?: ChatMessage[]; model?: string }
   | ({ kind: "storage"; id: number } & StorageAction)
   | ({ kind: "debug"; id: number } & DebugAction)
   /** Ends the call of this `id`, which then replies with kind "aborted". */
@@ -244,6 +260,8 @@ export interface CallResults {
   unload: null;
   /** Null after a stream, whose chunks came before. */
   complete: ChatCompletion | null;
+  /** Null where there is none to load. */
+  state: SavedState | null;
   storage: StorageReplies[StorageAction["action"]];
   debug: DebugReplies[DebugAction["action"]];
 }
