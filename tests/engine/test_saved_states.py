@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.browser import EnginePage
@@ -94,6 +95,25 @@ def test_a_state_gives_the_bits_of_a_computation_on_the_next_day(page: EnginePag
     assert load(page, "museum") == loaded
     answer = page.complete(**ASKED)
     assert (bits(answer), cached(answer)) == (alone, 32)
+
+
+def test_a_state_has_nothing_of_other_texts(page: EnginePage) -> None:
+    page.complete(**{**ASKED, "messages": [{"role": "user", "content": "clock " * 30}]})
+    page.run("() => engine.debug.logits([3])")
+    tokens = save(page, "hello", HELLO)["tokens"]
+    layer = page.run(
+        """async () => {
+          const cache = await caches.open("mlc-edge-states-v1");
+          const key = (await cache.keys()).find(({ url }) => url.endsWith("/hello/0"));
+          return [...new Float32Array(await (await cache.match(key)).arrayBuffer())];
+        }"""
+    )
+    # [page, keys or values, two heads, 16 tokens, 32 features]
+    last = np.array(layer).reshape(-1, 2, 2, 16, 32)[-1]
+    filled = tokens % 16
+    assert filled > 0
+    assert np.all(last[:, :, filled:] == 0)
+    assert np.all(np.any(last[:, :, :filled] != 0, axis=-1))
 
 
 def test_saving_reads_what_is_stored(page: EnginePage) -> None:
