@@ -134,8 +134,8 @@ function dice(seed: number): (sides: number) => number {
 }
 
 /** A text's logits with nothing cached. */
-async function alone(text: Text): Promise<number[]> {
-  const { sequence } = sequenceOf();
+async function alone(text: Text, prefillChunkSize = GRID): Promise<number[]> {
+  const { sequence } = sequenceOf(prefillChunkSize);
   const copy = { ...text, tokens: text.tokens.slice(0, text.promptLength) };
   for (;;) {
     const { logits } = await sequence.logitsAfter(copy, going);
@@ -148,7 +148,9 @@ async function alone(text: Text): Promise<number[]> {
 test("chats in any order, cut short, branched, in turns: the bits of a fresh computation, in few pages", async () => {
   const roll = dice(3);
   const window = 160;
-  const { sequence, held } = sequenceOf(GRID, 0, new PlainStore(window / 16 + 1));
+  // Pages end within its chunks.
+  const grid = 12;
+  const { sequence, held } = sequenceOf(grid, 0, new PlainStore(window / 16 + 1));
   const texts: { tokens: number[]; promptLength: number; deterministic: boolean }[] = [];
   const system = Array.from({ length: 37 }, () => roll(9));
   for (let step = 0; step < 1500; step++) {
@@ -162,7 +164,7 @@ test("chats in any order, cut short, branched, in turns: the bits of a fresh com
       const { logits, cached } = await sequence.logitsAfter(old, going);
       assert.ok(cached < old.tokens.length);
       assert.ok(held().some((tokens) => String(tokens) === String(old.tokens)));
-      if (old.deterministic) assert.deepEqual([...logits], await alone(old));
+      if (old.deterministic) assert.deepEqual([...logits], await alone(old, grid));
       old.tokens.push(roll(9));
     }
   }
@@ -213,13 +215,14 @@ test("a state that can't be read leaves nothing", async () => {
 });
 
 test("an answer whose end another text took goes on with the same bits", async () => {
-  const { sequence } = sequenceOf(GRID, 0, new PlainStore(5));
-  const text = { tokens: TOKENS.slice(0, 30), promptLength: 19, deterministic: true };
+  const { sequence } = sequenceOf(12, 0, new PlainStore(4));
+  const text = { tokens: TOKENS.slice(0, 30), promptLength: 29, deterministic: true };
   await sequence.logitsAfter(text, going);
-  await sequence.logitsAfter(textOf(TOKENS.map((token) => 50 + token)), going);
-  await sequence.logitsAfter(textOf(TOKENS.map((token) => 90 + token).slice(0, 20)), going);
+  await sequence.logitsAfter(textOf(TOKENS.map((token) => 50 + token), 30, false), going);
+  await sequence.logitsAfter(textOf([90, 91], 2, false), going);
   text.tokens.push(3);
   const { logits, cached } = await sequence.logitsAfter(text, going);
-  assert.equal(cached, 16);
-  assert.deepEqual([...logits], await alone(text));
+  // Of 16 tokens that were left.
+  assert.equal(cached, 12);
+  assert.deepEqual([...logits], await alone(text, 12));
 });
