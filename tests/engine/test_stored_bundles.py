@@ -85,6 +85,7 @@ def test_a_stored_bundle_is_loaded_without_its_server_and_deleted(
         assert freed == {"freedBytes": kept["totalBytes"], "keptFiles": 0}
         assert page.run("() => engine.storage.list()") == {
             "bundles": [],
+            "states": [],
             "leftovers": {"files": 0, "bytes": 0},
         }
         assert page.load_failure("tiny-q0f32")["code"] == "network_error"
@@ -105,7 +106,12 @@ def test_an_update_is_used_by_the_next_load_once_it_is_stored(
     assert event["neededBytes"] == (versions / "generation_config.json").stat().st_size
     assert fresh.load("versions")["sampling"]["temperature"] == 0.25
     fresh.run("({ bundleUrl }) => engine.storage.update(bundleUrl)", event)
+    state = [{"role": "system", "content": "Hello"}]
+    saved = fresh.run("(messages) => engine.saveState('x', messages)", state)
+    assert fresh.run("() => engine.loadState('x')") == saved
     assert fresh.load("versions")["sampling"]["temperature"] == 0.75
+    # What another version computed is of no use.
+    assert fresh.run("() => engine.loadState('x')") is None
     assert stored(fresh)["tiny-q0f32"]["update"] is None
 
 

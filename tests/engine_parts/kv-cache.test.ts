@@ -117,6 +117,30 @@ test("an old end isn't kept where that would cost other texts more", () => {
   assert.equal(feed(fed, range(65)), 64);
 });
 
+test("a text that grows takes the end of the one that it branched off, where there is no other", () => {
+  const fed = cacheOf(10);
+  feed(fed, range(96));
+  assert.equal(feed(fed, [...range(32), ...range(64, 300)]), 32);
+  assert.deepEqual(fed.store.log, ["fork 0 1 32", "pop 0 32"]);
+});
+
+test("a text that is in use when another branches off isn't the one to give pages", () => {
+  const fed = cacheOf(10);
+  feed(fed, range(64));
+  feed(fed, range(48, 100));
+  // Of the first, which comes last now, 2 pages are copied; the second has to give them.
+  assert.equal(feed(fed, [...range(40), ...range(20, 300)]), 40);
+  assert.deepEqual(fed.store.log, ["fork 0 2 40", "pop 1 16"]);
+});
+
+test("what doesn't fit twice isn't copied", () => {
+  const fed = cacheOf(10);
+  feed(fed, range(144));
+  // The rest has 4 pages, and the new text would need 5 besides: 80 tokens don't fit.
+  assert.equal(feed(fed, [...range(80), 7]), 80);
+  assert.deepEqual(fed.store.log, ["pop 0 64"]);
+});
+
 test("at most 64 sequences are kept", () => {
   const fed = cacheOf();
   for (let chat = 0; chat < 65; chat++) feed(fed, range(20, 100 * chat));

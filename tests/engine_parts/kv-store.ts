@@ -44,6 +44,21 @@ export class PlainStore implements KvStore {
     this.#checkPages();
   }
 
+  reserve(sequence: number, count: number): void {
+    this.of(sequence).push(...Array.from({ length: count }, () => ({ token: -1, bits: -1 })));
+    this.#checkPages();
+  }
+
+  read(sequence: number): Uint8Array {
+    return new TextEncoder().encode(JSON.stringify(this.of(sequence)));
+  }
+
+  write(sequence: number, bytes: Uint8Array): void {
+    const computed = JSON.parse(new TextDecoder().decode(bytes));
+    assert.equal(computed.length, this.of(sequence).length);
+    this.held.set(sequence, computed);
+  }
+
   /** What a step does: bits depend on the chunk and on all before it. */
   forward(chunk: readonly number[], sequence: number): number {
     const computed = this.of(sequence);

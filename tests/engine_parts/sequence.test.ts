@@ -21,6 +21,15 @@ function sequenceOf(prefillChunkSize = GRID, ms = 0, store = new PlainStore()) {
       return Float64Array.of(store.forward(chunk, sequence));
     },
   };
+  const states = {
+    async *readState(sequence: number) {
+      yield store.read(sequence);
+    },
+    writeState: async (sequence: number, layers: AsyncIterable<Uint8Array>) => {
+      for await (const layer of layers) store.write(sequence, layer);
+    },
+  };
+  Object.assign(runner, states);
   const held = (): number[][] => [...store.held.keys()].map((number) => store.tokens(number));
   return { sequence: new Sequence(runner as any), runner, chunks, held };
 }
@@ -125,8 +134,8 @@ function dice(seed: number): (sides: number) => number {
 }
 
 /** A text's logits with nothing cached. */
-async function alone(text: Text): Promise<number[]> {
-  const { sequence } = sequenceOf();
+async function alone(text: Text, prefillChunkSize = GRID): Promise<number[]> {
+  const { sequence } = sequenceOf(prefillChunkSize);
   const copy = { ...text, tokens: text.tokens.slice(0, text.promptLength) };
   for (;;) {
     const { logits } = await sequence.logitsAfter(copy, going);
@@ -139,7 +148,9 @@ async function alone(text: Text): Promise<number[]> {
 test("chats in any order, cut short, branched, in turns: the bits of a fresh computation, in few pages", async () => {
   const roll = dice(3);
   const window = 160;
-  const { sequence, held } = sequenceOf(GRID, 0, new PlainStore(window / 16 + 1));
+  // Pages end within its chunks.
+  const grid = 12;
+  const { sequence, held } = sequenceOf(grid, 0, new PlainStore(window / 16 + 1));
   const texts: { tokens: number[]; promptLength: number; deterministic: boolean }[] = [];
   const system = Array.from({ length: 37 }, () => roll(9));
   for (let step = 0; step < 1500; step++) {
@@ -153,8 +164,65 @@ test("chats in any order, cut short, branched, in turns: the bits of a fresh com
       const { logits, cached } = await sequence.logitsAfter(old, going);
       assert.ok(cached < old.tokens.length);
       assert.ok(held().some((tokens) => String(tokens) === String(old.tokens)));
-      if (old.deterministic) assert.deepEqual([...logits], await alone(old));
+      if (old.deterministic) assert.deepEqual([...logits], await alone(old, grid));
       old.tokens.push(roll(9));
     }
   }
+});
+
+/** All that a state's layers give, to be given again. */
+async function collected(layers: AsyncIterable<Uint8Array<ArrayBuffer>>) {
+  const found: Uint8Array<ArrayBuffer>[] = [];
+  for await (const layer of layers) found.push(layer);
+  return async function* () {
+    yield* found;
+  };
+}
+
+test("a state that is read back gives the bits of a computation", async () => {
+  const first = sequenceOf();
+  const tokens = TOKENS.slice(0, 21);
+  const { onGrid, layers } = await first.sequence.compute(tokens, going);
+  const again = await collected(layers);
+  assert.equal(onGrid, 16);
+  const second = sequenceOf();
+  await second.sequence.adopt(tokens, { onGrid, layers: again() });
+  const text = textOf([...tokens, 77, 78]);
+  const { logits, cached } = await second.sequence.logitsAfter(text, going);
+  assert.equal(cached, 16);
+  assert.deepEqual([...logits], await alone(text));
+  const plain = await second.sequence.logitsAfter(textOf([...tokens, 5], 22, false), going);
+  assert.equal(plain.cached, 21);
+});
+
+test("a state is there where its tokens are, on the grid if they must be", async () => {
+  const { sequence } = sequenceOf(64);
+  await sequence.logitsAfter(textOf(TOKENS.slice(0, 25), 25, false), going);
+  assert.equal(sequence.holds(TOKENS.slice(0, 25), 0), true);
+  assert.equal(sequence.holds(TOKENS.slice(0, 20), 0), true);
+  assert.equal(sequence.holds(TOKENS.slice(0, 26), 0), false);
+  assert.equal(sequence.holds(TOKENS.slice(0, 20), 8), false);
+});
+
+test("a state that can't be read leaves nothing", async () => {
+  const { sequence, held } = sequenceOf();
+  async function* damaged(): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+    throw new Error("damaged");
+  }
+  const adopting = sequence.adopt(TOKENS, { onGrid: 24, layers: damaged() });
+  await assert.rejects(adopting, /damaged/);
+  assert.deepEqual(held(), []);
+});
+
+test("an answer whose end another text took goes on with the same bits", async () => {
+  const { sequence } = sequenceOf(12, 0, new PlainStore(4));
+  const text = { tokens: TOKENS.slice(0, 30), promptLength: 29, deterministic: true };
+  await sequence.logitsAfter(text, going);
+  await sequence.logitsAfter(textOf(TOKENS.map((token) => 50 + token), 30, false), going);
+  await sequence.logitsAfter(textOf([90, 91], 2, false), going);
+  text.tokens.push(3);
+  const { logits, cached } = await sequence.logitsAfter(text, going);
+  // Of 16 tokens that were left.
+  assert.equal(cached, 12);
+  assert.deepEqual([...logits], await alone(text, 12));
 });

@@ -35,7 +35,7 @@ export class FakeStorage implements EngineStorage {
 
   async list() {
     const leftovers = { files: this.#leftoverBytes > 0 ? 1 : 0, bytes: this.#leftoverBytes };
-    return { bundles: this.#bundles, leftovers };
+    return { bundles: this.#bundles, states: [], leftovers };
   }
 
   async delete(url: string) {

@@ -230,7 +230,7 @@ export class Models {
   }
 }
 
-const NOTHING_STORED: StoredContents = { bundles: [], leftovers: { files: 0, bytes: 0 } };
+const NOTHING_STORED: StoredContents = { bundles: [], states: [], leftovers: { files: 0, bytes: 0 } };
 
 const NO_MODELS: Problem = {
   code: "bundle_invalid",

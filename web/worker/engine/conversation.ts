@@ -13,6 +13,13 @@ const PLAIN_TEMPLATE =
   "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}" +
   "{% endfor %}{{ 'assistant:' }}";
 
+/** Two ways to go on after an answer, and after a question: what prompts have in common ends before these. */
+const ASKED = [[{ role: "user", content: "Why?" }], [{ role: "user", content: "7 and 3" }]] as const;
+const ANSWERED = [
+  [],
+  [{ role: "assistant", content: "Yes." }, { role: "user", content: "7 and 3" }],
+] as const;
+
 export interface TokenizerConfig {
   chat_template?: string | { name: string; template: string }[] | null;
   [name: string]: unknown;
@@ -49,6 +56,17 @@ export class Conversation {
     return this.#tokens(messages, new Pauses(signal));
   }
 
+  /** What all prompts begin with whose messages begin with these. Throws the signal's reason. */
+  async prefix(messages: readonly ChatMessage[], signal: AbortSignal): Promise<number[]> {
+    const pauses = new Pauses(signal);
+    const answered = messages.at(-1)?.role === "user";
+    const [some, others] = answered ? ANSWERED : ASKED;
+    const left = await this.#tokens([...messages, ...some], pauses);
+    const right = await this.#tokens([...messages, ...others], pauses);
+    const differing = left.findIndex((token, index) => token !== right[index]);
+    return differing < 0 ? left : left.slice(0, differing);
+  }
+
   /**
    * The prompt, shortened by its oldest exchanges if the policy allows and it needs to be.
    *
@@ -73,12 +91,7 @@ export class Conversation {
       }
     }
     if (ids.length < window) return ids;
-    throw new EngineError({
-      code: "context_length_exceeded",
-      message: `The conversation has ${whole.length} tokens, but this model reads at most ${window - 1}.`,
-      remedy: "Start a new conversation or shorten the message.",
-      param: "messages",
-    });
+    throw contextFull(whole.length, window);
   }
 
   async #tokens(messages: readonly ChatMessage[], pauses: Pauses): Promise<number[]> {
@@ -121,6 +134,15 @@ export class Conversation {
       );
     }
   }
+}
+
+export function contextFull(tokens: number, window: number): EngineError {
+  return new EngineError({
+    code: "context_length_exceeded",
+    message: `The conversation has ${tokens} tokens, but this model reads at most ${window - 1}.`,
+    remedy: "Start a new conversation or shorten the message.",
+    param: "messages",
+  });
 }
 
 function templateOf({ chat_template: template }: TokenizerConfig): string | undefined {

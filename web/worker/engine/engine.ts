@@ -15,8 +15,10 @@ import type {
   HeldModel,
   LoadedModel,
   LocalLoadOptions,
+  SavedState,
   StorageAction,
   StorageReplies,
+  WorkerRequest,
 } from "../shared/protocol.ts";
 import { Generation, type GenerationContext, type TokenEvent } from "./generation.ts";
 import { Bundle, lockUrlOf } from "./bundle.ts";
@@ -27,6 +29,7 @@ import { Models, overBudget, sessionOf, type OpenSession } from "./models.ts";
 import { Progress } from "./progress.ts";
 import { parseRequest, type CompletionRequest } from "./protocol.ts";
 import type { Client, Lease, Resident, Session, Wanted } from "./resident.ts";
+import { SavedStates } from "./saved-states.ts";
 import { Sequence, type Step } from "./sequence.ts";
 
 /** An answer survives so many losses of the device. */
@@ -36,6 +39,7 @@ const MAX_REQUESTS = 64;
 /** Room that the policy "truncate-oldest" makes for an answer of unknown length. */
 const RESERVE = 256;
 
+type StateRequest = Extract<WorkerRequest, { kind: "state" }>;
 type OnEvent = (event: TokenEvent) => void;
 type OpenContext = Parameters<OpenSession>[1];
 
@@ -109,6 +113,8 @@ export class Engine {
         return this.#store.list();
       case "delete":
         return this.#store.delete(lockUrlOf(action.bundleUrl));
+      case "delete-state":
+        return this.#store.deleteState(lockUrlOf(action.bundleUrl), action.name);
       case "delete-leftovers":
         return this.#store.deleteLeftovers();
       case "update":
@@ -153,6 +159,17 @@ export class Engine {
     } finally {
       this.#models.leave(resident);
     }
+  }
+
+  /** Loads a state by its name, or saves one of messages. */
+  state(client: Client, request: StateRequest, signal: AbortSignal): Promise<SavedState | null> {
+    const { name, messages, model: asked } = request;
+    const job = ({ lease, session }: Answerer): Promise<SavedState | null> => {
+      const notify = (event: EngineEvent): void => client.emit(event);
+      const states = new SavedStates(session, { store: this.#store, lockUrl: lockUrlOf(lease.bundleUrl), notify });
+      return messages ? states.save(name, messages, signal) : states.load(name);
+    };
+    return counted(client, () => this.#inTurn(client, { asked, signal }, job));
   }
 
   async loseDevice(client: Client, signal: AbortSignal): Promise<null> {

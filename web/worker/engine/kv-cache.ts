@@ -21,6 +21,8 @@ export interface KvStore {
   /** Pages of all sequences together. */
   readonly totalPages: number;
   addSequence(sequence: number): void;
+  /** Lets a sequence have `count` more tokens, whose keys and values are undefined. */
+  reserve(sequence: number, count: number): void;
   removeSequence(sequence: number): void;
   /** Drops the last `count` tokens of a sequence. */
   popTokens(sequence: number, count: number): void;
@@ -68,6 +70,11 @@ export class KvCache {
     return this.#current.number;
   }
 
+  /** So many of its first tokens were computed in whole chunks of the grid. */
+  get onGrid(): number {
+    return this.#current.onGrid;
+  }
+
   /** Its tokens. */
   get length(): number {
     return this.#sequences.at(-1)?.tokens.length ?? 0;
@@ -94,10 +101,28 @@ export class KvCache {
     return this.length;
   }
 
+  /** Whether a sequence begins with `tokens`, the first `onGrid` of them from whole chunks of the grid. */
+  holds(tokens: readonly number[], onGrid: number): boolean {
+    return this.#sequences.some(
+      (sequence) =>
+        sequence.onGrid >= onGrid &&
+        commonLength(sequence.tokens, tokens, tokens.length) === tokens.length,
+    );
+  }
+
+  /** Begins a sequence whose keys and values the caller brings; `drop` it if they don't come. */
+  adopt(tokens: readonly number[], onGrid: number): void {
+    this.#add();
+    this.makeRoom(tokens.length);
+    this.#store.reserve(this.sequence, tokens.length);
+    this.#current.tokens.push(...tokens);
+    this.#current.onGrid = onGrid;
+  }
+
   /** Drops what others have until the growing sequence may have `count` more tokens. */
   makeRoom(count: number): void {
     const { tokens } = this.#current;
-    this.#free(pagesOf(tokens.length + count) - pagesOf(tokens.length), [this.#current]);
+    this.#free(pagesOf(tokens.length + count) - pagesOf(tokens.length));
   }
 
   /** Notes what the device has appended, in one chunk. */
@@ -140,18 +165,19 @@ export class KvCache {
     return best;
   }
 
-  /** Whether keeping what `sequence` has beyond `kept` costs other texts no more than it is. */
+  /** Whether keeping what `sequence` has beyond `kept` costs no more pages than that has. */
   #affordsBoth(sequence: CachedSequence, kept: number, length: number): boolean {
     const rest = sequence.tokens.length - kept;
     if (kept === 0 || rest < LEAST_TOKENS) return false;
-    const lost = pagesOf(length) - this.#freePages();
-    const others = this.#usedPages() - pagesOf(sequence.tokens.length);
-    return lost <= Math.min(others, pagesOf(rest));
+    const { totalPages } = this.#store;
+    const lost = pagesOf(length) - (totalPages - this.#usedPages());
+    const room = totalPages - pagesOf(sequence.tokens.length);
+    return lost <= pagesOf(rest) && pagesOf(kept) <= room;
   }
 
   #fork(parent: CachedSequence, length: number): void {
     this.#use(parent);
-    this.#free(pagesOf(length), [parent]);
+    this.#free(pagesOf(length));
     const number = this.#numbers++;
     this.#store.forkSequence(parent.number, number, length);
     const onGrid = Math.min(parent.onGrid, length - (length % this.grid));
@@ -175,10 +201,10 @@ export class KvCache {
     this.#sequences.push(sequence);
   }
 
-  /** Takes pages from the ends of the least recently used: what texts begin with is shared most. */
-  #free(pages: number, kept: readonly CachedSequence[]): void {
-    for (const victim of this.#sequences.filter((sequence) => !kept.includes(sequence))) {
-      const lacking = pages - this.#freePages();
+  /** Takes pages from the ends of the least recently used, never of the last: what texts begin with is shared most. */
+  #free(pages: number): void {
+    for (const victim of this.#sequences.slice(0, -1)) {
+      const lacking = pages - (this.#store.totalPages - this.#usedPages());
       if (lacking <= 0) return;
       const left = (pagesOf(victim.tokens.length) - lacking) * PAGE_TOKENS;
       if (left < LEAST_TOKENS) this.#remove(victim);
@@ -202,10 +228,6 @@ export class KvCache {
 
   #usedPages(): number {
     return this.#sequences.reduce((sum, { tokens }) => sum + pagesOf(tokens.length), 0);
-  }
-
-  #freePages(): number {
-    return this.#store.totalPages - this.#usedPages();
   }
 }
 

@@ -1,5 +1,6 @@
 /** The sequences of TVM's paged KV cache, and the pages on the device that have their keys and values. */
 import type { Instance, PackedFunc, TVMObject } from "@mlc-ai/web-runtime";
+import type { Bytes } from "../shared/hash.ts";
 import { PAGE_TOKENS, pagesOf, type KvStore } from "./kv-cache.ts";
 import type { Metadata } from "./metadata.ts";
 import type { Internals } from "./pipelines.ts";
@@ -28,6 +29,8 @@ export class KvPages implements KvStore {
   readonly #kv: TVMObject;
   /** For each layer, the pointer to [page, 2, kv_heads, page_tokens, head_dim] on the device. */
   readonly #layers: readonly number[];
+  /** Of a token, its keys or its values of one head. */
+  readonly #tokenBytes: number;
   readonly #largestChunk: number;
   readonly #sequences = new Map<number, { length: number; readonly pages: number[] }>();
 
@@ -40,7 +43,8 @@ export class KvPages implements KvStore {
     this.#functions = functionsOf(tvm);
     // One more, because TVM's runtime has it.
     this.totalPages = pagesOf(tokens) + 1;
-    this.pageBytes = 2 * shape.num_key_value_heads * PAGE_TOKENS * shape.head_dim * element;
+    this.#tokenBytes = shape.head_dim * element;
+    this.pageBytes = 2 * shape.num_key_value_heads * PAGE_TOKENS * this.#tokenBytes;
     const { kv, allocated } = watchAllocations(tvm, () =>
       // No step has more than one sequence.
       create(...[1, tokens, chunk, PAGE_TOKENS, 0].map((size) => tvm.makeShapeTuple([size]))),
@@ -77,12 +81,16 @@ export class KvPages implements KvStore {
     this.#functions.popn(this.#kv, tvm.scalar(number, "int64"), tvm.scalar(count, "int32"));
   }
 
-  forkSequence(parent: number, child: number, length: number): void {
-    this.addSequence(child);
-    for (let done = 0; done < length; done += this.#largestChunk) {
-      this.beginStep(child, Math.min(this.#largestChunk, length - done));
+  reserve(number: number, count: number): void {
+    for (let done = 0; done < count; done += this.#largestChunk) {
+      this.beginStep(number, Math.min(this.#largestChunk, count - done));
       this.endStep();
     }
+  }
+
+  forkSequence(parent: number, child: number, length: number): void {
+    this.addSequence(child);
+    this.reserve(child, length);
     const { pages } = this.#of(child);
     const copied = this.#of(parent).pages.slice(0, pages.length);
     for (const layer of this.#layers) this.#copyPages(layer, copied, pages);
@@ -112,6 +120,68 @@ export class KvPages implements KvStore {
     this.#functions.end_forward(this.#kv);
   }
 
+  /** Bytes of a sequence of so many tokens in one layer. */
+  layerBytes(tokens: number): number {
+    return pagesOf(tokens) * this.pageBytes;
+  }
+
+  get layers(): number {
+    return this.#layers.length;
+  }
+
+  /** Keys and values in one layer, [page, 2, kv_heads, page_tokens, head_dim]; 0 beyond the last token. */
+  async read(number: number, layer: number): Promise<Bytes> {
+    const { length, pages } = this.#of(number);
+    const context = this.#context;
+    const { device } = context;
+    const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+    const copied = device.createBuffer({ size: pages.length * this.pageBytes, usage });
+    try {
+      context.flushCommands();
+      const source = context.gpuBufferFromPtr(this.#pointer(layer));
+      const encoder = device.createCommandEncoder();
+      for (const [index, page] of pages.entries()) {
+        const [from, to] = [page * this.pageBytes, index * this.pageBytes];
+        encoder.copyBufferToBuffer(source, from, copied, to, this.pageBytes);
+      }
+      device.queue.submit([encoder.finish()]);
+      await copied.mapAsync(GPUMapMode.READ);
+      const bytes = new Uint8Array(copied.getMappedRange().slice(0));
+      if (length % PAGE_TOKENS > 0) this.#clearFrom(length % PAGE_TOKENS, bytes.subarray(-this.pageBytes));
+      return bytes;
+    } finally {
+      copied.destroy();
+    }
+  }
+
+  /** What `read` gave, for a sequence of as many tokens. */
+  write(number: number, layer: number, bytes: Bytes): void {
+    const { length, pages } = this.#of(number);
+    if (bytes.length !== this.layerBytes(length)) throw new Error(`${bytes.length} bytes are no layer`);
+    for (const [index, page] of pages.entries()) {
+      const part = bytes.subarray(index * this.pageBytes, (index + 1) * this.pageBytes);
+      this.#context.copyRawBytesToBuffer(part, this.#pointer(layer), page * this.pageBytes, part.length);
+    }
+  }
+
+  get #context(): Internals["lib"]["webGPUContext"] {
+    return (this.#tvm as unknown as Internals).lib.webGPUContext;
+  }
+
+  #pointer(layer: number): number {
+    const pointer = this.#layers[layer];
+    if (pointer === undefined) throw new Error(`there is no layer ${layer}`);
+    return pointer;
+  }
+
+  /** Overwrites what another text may have left in a page after so many tokens. */
+  #clearFrom(tokens: number, page: Uint8Array): void {
+    const headBytes = PAGE_TOKENS * this.#tokenBytes;
+    for (let head = 0; head < page.length; head += headBytes) {
+      page.fill(0, head + tokens * this.#tokenBytes, head + headBytes);
+    }
+  }
+
   #of(number: number): { length: number; readonly pages: number[] } {
     const sequence = this.#sequences.get(number);
     if (!sequence) throw new Error(`there is no sequence ${number}`);
@@ -120,7 +190,7 @@ export class KvPages implements KvStore {
 
   /** By way of another buffer: WebGPU copies nothing within one. */
   #copyPages(layer: number, from: readonly number[], to: readonly number[]): void {
-    const { webGPUContext: context } = (this.#tvm as unknown as Internals).lib;
+    const context = this.#context;
     const bytes = this.pageBytes;
     const atOnce = Math.max(1, Math.floor(MAX_COPY_BYTES / bytes));
     const between = context.deviceAllocDataSpace(Math.min(atOnce, to.length) * bytes);

@@ -8,8 +8,9 @@ import {
   type TVMArray,
   type VirtualMachine,
 } from "@mlc-ai/web-runtime";
+import type { Bytes } from "../shared/hash.ts";
 import { failedAllocation, type Gpu } from "./device.ts";
-import { SELF_TEST_SEQUENCE, type KvStore } from "./kv-cache.ts";
+import { SELF_TEST_SEQUENCE } from "./kv-cache.ts";
 import { KvPages } from "./kv-pages.ts";
 import { decodeFloats, encodeFloats, type FloatType } from "./float-types.ts";
 import { parseMetadata, type Metadata, type ParameterShape } from "./metadata.ts";
@@ -130,8 +131,26 @@ export class ModelRunner implements TestSubject {
   }
 
   /** Sequences in the KV cache, which `forward` lets grow. */
-  get sequences(): KvStore {
+  get sequences(): KvPages {
     return this.#ready.pages;
+  }
+
+  /** Keys and values of a sequence, layer by layer. */
+  async *readState(sequence: number): AsyncGenerator<Bytes, void> {
+    const { pages } = this.#ready;
+    for (let layer = 0; layer < pages.layers; layer++) {
+      yield await this.gpu.guard(pages.read(sequence, layer));
+    }
+  }
+
+  /** The same for another sequence of as many tokens, which must be reserved. */
+  async writeState(sequence: number, layers: AsyncIterable<Bytes>): Promise<void> {
+    const { pages } = this.#ready;
+    let layer = 0;
+    for await (const bytes of layers) {
+      pages.write(sequence, layer++, bytes);
+      await this.settle();
+    }
   }
 
   /** Appends tokens to a sequence, at most a prefill chunk; logits float32[vocabulary] after the last one. */

@@ -12,6 +12,9 @@ export interface Internals {
     webGPUContext: {
       createShaderAsync(info: KernelInfo, code: string): Promise<(...args: number[]) => void>;
       copyRawBytesToBuffer(bytes: Uint8Array, buffer: number, offset: number, length: number): void;
+      readonly device: GPUDevice;
+      flushCommands(): void;
+      gpuBufferFromPtr(pointer: number): GPUBuffer;
       deviceAllocDataSpace(bytes: number): number;
       deviceFreeDataSpace(pointer: number): void;
       deviceCopyWithinGPU(from: number, fromOffset: number, to: number, toOffset: number, bytes: number): void;

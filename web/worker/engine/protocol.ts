@@ -138,7 +138,8 @@ function readTopK(given: Params, ofModel: number | null): number | null {
   return count > 0 ? count : null;
 }
 
-function readMessages(value: unknown): ChatMessage[] {
+/** Throws EngineError "invalid_request". */
+export function readMessages(value: unknown): ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw invalid("messages", "messages must be a list with at least one message", "Add a message.");
   }

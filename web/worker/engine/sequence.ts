@@ -1,4 +1,5 @@
 /** Feeds what the KV cache lacks of a text and returns the logits; keeps other texts for later. */
+import type { Bytes } from "../shared/hash.ts";
 import { KvCache } from "./kv-cache.ts";
 import type { ModelRunner } from "./model-runner.ts";
 
@@ -20,6 +21,13 @@ export interface Step {
   readonly logits: Float32Array;
   /** Tokens that the KV cache held already. */
   readonly cached: number;
+}
+
+/** Keys and values of a sequence. */
+export interface ComputedState {
+  /** So many of the first tokens were computed in whole chunks of the grid. */
+  readonly onGrid: number;
+  readonly layers: AsyncIterable<Bytes>;
 }
 
 export class Sequence {
@@ -52,6 +60,28 @@ export class Sequence {
   /** Forgets all texts. */
   clear(): void {
     this.#cache.clear();
+  }
+
+  /** Computes the tokens so that every text can take them over; gives what is on the device then. */
+  async compute(tokens: readonly number[], signal: AbortSignal): Promise<ComputedState> {
+    await this.logitsAfter({ tokens, promptLength: tokens.length, deterministic: true }, signal);
+    return { onGrid: this.#cache.onGrid, layers: this.#runner.readState(this.#cache.sequence) };
+  }
+
+  /** Whether the tokens are computed, as many on the grid as that. */
+  holds(tokens: readonly number[], onGrid: number): boolean {
+    return this.#cache.holds(tokens, onGrid);
+  }
+
+  /** Takes over what `compute` gave for the tokens; nothing of it if `layers` throws. */
+  async adopt(tokens: readonly number[], { onGrid, layers }: ComputedState): Promise<void> {
+    this.#cache.adopt(tokens, onGrid);
+    try {
+      await this.#runner.writeState(this.#cache.sequence, layers);
+    } catch (error) {
+      this.#cache.drop();
+      throw error;
+    }
   }
 
   async #forward(chunk: readonly number[]): Promise<Float32Array> {

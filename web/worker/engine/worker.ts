@@ -126,6 +126,8 @@ async function call(
       return engine.complete(client, request.params, { onChunk, signal });
     case "count":
       return engine.count(client, request, signal);
+    case "state":
+      return engine.state(client, request, signal);
     case "storage":
       return engine.storage(request, signal);
     case "debug":

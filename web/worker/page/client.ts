@@ -24,6 +24,7 @@ import type {
   LoadedModel,
   LoadOptions,
   LocalBackend,
+  SavedState,
   StorageAction,
   StorageReplies,
   StoredContents,
@@ -71,6 +72,11 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+export interface StateOptions extends CallOptions {
+  /** Id of a model that this page has loaded. */
+  model?: string;
+}
+
 export interface Completions {
   create(params: StreamingParams, options?: CallOptions): Promise<ChunkStream>;
   create(params: WholeParams, options?: CallOptions): Promise<ChatCompletion>;
@@ -109,6 +115,9 @@ export class EngineClient {
     /** Deletes a bundle, and its files that no other one names. A loaded model goes on answering. */
     delete: (bundleUrl: string | URL): Promise<DeletedFiles> =>
       this.#storage({ action: "delete", bundleUrl: absolute(bundleUrl) }),
+    /** Deletes a saved state. */
+    deleteState: ({ bundleUrl, name }: Pick<SavedState, "bundleUrl" | "name">): Promise<DeletedFiles> =>
+      this.#storage({ action: "delete-state", bundleUrl: absolute(bundleUrl), name }),
     /** Deletes what no stored bundle names, unless models are loaded somewhere. */
     deleteLeftovers: (): Promise<DeletedLeftovers> => this.#storage({ action: "delete-leftovers" }),
     /** Downloads the version that an event "update-available" told of; the next load uses it. */
@@ -221,6 +230,23 @@ export class EngineClient {
   ): Promise<number | null> {
     if (this.#remoteOf(model)) return null;
     return this.#call({ kind: "count", messages, ...(model !== undefined && { model }) }, signal);
+  }
+
+  /**
+   * Computes what chats with these messages begin with, and stores it under `name` for the next visit; where it
+   * is stored already it is read instead. `model` may be left out where this page has loaded one.
+   */
+  async saveState(name: string, messages: ChatMessage[], options: StateOptions = {}): Promise<SavedState> {
+    const { signal, ...model } = options;
+    return (await this.#call({ kind: "state", name, messages, ...model }, signal)) as SavedState;
+  }
+
+  /**
+   * Reads what `saveState` stored, so that chats with its messages begin at once; null where nothing usable is
+   * stored under this name for this version of the model and this device.
+   */
+  async loadState(name: string, { signal, ...model }: StateOptions = {}): Promise<SavedState | null> {
+    return this.#call({ kind: "state", name, ...model }, signal);
   }
 
   /** Gives up a model, or all, once their answers have ended; the memory is freed when no tab has them. */

@@ -5,7 +5,7 @@ export type { BackendOption } from "./backends.ts";
 export type { CapabilityOptions } from "./capabilities.ts";
 export type { ConsentRequest, RemoteBackend } from "./remote.ts";
 export type { EngineOptions } from "./engine-options.ts";
-export type { CallOptions, Completions, Endpoint } from "./client.ts";
+export type { CallOptions, Completions, Endpoint, StateOptions } from "./client.ts";
 export type { ChunkStream } from "./chunk-stream.ts";
 export { createLanguageModel, installLanguageModel } from "../prompt-api/language-model.ts";
 export type * from "../prompt-api/types.ts";
@@ -31,6 +31,7 @@ export type {
   LoadStage,
   LocalBackend,
   ModelEvent,
+  SavedState,
   SpeedEstimate,
   StorageEvent,
   StoredBundle,

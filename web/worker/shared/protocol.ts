@@ -140,8 +140,20 @@ export interface StoredBundle {
   update: { totalBytes: number; storedBytes: number } | null;
 }
 
+/** What a model computed of messages, kept for the next visit. */
+export interface SavedState {
+  name: string;
+  /** Of the model that computed it. */
+  bundleUrl: string;
+  /** Tokens that needn't be computed. */
+  tokens: number;
+  bytes: number;
+}
+
 export interface StoredContents {
   bundles: StoredBundle[];
+  /** The last saved last. */
+  states: SavedState[];
   /** What no stored bundle names: left by crashes or by bundles whose lock was lost. */
   leftovers: { files: number; bytes: number };
 }
@@ -162,12 +174,14 @@ export interface DeletedLeftovers {
 export type StorageAction =
   | { action: "list" }
   | { action: "delete"; bundleUrl: string }
+  | { action: "delete-state"; bundleUrl: string; name: string }
   | { action: "delete-leftovers" }
   | { action: "update"; bundleUrl: string };
 
 export interface StorageReplies {
   list: StoredContents;
   delete: DeletedFiles;
+  "delete-state": DeletedFiles;
   "delete-leftovers": DeletedLeftovers;
   update: null;
 }
@@ -275,6 +289,8 @@ export type WorkerRequest =
   | { kind: "unload"; id: number; model?: string }
   | { kind: "complete"; id: number; params: ChatCompletionParams }
   | { kind: "count"; id: number; messages: ChatMessage[]; model?: string }
+  /** Without `messages` a state is loaded; `model` may be left out where the page has one. */
+  | { kind: "state"; id: number; name: string; messages?: ChatMessage[]; model?: string }
   | ({ kind: "storage"; id: number } & StorageAction)
   | ({ kind: "debug"; id: number } & DebugAction)
   /** Ends the call of this `id`, which then replies with kind "aborted". */
@@ -320,6 +336,8 @@ export interface CallResults {
   /** Null after a stream, whose chunks came before. */
   complete: ChatCompletion | null;
   count: number;
+  /** Null where there is none to load. */
+  state: SavedState | null;
   storage: StorageReplies[StorageAction["action"]];
   debug: DebugReplies[DebugAction["action"]];
 }

@@ -14,6 +14,8 @@ export const LIMITS = {
   documentTimeoutMs: 5_000,
   /** Storage that is left to the browser and to the page's own data. */
   reservedBytes: MIB,
+  /** All saved states together; the oldest make room. */
+  maxStateBytes: 512 * MIB,
 } as const;
 
 export type Limits = typeof LIMITS;

@@ -13,6 +13,7 @@ import { fileError, networkError, noRoom, notStored } from "./errors.ts";
 import { LIMITS, type Limits } from "./limits.ts";
 import { hold, ifFree } from "./locks.ts";
 import { PartStore } from "./part-store.ts";
+import { StateStore } from "./state-store.ts";
 import { asStoredLock, offlineTargets, type Sizes, type StoredLock, StoredLocks } from "./stored-locks.ts";
 
 /** Held, together with others, while files are used that a lock may stop naming. */
@@ -34,6 +35,7 @@ export interface OpenLockOptions {
 
 export class Store {
   readonly content: ContentFiles;
+  readonly states: StateStore;
   readonly #parts = new PartStore();
   readonly #documents: Documents;
   readonly #locks: StoredLocks;
@@ -41,6 +43,7 @@ export class Store {
 
   constructor(notify: (event: StorageEvent) => void, limits: Limits = LIMITS) {
     this.#notify = notify;
+    this.states = new StateStore(limits);
     this.#documents = new Documents(limits);
     this.#locks = new StoredLocks(this.#documents);
     this.content = new ContentFiles(this.#parts, limits, notify);
@@ -156,23 +159,31 @@ export class Store {
   }
 
   async list(): Promise<StoredContents> {
-    if (!(await this.#parts.isAvailable())) return { bundles: [], leftovers: { files: 0, bytes: 0 } };
+    if (!(await this.#parts.isAvailable())) return { bundles: [], states: [], leftovers: { files: 0, bytes: 0 } };
     const sizes = await this.#parts.sizes();
     const named = await this.#locks.named();
     const leftovers = named ? [...sizes].filter(([hash]) => !named.has(hash)) : [];
     const bytes = leftovers.reduce((sum, [, size]) => sum + size.bytes, 0);
-    return { bundles: await this.#locks.list(sizes), leftovers: { files: leftovers.length, bytes } };
+    const [bundles, states] = [await this.#locks.list(sizes), await this.states.list()];
+    return { bundles, states, leftovers: { files: leftovers.length, bytes } };
   }
 
-  /** Deletes a bundle's lock and all its files that no other lock names. */
+  /** Deletes a bundle's lock, its states, and all its files that no other lock names. */
   async delete(lockUrl: string): Promise<DeletedFiles> {
     const locks = [await this.#locks.get(lockUrl, "current"), await this.#locks.get(lockUrl, "next")];
     const files = new Set(locks.flatMap((lock) => asStoredLock(lock)?.files ?? []).map(({ sha256 }) => sha256));
     if (!(await this.#locks.delete(lockUrl))) throw notStored(lockUrl);
     const named = (await this.#locks.named()) ?? files;
     const doomed = [...files].filter((hash) => !named.has(hash));
-    const freedBytes = await this.#free(doomed);
+    const freedBytes = (await this.#free(doomed)) + (await this.states.deleteOf(lockUrl));
     return { freedBytes, keptFiles: files.size - doomed.length };
+  }
+
+  /** Deletes a saved state. */
+  async deleteState(lockUrl: string, name: string): Promise<DeletedFiles> {
+    const freedBytes = await this.states.delete({ lockUrl, name });
+    if (freedBytes === 0) throw notStored(name);
+    return { freedBytes, keptFiles: 0 };
   }
 
   /** Deletes what no lock names, unless models are in use. */

@@ -1,0 +1,150 @@
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { LIMITS } from "../../web/worker/store/limits.ts";
+import { StateStore, type StateHeader } from "../../web/worker/store/state-store.ts";
+
+/** Cache Storage in a map, with room for so many entries. */
+class PlainCache {
+  readonly entries = new Map<string, Uint8Array>();
+  room = Infinity;
+
+  async match(url: string): Promise<Response | undefined> {
+    const bytes = this.entries.get(url);
+    return bytes && new Response(bytes.slice());
+  }
+
+  async put(url: string, response: Response): Promise<void> {
+    if (this.entries.size >= this.room) throw new DOMException("full", "QuotaExceededError");
+    this.entries.set(url, new Uint8Array(await response.arrayBuffer()));
+  }
+
+  async delete(url: string): Promise<boolean> {
+    return this.entries.delete(url);
+  }
+
+  async keys(): Promise<{ url: string }[]> {
+    return [...this.entries.keys()].map((url) => ({ url }));
+  }
+}
+
+const LOCK_URL = "https://site.example/bundles/m/mlc-lock.json";
+const going = new AbortController().signal;
+let cache: PlainCache;
+let store: StateStore;
+
+beforeEach(() => {
+  cache = new PlainCache();
+  Object.assign(globalThis, {
+    self: { location: { origin: "https://site.example" } },
+    navigator: {},
+    caches: { open: async () => cache },
+  });
+  store = new StateStore({ ...LIMITS, maxStateBytes: 100 } as unknown as typeof LIMITS);
+});
+
+const key = (name: string, lockUrl = LOCK_URL) => ({ lockUrl, name });
+
+function stateOf(layerBytes: number, layerCount = 2) {
+  const header: StateHeader = { identity: "x", tokens: [1, 2, 3], onGrid: 0, layerBytes, layerCount };
+  async function* layers() {
+    for (let layer = 0; layer < layerCount; layer++) yield new Uint8Array(layerBytes).fill(layer + 1);
+  }
+  return { header, layers: layers() };
+}
+
+async function read(name: string): Promise<number[][]> {
+  const found: number[][] = [];
+  for await (const layer of store.layers(key(name))) found.push([...layer]);
+  return found;
+}
+
+const names = async (): Promise<string[]> => (await store.list()).map(({ name }) => name);
+
+test("a state comes back as it was saved, also after another of its name", async () => {
+  await store.save(key("a/b"), stateOf(9, 3), going);
+  await store.save(key("a/b"), stateOf(4), going);
+  assert.deepEqual(await read("a/b"), [[1, 1, 1, 1], [2, 2, 2, 2]]);
+  assert.deepEqual((await store.header(key("a/b")))?.tokens, [1, 2, 3]);
+  assert.deepEqual(await store.list(), [
+    { name: "a/b", bundleUrl: "https://site.example/bundles/m/", tokens: 3, bytes: 8 },
+  ]);
+  assert.equal(cache.entries.size, 3);
+});
+
+test("no changed byte is taken for the state that was saved", async () => {
+  await store.save(key("a"), stateOf(4), going);
+  for (const [url, bytes] of [...cache.entries]) {
+    for (let index = 0; index < bytes.length; index++) {
+      const changed = bytes.slice();
+      changed[index] = (changed[index] ?? 0) ^ 1;
+      cache.entries.set(url, changed);
+      const same = (await store.header(key("a"))) && (await read("a").catch(() => null));
+      assert.equal(same, null, `${url} ${index}`);
+    }
+    cache.entries.delete(url);
+    assert.equal((await store.header(key("a"))) && (await read("a").catch(() => null)), null);
+    cache.entries.set(url, bytes);
+  }
+  assert.equal((await read("a")).length, 2);
+});
+
+test("the oldest make room, and what is too large is refused", async () => {
+  for (const name of ["a", "b", "c"]) {
+    await store.save(key(name), stateOf(20), going);
+    const then = Date.now();
+    while (Date.now() === then);
+  }
+  assert.deepEqual(await names(), ["b", "c"]);
+  await assert.rejects(store.save(key("d"), stateOf(51), going), { code: "quota_exceeded" });
+  assert.deepEqual(await names(), ["b", "c"]);
+});
+
+test("a browser without room keeps nothing half", async () => {
+  cache.room = 4;
+  await store.save(key("a"), stateOf(4), going);
+  await assert.rejects(store.save(key("b"), stateOf(4), going), { code: "quota_exceeded" });
+  assert.deepEqual(await names(), ["a"]);
+  assert.equal(cache.entries.size, 3);
+});
+
+test("a save that is aborted leaves nothing", async () => {
+  const controller = new AbortController();
+  const { header, layers } = stateOf(4);
+  async function* aborted() {
+    for await (const layer of layers) {
+      yield layer;
+      controller.abort();
+    }
+  }
+  const saving = store.save(key("a"), { header, layers: aborted() }, controller.signal);
+  await assert.rejects(saving, { name: "AbortError" });
+  assert.equal(cache.entries.size, 0);
+});
+
+test("what a crash left goes with the next save", async () => {
+  await store.save(key("a"), stateOf(4), going);
+  const header = [...cache.entries.keys()].find((url) => url.endsWith("/a"));
+  cache.entries.delete(String(header));
+  assert.deepEqual(await names(), []);
+  await store.save(key("b"), stateOf(4), going);
+  assert.equal(cache.entries.size, 3);
+});
+
+test("a bundle's states go with it, and others stay", async () => {
+  const other = "https://site.example/bundles/other/mlc-lock.json";
+  await store.save(key("a"), stateOf(4), going);
+  await store.save(key("a", other), stateOf(4), going);
+  await store.save(key("ab"), stateOf(4), going);
+  assert.equal(await store.delete(key("a")), 8);
+  assert.equal(await store.delete(key("a")), 0);
+  assert.equal(await store.deleteOf(LOCK_URL), 8);
+  assert.deepEqual((await store.list()).map(({ bundleUrl }) => bundleUrl), ["https://site.example/bundles/other/"]);
+});
+
+test("without storage nothing is kept, and that is said", async () => {
+  Object.assign(globalThis, { caches: { open: () => Promise.reject(new Error("denied")) } });
+  assert.deepEqual(await store.list(), []);
+  assert.equal(await store.header(key("a")), null);
+  assert.equal(await store.delete(key("a")), 0);
+  await assert.rejects(store.save(key("a"), stateOf(4), going), { code: "quota_exceeded" });
+});
