@@ -94,7 +94,9 @@ def test_requests_have_what_the_site_set(open_widget: OpenWidget):
 def test_wrong_messages_are_refused(open_widget: OpenWidget):
     widget = open_widget()
     for wrong in ("'Hi'", "[{ role: 'system', content: 'x' }]", "[{ role: 'user' }]", "[null]"):
-        failure = f"(() => {{ try {{ chat.messages = {wrong}; }} catch (e) {{ return e.name; }} }})()"
+        failure = (
+            f"(() => {{ try {{ chat.messages = {wrong}; }} catch (e) {{ return e.name; }} }})()"
+        )
         assert widget.run(failure) == "TypeError"
     assert widget.run("chat.messages") == []
 
@@ -139,8 +141,10 @@ def test_an_engine_of_the_site_is_used(open_widget: OpenWidget):
 def test_words_and_parts_of_the_site(open_widget: OpenWidget):
     widget = open_widget(STORED, attributes='id="help"')
     widget.run("""(chat.strings = { open: "Ask us", placeholder: "Your question" }, null)""")
-    widget.run("""chat.append(Object.assign(document.createElement("b"), { slot: "header", textContent: "Help" }),
-      Object.assign(document.createElement("i"), { slot: "footer", textContent: "Imprint" }))""")
+    widget.run("""{
+      const slotted = (slot, textContent) => Object.assign(document.createElement("b"), { slot, textContent });
+      chat.append(slotted("header", "Help"), slotted("footer", "Imprint"));
+    }""")
     widget.button("Ask us").click()
     expect(widget.box).to_have_attribute("placeholder", "Your question")
     expect(widget.page.get_by_text("Help", exact=True)).to_be_visible()
@@ -164,7 +168,9 @@ def test_a_site_changes_colours_and_measures(open_widget: OpenWidget):
     assert widget.run(f"({look})('.bar h2', 'color')") != "rgb(255, 0, 0)"
 
 
-@pytest.mark.parametrize(("storage", "area"), [("session", "sessionStorage"), ("local", "localStorage")])
+@pytest.mark.parametrize(
+    ("storage", "area"), [("session", "sessionStorage"), ("local", "localStorage")]
+)
 def test_a_conversation_is_kept_where_the_site_says(
     open_widget: OpenWidget, storage: str, area: str
 ):
@@ -210,11 +216,15 @@ def test_a_server_answers_where_this_browser_can_not(open_widget: OpenWidget):
     server = Server(events({"content": "From afar."}))
     no_gpu = {"code": "webgpu_unavailable", "message": "No WebGPU.", "remedy": "Use another."}
     widget = open_widget(
-        {"misfits": {"pocket": no_gpu}}, attributes='server="api/v1#small"', routes={"**/api/v1/**": server}
+        {"misfits": {"pocket": no_gpu}},
+        attributes='server="api/v1#small"',
+        routes={"**/api/v1/**": server},
     )
     widget.open()
     widget.expect_state("ready")
-    expect(widget.element.locator("#hint")).to_have_text(re.compile("Answers come from 127.0.0.1:.*goes there"))
+    expect(widget.element.locator("#hint")).to_have_text(
+        re.compile("Answers come from 127.0.0.1:.*goes there")
+    )
     widget.ask("Hi")
     expect(widget.answers).to_contain_text("From afar.")
     assert server.asked[0]["model"] == "small"
@@ -242,7 +252,11 @@ def test_tools_of_the_site_are_called(open_widget: OpenWidget):
     widget.box.fill("Where is my parcel?")
     widget.box.press("Enter")
     expect(widget.answers.last).to_contain_text("It is in Rome.")
-    call = {"id": "c1", "type": "function", "function": {"name": "parcel", "arguments": '{"id": 7}'}}
+    call = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "parcel", "arguments": '{"id": 7}'},
+    }
     assert widget.page.evaluate("called") == [call]
     assert server.asked[0]["model"] == "first" and server.asked[0]["tools"]
     assert server.asked[1]["messages"] == [
@@ -255,7 +269,8 @@ def test_tools_of_the_site_are_called(open_widget: OpenWidget):
 def test_a_server_that_fails_is_told_of_and_asked_again(open_widget: OpenWidget):
     failed = {"error": {"message": "Too busy.", "code": "rate_limit"}}
     server = Server(f"data: {json.dumps(failed)}\n\n", events({"content": "Now."}))
-    init = "addEventListener('DOMContentLoaded', () => document.querySelector('mlc-chat').removeAttribute('src'))"
+    init = """addEventListener("DOMContentLoaded", () =>
+      document.querySelector("mlc-chat").removeAttribute("src"));"""
     widget = open_widget(attributes='server="api/v1#m"', routes={"**/api/v1/**": server}, init=init)
     widget.open()
     widget.box.fill("Hi")

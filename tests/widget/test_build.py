@@ -45,9 +45,16 @@ def flat(table: dict[str, object], prefix: str = "") -> dict[str, str]:
 
 
 def test_every_language_has_every_word(tmp_path: Path):
-    command = ["node_modules/.bin/esbuild", "--bundle", "--format=esm", f"--outfile={tmp_path}/words.mjs"]
+    command = [
+        "node_modules/.bin/esbuild",
+        "--bundle",
+        "--format=esm",
+        f"--outfile={tmp_path}/words.mjs",
+    ]
     subprocess.run([*command, "--log-level=warning"], input=WORDS, text=True, check=True, cwd=ROOT)
-    printed = subprocess.run(["node", tmp_path / "words.mjs"], capture_output=True, check=True).stdout
+    printed = subprocess.run(
+        ["node", tmp_path / "words.mjs"], capture_output=True, check=True
+    ).stdout
     told = json.loads(printed)
     assert list(told["strings"]) == LANGUAGES
     tables = {language: flat(table) for language, table in told["strings"].items()}
