@@ -142,7 +142,8 @@ def test_words_and_parts_of_the_site(open_widget: OpenWidget):
     widget = open_widget(STORED, attributes='id="help"')
     widget.run("""(chat.strings = { open: "Ask us", placeholder: "Your question" }, null)""")
     widget.run("""{
-      const slotted = (slot, textContent) => Object.assign(document.createElement("b"), { slot, textContent });
+      const slotted = (slot, textContent) =>
+        Object.assign(document.createElement("b"), { slot, textContent });
       chat.append(slotted("header", "Help"), slotted("footer", "Imprint"));
     }""")
     widget.button("Ask us").click()
@@ -182,6 +183,38 @@ def test_a_conversation_is_kept_where_the_site_says(
     expect(widget.questions.locator(".body")).to_have_text(["Hi"])
     widget.button("New conversation").click()
     assert widget.page.evaluate(f"{area}.length") == 0
+
+
+def test_a_question_is_kept_before_its_answer_is_whole(open_widget: OpenWidget):
+    script = {"downloadBytes": 0, "manualAnswer": True}
+    widget = open_widget(script, attributes='storage="session"')
+    widget.open()
+    widget.box.fill("Hi")
+    widget.box.press("Enter")
+    widget.expect_state("answering")
+    widget.page.reload()
+    widget.open()
+    expect(widget.questions.locator(".body")).to_have_text(["Hi"])
+    expect(widget.answers).to_have_count(0)
+
+
+def test_what_is_kept_is_forgotten_without_opening(open_widget: OpenWidget):
+    widget = ready(open_widget, attributes='storage="local"')
+    widget.ask("Hi")
+    widget.page.reload()
+    widget.run("chat.clear()")
+    assert widget.page.evaluate("localStorage.length") == 0
+
+
+def test_properties_that_were_set_before_the_script_came(open_widget: OpenWidget):
+    init = """new MutationObserver((_, observer) => {
+      const chat = document.querySelector("mlc-chat");
+      if (chat) observer.disconnect();
+      if (chat) chat.starters = ["What do you sell?"];
+    }).observe(document, { childList: true, subtree: true });"""
+    widget = ready(open_widget, init=init)
+    widget.button("What do you sell?").click()
+    expect(widget.questions.locator(".body")).to_have_text(["What do you sell?"])
 
 
 def test_a_conversation_is_kept_nowhere_else(open_widget: OpenWidget):
