@@ -38,6 +38,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         r"web/static/dist/chat-\w+\.js",
         r"web/static/dist/engine-\w+\.js",
         r"web/static/dist/mlc-edge\.js",
+        r"web/static/dist/widget\.js",
+        r"web/static/dist/widget-panel-\w+\.js",
     ],
 )
 def test_wheel_holds(wheel: zipfile.ZipFile, pattern: str):

@@ -81,7 +81,8 @@ async function writeLock() {
   const files = [];
   for (const entry of entries.filter((e) => e.isFile())) {
     const path = relative(STATIC, join(entry.parentPath ?? entry.path, entry.name));
-    if (NOT_LOCKED.has(path) || path.endsWith(".tmp")) continue;
+    // Widgets are for other pages, which this page need not keep.
+    if (NOT_LOCKED.has(path) || path.endsWith(".tmp") || path.startsWith("dist/widget")) continue;
     const content = await readFile(join(STATIC, path));
     const sha256 = createHash("sha256").update(content).digest("hex");
     files.push({ path, bytes: content.length, sha256 });

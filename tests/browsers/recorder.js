@@ -7,8 +7,12 @@
     problems.push(values.map(String).join(" "));
     error.apply(console, values);
   };
-  const failed = ({ message, target }) =>
+  const failed = (event) => {
+    // The widget's own, which its page is to hear.
+    if (event instanceof CustomEvent) return;
+    const { message, target } = event;
     problems.push(message ?? `could not load ${target.src ?? target.href}`);
+  };
   // Failures to load don't bubble.
   addEventListener("error", failed, true);
   addEventListener("unhandledrejection", ({ reason }) => problems.push(`rejected: ${reason}`));

@@ -30,7 +30,8 @@ try {
   output.textContent = `${error.name} ${error.code}: ${error.message}`;
 }
 """
-TYPED = """import { createEngine, type ChatCompletion, type EngineOptions } from "@mlc-edge/web";
+TYPED = """import type { MlcChat } from "@mlc-edge/web/widget";
+import { createEngine, type ChatCompletion, type EngineOptions } from "@mlc-edge/web";
 
 const options: EngineOptions = { model: new URL("https://models.example/pocket/") };
 export async function ask(content: string): Promise<string> {
@@ -40,6 +41,27 @@ export async function ask(content: string): Promise<string> {
   // @ts-expect-error: no such role
   void engine.chat.completions.create({ messages: [{ role: "nobody", content }] });
   return answer.choices[0]?.message.content ?? "";
+}
+
+export function embed(chat: HTMLElementTagNameMap["mlc-chat"]): MlcChat {
+  chat.strings = { welcome: "Hello!" };
+  chat.addEventListener("toolcall", ({ detail }) => detail.respond(detail.calls[0]?.id ?? "", "7"));
+  // @ts-expect-error: no such role
+  chat.messages = [{ role: "nobody", content: "" }];
+  return chat;
+}
+"""
+WIDGET = """import { MlcChat } from "@mlc-edge/web/widget";
+
+const output = document.querySelector("output");
+const chat = document.body.appendChild(document.createElement("mlc-chat"));
+chat.setAttribute("src", new URLSearchParams(location.search).get("model"));
+try {
+  await chat.load();
+  const answer = await chat.send("What is 17 + 25?");
+  output.textContent = chat instanceof MlcChat ? answer.content : "another class";
+} catch (error) {
+  output.textContent = `${error.name} ${error.code}: ${error.message}`;
 }
 """
 PAGE = """<!doctype html><link rel="icon" href="data:,"><output></output>
@@ -102,3 +124,15 @@ def test_its_types_are_strict(app: Path):
     (app / "src/ask.ts").write_text(TYPED)
     options = ["--strict", "--noEmit", "--module", "esnext", "--moduleResolution", "bundler"]
     run(TOOLS / "tsc", *options, "--target", "es2022", "src/ask.ts", cwd=app)
+
+
+@pytest.mark.parametrize("build", [build_with_vite, build_with_webpack])
+def test_its_widget_answers(
+    build, app: Path, browser: Browser, web_bundle: Path, start_host: Callable[..., Host]
+):
+    (app / "src/index.js").write_text(WIDGET)
+    host = start_host()
+    with serving(build(app)) as url:
+        page = browser.new_context().new_page()
+        page.goto(f"{url}?model={host.url}bundles/{web_bundle.name}/")
+        expect(page.locator("output")).to_contain_text("42", timeout=240_000)

@@ -15,11 +15,15 @@ from web.browser import chromium
 
 ROOT = Path(__file__).parents[2]
 AXE = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
-POLICY = "default-src 'self'; img-src data:; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; object-src 'none'"
+POLICY = (
+    "default-src 'self'; img-src data:; "
+    "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; object-src 'none'"
+)
 SHOP = """<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>A shop</title>
 <meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="shop.css"><script type="module" src="dist/widget.js"></script></head>
-<body><main><h1>A shop</h1><p>Buy <a href="#something">something</a>.</p>{inside}</main>{widget}</body></html>"""
+<body><main><h1>A shop</h1><p>Buy <a href="#something">something</a>.</p>{inside}</main>{widget}</body>
+</html>"""
 STYLE = """html { font-family: serif; color-scheme: light dark; } main { max-width: 46rem; margin: auto; }
 a { color: inherit; }
 h2 { color: red; text-transform: uppercase; } button { border-radius: 0; letter-spacing: 5px; }"""
@@ -90,7 +94,9 @@ class Widget:
 
     def engine(self, call: str, *arguments: object) -> Any:
         """Call the scripted engine, e.g. `engine("push", "text")`."""
-        return self.page.evaluate("([call, args]) => widgetEngines.at(-1)[call](...args)", [call, arguments])
+        return self.page.evaluate(
+            "([call, args]) => widgetEngines.at(-1)[call](...args)", [call, arguments]
+        )
 
     def run(self, script: str) -> Any:
         """What the JavaScript expression gives, with the element as `chat`."""

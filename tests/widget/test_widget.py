@@ -131,10 +131,10 @@ def test_widgets_of_one_model_share_an_engine(open_widget: OpenWidget):
         expect(chat.locator(".frame")).to_have_attribute("data-state", "ready")
     assert widget.page.evaluate("widgetEngines.map(({ loads }) => loads.length)") == [1]
     first.evaluate("chat => chat.remove()")
-    second.evaluate("chat => chat.send('Hi')")
-    expect(second.get_by_role("article", name="Assistant")).to_contain_text("Hello!")
+    widget.run("chat.send('Hi')")
+    expect(widget.answers).to_contain_text("Hello!")
     assert widget.page.evaluate("widgetEngines[0].disposed") is False
-    second.evaluate("chat => chat.remove()")
+    widget.run("chat.remove()")
     widget.page.wait_for_function("widgetEngines[0].disposed")
 
 

@@ -1,5 +1,6 @@
 /** `<mlc-chat>` as it is before it was opened: a button, and what sites set and call. */
 import type { Message } from "../ui/types.ts";
+import { keep } from "./keeping.ts";
 import { Launcher } from "./launcher.ts";
 import { fromWidgetMessages, toWidgetMessages } from "./messages.ts";
 import type { Panel } from "./panel.ts";
@@ -17,6 +18,7 @@ import type {
   WidgetState,
 } from "./types.ts";
 
+const PROPERTIES = ["engine", "messages", "responseFormat", "starters", "strings", "systemPrompt", "tools"];
 // Servers that render pages import this, too.
 const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement;
 
@@ -58,6 +60,7 @@ export class MlcChat extends Base {
   }
 
   connectedCallback(): void {
+    for (const name of PROPERTIES) this.#takeOver(name);
     if (!this.#launcher) this.#render();
   }
 
@@ -178,7 +181,8 @@ export class MlcChat extends Base {
   /** Forgets the conversation, also where it is kept. */
   clear(): void {
     this.#messages = [];
-    this.#made?.clear();
+    if (this.#made) this.#made.clear();
+    else keep([], this.#options().storage, this.#options().storageKey);
   }
 
   /** The conversation as a text: Markdown for people, or JSON. */
@@ -200,6 +204,15 @@ export class MlcChat extends Base {
   get #floating(): boolean {
     const mode = this.getAttribute("mode");
     return mode === "floating" || (mode !== "inline" && this.parentElement === this.ownerDocument.body);
+  }
+
+  /** What a page set before this script came hides the property until it is set anew. */
+  #takeOver(name: string): void {
+    if (!Object.hasOwn(this, name)) return;
+    const properties = this as unknown as Record<string, unknown>;
+    const value = properties[name];
+    delete properties[name];
+    properties[name] = value;
   }
 
   /** Escape closes what floats, unless something inside had a use for it. */

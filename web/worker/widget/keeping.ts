@@ -17,9 +17,11 @@ function areaOf(storage: TranscriptStorage): Storage | null {
 
 export function keep(messages: readonly Message[], storage: TranscriptStorage, key: string): void {
   const area = areaOf(storage);
+  // Where the page is closed now, an answer without a word is none.
+  const worthy = messages.filter(({ role, content }) => role === "user" || content !== "");
   try {
-    if (messages.length === 0) area?.removeItem(key);
-    else area?.setItem(key, JSON.stringify(messages.slice(-MAX_KEPT)));
+    if (worthy.length === 0) area?.removeItem(key);
+    else area?.setItem(key, JSON.stringify(worthy.slice(-MAX_KEPT)));
   } catch {
     // Full: what was kept before stays.
   }

@@ -99,7 +99,6 @@ export class Panel {
 
   clear(): void {
     this.conversation.replace([]);
-    this.#keep();
     this.#composer.focus();
   }
 
@@ -131,10 +130,7 @@ export class Panel {
       thinking: strings.thinking,
       explain: (problem) => readable(problem, strings),
       onChange: () => this.#conversationChanged(),
-      onEnd: (answer) => {
-        this.#keep();
-        this.#announce(answer);
-      },
+      onEnd: (answer) => this.#announce(answer),
     });
   }
 
@@ -169,6 +165,7 @@ export class Panel {
     const { isAnswering, messages } = this.conversation;
     this.#composer.setBusy(isAnswering);
     byId("clear", HTMLButtonElement, this.#host.root).hidden = messages.length === 0;
+    this.#keep();
     this.#explainWait();
     this.#tellState();
   }
