@@ -31,6 +31,7 @@ import { parseRequest, type CompletionRequest } from "./protocol.ts";
 import type { Client, Lease, Resident, Session, Wanted } from "./resident.ts";
 import { SavedStates } from "./saved-states.ts";
 import { Sequence, type Step } from "./sequence.ts";
+import { carryOut } from "./storage-actions.ts";
 
 /** An answer survives so many losses of the device. */
 const MAX_LOSSES = 2;
@@ -107,20 +108,8 @@ export class Engine {
   }
 
   /** Lists or changes what is stored, also while a model answers. */
-  async storage(action: StorageAction, signal: AbortSignal): Promise<StorageReplies[StorageAction["action"]]> {
-    switch (action.action) {
-      case "list":
-        return this.#store.list();
-      case "delete":
-        return this.#store.delete(lockUrlOf(action.bundleUrl));
-      case "delete-state":
-        return this.#store.deleteState(lockUrlOf(action.bundleUrl), action.name);
-      case "delete-leftovers":
-        return this.#store.deleteLeftovers();
-      case "update":
-        await this.#store.update(lockUrlOf(action.bundleUrl), signal);
-        return null;
-    }
+  storage(action: StorageAction, signal: AbortSignal): Promise<StorageReplies[StorageAction["action"]]> {
+    return carryOut(action, this.#store, signal);
   }
 
   /** Answers; `onChunk` gets the chunks of a stream, whose result is null. */
