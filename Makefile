@@ -14,7 +14,7 @@ LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGG
 LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
 REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup emscripten chat run real-model npm-package test test-real test-webkit check mutants bench bench-engine bench-cpu bench-kernels web-assets clean
+.PHONY: setup emscripten chat run real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -56,8 +56,8 @@ real-model: setup emscripten
 	$(BIN)/python -m benchmarks.real_model $(REAL_MODEL)
 
 test: $(VENV)/.test-installed web-assets emscripten
-	webbuild/install_system_packages.sh chromium curl dbus firefox-esr g++ g++-aarch64-linux-gnu iproute2 \
-	  mesa-vulkan-drivers qemu-user-static systemd
+	webbuild/install_system_packages.sh chromium curl dbus firefox-esr g++ g++-aarch64-linux-gnu gir1.2-webkit2-4.1 iproute2 \
+	  mesa-vulkan-drivers python3-gi qemu-user-static systemd webkit2gtk-driver xvfb
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 
@@ -70,11 +70,6 @@ npm-package: node_modules/.package-lock.json
 test-real: $(VENV)/.test-installed web-assets emscripten build/llama-venv/.installed
 	webbuild/install_system_packages.sh chromium g++
 	$(BIN)/python -m pytest -m real -rP
-
-# The page and the library in the engine of Safari.
-test-webkit: $(VENV)/.test-installed web-assets
-	webbuild/install_system_packages.sh chromium g++ gir1.2-webkit2-4.1 python3-gi webkit2gtk-driver xvfb
-	$(BIN)/python -m pytest -m webkit tests/browsers
 
 check: $(VENV)/.test-installed node_modules/.package-lock.json
 	$(BIN)/ruff check .

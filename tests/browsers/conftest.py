@@ -37,11 +37,7 @@ globalThis.failure = async (call) => {
 START = {"chromium": headless_chromium, "firefox": firefox, "webkit": webkit}
 
 
-# WebKitGTK at times answers no more at a second visit; its tests are a command of their own.
-ENGINES = ["chromium", "firefox", pytest.param("webkit", marks=pytest.mark.webkit)]
-
-
-@pytest.fixture(scope="package", params=ENGINES)
+@pytest.fixture(scope="package", params=START)
 def browser(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RealBrowser]:
