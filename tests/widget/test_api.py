@@ -8,7 +8,7 @@ from playwright.sync_api import Route, expect
 
 from tests.widget.conftest import OpenWidget, Widget
 
-STORED = {"downloadBytes": 0, "answers": ["One.", "Two."]}
+STORED = {"missingBytes": 0, "answers": ["One.", "Two."]}
 
 
 def ready(open_widget: OpenWidget, **options: object) -> Widget:
@@ -102,7 +102,7 @@ def test_wrong_messages_are_refused(open_widget: OpenWidget):
 
 
 def test_stop_and_clear(open_widget: OpenWidget):
-    widget = open_widget({"downloadBytes": 0, "manualAnswer": True})
+    widget = open_widget({"missingBytes": 0, "manualAnswer": True})
     widget.open()
     widget.box.fill("Hi")
     widget.box.press("Enter")
@@ -186,7 +186,7 @@ def test_a_conversation_is_kept_where_the_site_says(
 
 
 def test_a_question_is_kept_before_its_answer_is_whole(open_widget: OpenWidget):
-    script = {"downloadBytes": 0, "manualAnswer": True}
+    script = {"missingBytes": 0, "manualAnswer": True}
     widget = open_widget(script, attributes='storage="session"')
     widget.open()
     widget.box.fill("Hi")

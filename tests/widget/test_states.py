@@ -35,7 +35,7 @@ print("done")
 |--------|-----:|
 | JSON   | 12 kB |
 """
-BIG = {"downloadBytes": 1_200_000_000, "manualLoad": True}
+BIG = {"missingBytes": 1_200_000_000, "manualLoad": True}
 SHOTS = os.environ.get("MLC_EDGE_SHOTS")
 LOOKS = [(1280, "light"), (390, "dark"), (1280, "dark"), (390, "light")]
 Reach = Callable[[OpenWidget], Widget]
@@ -54,7 +54,7 @@ def closed_inline(open_widget: OpenWidget) -> Widget:
 
 
 def consent(open_widget: OpenWidget) -> Widget:
-    widget = open_widget({"downloadBytes": 1_234_000_000})
+    widget = open_widget({"missingBytes": 1_234_000_000})
     widget.open()
     expect(widget.button("Download 1.2 GB")).to_be_visible()
     return widget
@@ -98,7 +98,7 @@ def preparing(open_widget: OpenWidget) -> Widget:
 def ready(open_widget: OpenWidget) -> Widget:
     init = """addEventListener("DOMContentLoaded", () =>
       document.querySelector("mlc-chat").starters = ["What do you sell?", "Where is my parcel?"]);"""
-    widget = open_widget({"downloadBytes": 0}, init=init)
+    widget = open_widget({"missingBytes": 0}, init=init)
     widget.open()
     widget.expect_state("ready")
     expect(widget.button("Where is my parcel?")).to_be_visible()
@@ -106,7 +106,7 @@ def ready(open_widget: OpenWidget) -> Widget:
 
 
 def answering(open_widget: OpenWidget) -> Widget:
-    widget = open_widget({"downloadBytes": 0, "manualAnswer": True})
+    widget = open_widget({"missingBytes": 0, "manualAnswer": True})
     widget.open()
     widget.box.fill("How do I export my data?")
     widget.box.press("Enter")
@@ -117,7 +117,7 @@ def answering(open_widget: OpenWidget) -> Widget:
 
 
 def answered(open_widget: OpenWidget) -> Widget:
-    widget = open_widget({"downloadBytes": 0, "answers": [ANSWER]})
+    widget = open_widget({"missingBytes": 0, "answers": [ANSWER]})
     widget.open()
     widget.ask("How do I export my data?")
     expect(widget.button("Regenerate")).to_be_visible()
@@ -125,7 +125,7 @@ def answered(open_widget: OpenWidget) -> Widget:
 
 
 def answered_inline(open_widget: OpenWidget) -> Widget:
-    widget = open_widget({"downloadBytes": 0, "answers": [ANSWER]}, inline=True)
+    widget = open_widget({"missingBytes": 0, "answers": [ANSWER]}, inline=True)
     widget.open()
     widget.ask("How do I export my data?")
     return widget
@@ -133,7 +133,7 @@ def answered_inline(open_widget: OpenWidget) -> Widget:
 
 def answered_in_arabic(open_widget: OpenWidget) -> Widget:
     answer = "مرحبًا! افتح **الإعدادات**، ثم اختر `Export`."
-    widget = open_widget({"downloadBytes": 0, "answers": [answer]}, lang="ar")
+    widget = open_widget({"missingBytes": 0, "answers": [answer]}, lang="ar")
     widget.button("فتح المحادثة").click()
     box = widget.element.get_by_role("textbox", name="رسالة")
     box.fill("كيف أصدّر بياناتي؟")
@@ -146,7 +146,7 @@ def answered_in_arabic(open_widget: OpenWidget) -> Widget:
 
 
 def failed(open_widget: OpenWidget) -> Widget:
-    widget = open_widget({"downloadBytes": 0, "loadProblems": [BROKEN]})
+    widget = open_widget({"missingBytes": 0, "loadProblems": [BROKEN]})
     widget.open()
     expect(widget.card).to_contain_text("files can")
     expect(widget.button("Try again")).to_be_visible()
@@ -155,7 +155,7 @@ def failed(open_widget: OpenWidget) -> Widget:
 
 def failed_answer(open_widget: OpenWidget) -> Widget:
     problem = {"code": "context_length_exceeded", "message": "Too long.", "remedy": "Shorten."}
-    widget = open_widget({"downloadBytes": 0, "answers": [problem]})
+    widget = open_widget({"missingBytes": 0, "answers": [problem]})
     widget.open()
     widget.box.fill("A long question")
     widget.box.press("Enter")

@@ -40,7 +40,7 @@ def test_nothing_is_fetched_before_it_is_opened(open_widget: OpenWidget, shop_ur
 
 
 def test_a_download_is_paused_goes_on_and_is_cancelled(open_widget: OpenWidget):
-    widget = open_widget({"downloadBytes": 1_200_000_000, "manualLoad": True})
+    widget = open_widget({"missingBytes": 1_200_000_000, "manualLoad": True})
     widget.open()
     widget.button("Download 1.2 GB").click()
     widget.progress("download", 300_000_000, 1_200_000_000)
@@ -65,7 +65,7 @@ def test_a_download_is_paused_goes_on_and_is_cancelled(open_widget: OpenWidget):
 
 
 def test_a_stored_model_is_not_asked_for(open_widget: OpenWidget):
-    widget = open_widget({"downloadBytes": 0})
+    widget = open_widget({"missingBytes": 0})
     widget.open()
     widget.expect_state("ready")
     assert widget.events("consent") == []
@@ -83,7 +83,7 @@ def test_a_question_waits_for_the_download(open_widget: OpenWidget):
 
 
 def test_escape_stops_an_answer_then_closes_and_the_focus_goes_back(open_widget: OpenWidget):
-    widget = open_widget({"downloadBytes": 0, "manualAnswer": True})
+    widget = open_widget({"missingBytes": 0, "manualAnswer": True})
     widget.open()
     widget.expect_state("ready")
     expect(widget.box).to_be_focused()
@@ -104,7 +104,7 @@ def test_escape_stops_an_answer_then_closes_and_the_focus_goes_back(open_widget:
 
 
 def test_only_finished_answers_are_announced(open_widget: OpenWidget):
-    widget = open_widget({"downloadBytes": 0, "manualAnswer": True})
+    widget = open_widget({"missingBytes": 0, "manualAnswer": True})
     widget.open()
     widget.expect_state("ready")
     expect(widget.announcer).to_have_text("The assistant is ready.")
@@ -139,7 +139,7 @@ def test_widgets_of_one_model_share_an_engine(open_widget: OpenWidget):
 
 
 def test_a_widget_that_is_moved_keeps_its_conversation(open_widget: OpenWidget):
-    widget = open_widget({"downloadBytes": 0})
+    widget = open_widget({"missingBytes": 0})
     widget.open()
     widget.ask("Hi")
     widget.run("chat.ownerDocument.body.prepend(chat)")
@@ -163,7 +163,7 @@ def test_it_can_be_opened_again_after_a_failure_to_load(open_widget: OpenWidget)
 
 def test_what_was_offline_goes_on_once_there_is_a_network(open_widget: OpenWidget):
     problem = {"code": "network_error", "message": "Not fetched.", "remedy": "Try again."}
-    widget = open_widget({"downloadBytes": 0, "loadProblems": [problem]})
+    widget = open_widget({"missingBytes": 0, "loadProblems": [problem]})
     widget.open()
     widget.expect_state("error")
     widget.page.evaluate("dispatchEvent(new Event('online'))")
@@ -172,7 +172,7 @@ def test_what_was_offline_goes_on_once_there_is_a_network(open_widget: OpenWidge
 
 def test_an_answer_that_lost_its_model_is_redone(open_widget: OpenWidget):
     problem = {"code": "device_lost", "message": "Gone.", "remedy": "Try again."}
-    widget = open_widget({"downloadBytes": 0, "answers": [problem, "Back."]})
+    widget = open_widget({"missingBytes": 0, "answers": [problem, "Back."]})
     widget.open()
     widget.box.fill("Hi")
     widget.box.press("Enter")
@@ -184,7 +184,7 @@ def test_an_answer_that_lost_its_model_is_redone(open_widget: OpenWidget):
 
 
 def test_a_long_conversation_begins_anew(open_widget: OpenWidget):
-    widget = open_widget({"downloadBytes": 0})
+    widget = open_widget({"missingBytes": 0})
     widget.open()
     widget.ask("One")
     widget.ask("Two")

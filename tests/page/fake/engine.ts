@@ -83,6 +83,7 @@ export class FakeEngine implements ChatEngine {
       target: "webgpu-f32",
       problems: problem ? [problem] : [],
       downloadBytes,
+      missingBytes: downloadBytes,
       memoryBytes: downloadBytes * 2,
     };
   }

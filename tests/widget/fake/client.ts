@@ -4,7 +4,7 @@ import { FakeEngine, type Script } from "../../page/fake/engine.ts";
 declare global {
   interface Window {
     /** Set before the page starts. */
-    widgetScript?: Script & { downloadBytes?: number };
+    widgetScript?: Script & { missingBytes?: number };
     widgetEngines?: EngineClient[];
   }
 }
@@ -19,7 +19,7 @@ export class EngineClient extends FakeEngine {
 
   override async check(url: string) {
     const fit = await super.check(url);
-    return { ...fit, downloadBytes: window.widgetScript?.downloadBytes ?? fit.downloadBytes };
+    return { ...fit, missingBytes: window.widgetScript?.missingBytes ?? fit.missingBytes };
   }
 
   dispose(): void {

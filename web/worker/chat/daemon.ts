@@ -54,6 +54,7 @@ export class DaemonModel {
     target: "daemon",
     problems: [],
     downloadBytes: 0,
+    missingBytes: 0,
     memoryBytes: 0,
   };
 

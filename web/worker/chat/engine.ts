@@ -14,6 +14,8 @@ export interface FitReport {
   target: string | null;
   problems: { code: string; message: string; remedy: string }[];
   downloadBytes: number;
+  /** Of them, those that aren't stored yet. */
+  missingBytes: number;
   memoryBytes: number;
 }
 

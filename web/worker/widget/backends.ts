@@ -82,7 +82,7 @@ export class DeviceBackend extends Backend {
 
   async check(): Promise<void> {
     const fit = await this.#fit();
-    if (fit?.downloadBytes === 0) await this.load();
+    if (fit?.missingBytes === 0) await this.load();
     else if (fit) this.become({ kind: "consent", fit });
   }
 

@@ -66,9 +66,9 @@ export class Card {
     return [];
   }
 
-  #consent({ downloadBytes }: FitReport): Node[] {
+  #consent({ missingBytes }: FitReport): Node[] {
     const { consentTitle, consentText, download } = this.#strings;
-    const size = formatBytes(downloadBytes, this.#language);
+    const size = formatBytes(missingBytes, this.#language);
     const load = this.#button(filled(download, { size }), () => this.#actions.load(), "button primary");
     const slot = el("slot", { name: "consent" }, el("p", {}, filled(consentText, { size })));
     return [el("h2", {}, consentTitle), slot, el("div", { class: "card-row" }, load)];

@@ -187,7 +187,7 @@ export class Panel {
   }
 
   /** Whether the card asks for consent; false where the site does, or has it. */
-  #asks({ downloadBytes, memoryBytes }: { downloadBytes: number; memoryBytes: number }): boolean {
+  #asks({ missingBytes: downloadBytes, memoryBytes }: { missingBytes: number; memoryBytes: number }): boolean {
     const { autoLoad } = this.#host.options();
     if (autoLoad) {
       void this.session.load();
