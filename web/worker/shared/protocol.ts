@@ -1,4 +1,4 @@
-/** Messages between pages and the engine's worker. Types only. */
+/** Messages between a page and the engine's worker. Types only. */
 import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "./openai.ts";
 import type { Sampling } from "./sampling-defaults.ts";
 
