@@ -261,6 +261,20 @@ def test_clients_share_an_engine_and_outlive_each_other(
     assert started == 2 or (shared_workers and started == 0)
 
 
+def test_a_shared_engine_that_stays_away_is_an_error_of_the_network_until_it_comes(
+    page: RealBrowser, engine_site: Site
+):
+    unload_shared = """() => {
+      globalThis.engine ??= new EngineClient({ workerUrl: "worker.js", shared: true });
+      return failure(() => engine.unload());
+    }"""
+    engine_site.network.replies[WORKER] = [unavailable() for _ in range(FOR_GOOD)]
+    failed = page.run(unload_shared)
+    assert failed["code"] == "network_error" and "status 503" in failed["message"]
+    cut(engine_site)
+    assert page.run(unload_shared) == RUNS
+
+
 @pytest.mark.parametrize("kind", ["RangeError", "TypeError"])
 def test_an_error_inside_the_engine_is_what_it_is(page: RealBrowser, kind: str):
     """Neither a lack of memory nor an error of the network, though these have the same types."""
