@@ -320,11 +320,11 @@ def test_a_browser_that_runs_nothing_has_no_model(
         page.run(SETUP)
         states = page.run(
             """async (without) => {
-              const workerURL = URL.createObjectURL(new Blob(
-                [`${without}; await import("${new URL("worker.js", location.href)}");`],
-                { type: "text/javascript" },
-              ));
-              const Model = createLanguageModel({ workerURL, model: "bundles/tiny-q0f32/" });
+              const blob = (source) =>
+                URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+              const script = new URL("worker.js", location.href);
+              const workerURL = blob(`import "${blob(without)}"; import "${script}";`);
+              const Model = createLanguageModel({ workerURL, shared: false, model: "bundles/tiny-q0f32/" });
               return [await Model.availability(), await thrown(() => Model.create())];
             }""",
             without,
