@@ -19,6 +19,8 @@ from web.browser import chromium
 ROOT = Path(__file__).parent.parent
 WORKER = ROOT / "web/worker"
 TIMEOUT_MS = 180_000
+# What is loaded already would be there at once.
+AFRESH = "engine.unload().then(() => engine.load(url, options))"
 PAGE = """<!doctype html><title>engine</title><link rel="icon" href="data:,">
 <script type="module">
 import { EngineClient } from "./client.js";
@@ -124,14 +126,13 @@ class EnginePage:
 
     def load(self, bundle: str, **options: Any) -> dict[str, Any]:
         model: dict[str, Any] = self.run(
-            "([url, options]) => engine.load(url, { replace: true, ...options })",
-            [f"bundles/{bundle}/", options],
+            f"([url, options]) => {AFRESH}", [f"bundles/{bundle}/", options]
         )
         return model
 
     def load_failure(self, bundle: str, **options: Any) -> dict[str, Any]:
         failed: dict[str, Any] = self.run(
-            "([url, options]) => failure(() => engine.load(url, options))",
+            f"([url, options]) => failure(() => {AFRESH})",
             [f"bundles/{bundle}/", options],
         )
         return failed

@@ -227,6 +227,54 @@ def test_a_shared_worker_serves_each_of_its_pages(page: RealBrowser):
     assert answers == [RUNS, RUNS]
 
 
+SHARE = """
+async (sharedWorkers) => {
+  // In the page itself: drivers run scripts beside it.
+  const script = document.createElement("script");
+  script.textContent = `globalThis.Worker = class extends Worker {
+    constructor(...given) { super(...given); void fetch("/started"); }
+  }; if (!${sharedWorkers}) delete globalThis.SharedWorker;`;
+  document.head.append(script);
+  const share = () => new EngineClient({ workerUrl: "worker.js", shared: true });
+  const engines = [share(), share()];
+  const call = (engine) => failure(() => engine.unload());
+  const answers = await Promise.all(engines.map(call));
+  engines[0].dispose();
+  answers.push(await call(engines[1]));
+  const late = await call(engines[0]);
+  engines[1].dispose();
+  return [answers, late.message];
+}
+"""
+
+
+@pytest.mark.parametrize("shared_workers", [True, False])
+def test_clients_share_an_engine_and_outlive_each_other(
+    page: RealBrowser, engine_site: Site, shared_workers: bool
+):
+    """Where a SharedWorker has no WebGPU, or there is none, one of them runs a worker for both."""
+    answers, late = page.run(SHARE, shared_workers)
+    assert answers == [RUNS, RUNS, RUNS]
+    assert late == "The engine was disposed."
+    # None beside a SharedWorker; else the first one's, and after its end the second one's.
+    started = len(engine_site.network.requests("/started"))
+    assert started == 2 or (shared_workers and started == 0)
+
+
+def test_a_shared_engine_that_stays_away_is_an_error_of_the_network_until_it_comes(
+    page: RealBrowser, engine_site: Site
+):
+    unload_shared = """() => {
+      globalThis.engine ??= new EngineClient({ workerUrl: "worker.js", shared: true });
+      return failure(() => engine.unload());
+    }"""
+    engine_site.network.replies[WORKER] = [unavailable() for _ in range(FOR_GOOD)]
+    failed = page.run(unload_shared)
+    assert failed["code"] == "network_error" and "status 503" in failed["message"]
+    cut(engine_site)
+    assert page.run(unload_shared) == RUNS
+
+
 @pytest.mark.parametrize("kind", ["RangeError", "TypeError"])
 def test_an_error_inside_the_engine_is_what_it_is(page: RealBrowser, kind: str):
     """Neither a lack of memory nor an error of the network, though these have the same types."""

@@ -22,7 +22,9 @@ SETUP = """async () => {
     constructor(...given) { super(...given); workers.started += 1; }
     terminate() { super.terminate(); workers.ended += 1; }
   };
-  globalThis.create = (options) => createEngine({ workerURL: "worker.js", baseURL: ".", ...options });
+  globalThis.create = (options) => createEngine({
+    workerURL: "worker.js", baseURL: ".", shared: false, ...options,
+  });
   globalThis.createEngine = createEngine;
 }"""
 FIRST = """async () => {
@@ -72,6 +74,12 @@ def page(browser: Browser, host: Site) -> Iterator[EnginePage]:
         ("{ contextPolicy: 'toString' }", "contextPolicy"),
         ("{ deterministic: 'yes' }", "deterministic"),
         ("{ target: '' }", "target"),
+        ("{ model: [] }", "model"),
+        ("{ model: ['tiny-q0f32', 5] }", "model"),
+        ("{ shared: 1 }", "shared"),
+        ("{ memoryBudget: 0 }", "memoryBudget"),
+        ("{ memoryBudget: NaN }", "memoryBudget"),
+        ("{ replace: true }", "replace"),
     ],
 )
 def test_wrong_options_are_refused_before_a_worker_starts(
@@ -82,7 +90,7 @@ def test_wrong_options_are_refused_before_a_worker_starts(
           const before = workers.started;
           const given = {options};
           const options = given && {{
-            workerURL: "worker.js", baseURL: ".", model: "tiny-q0f32", ...given,
+            workerURL: "worker.js", baseURL: ".", shared: false, model: "tiny-q0f32", ...given,
           }};
           const engine = createEngine(options);
           engine.then((engine) => engine.dispose(), () => {{}});

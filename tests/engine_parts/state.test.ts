@@ -154,3 +154,32 @@ test("leaving a stream early aborts it", async () => {
   assert.deepEqual(sent.map(({ kind }) => kind), ["complete", "abort"]);
   client.dispose();
 });
+
+test("the models of a page are those that it loaded, as events tell of them", async () => {
+  const loaded = (id: string) => ({ id, memoryBytes: 5 });
+  const { port1, port2 } = new MessageChannel();
+  port2.onmessage = ({ data: { kind, id, bundleUrl } }) => {
+    const value = kind === "load" ? loaded(bundleUrl.at(-2)) : null;
+    port2.postMessage({ kind: "result", id, value });
+  };
+  const endpoint = Object.assign(port1, { terminate: () => port1.close() });
+  const client = new EngineClient({ endpoint: endpoint as any });
+  const tell = async (state: string, id: string, memoryBytes: number) => {
+    const heard = new Promise((resolve) => client.onEvent(resolve));
+    port2.postMessage({ kind: "event", event: { kind: "model", state, id, memoryBytes } });
+    await heard;
+  };
+  for (const id of ["a", "b", "c", "a"]) await client.load(`https://x.example/${id}/`);
+  assert.deepEqual(client.models, ["b", "c", "a"].map(loaded));
+  assert.equal(client.model, "a");
+  await tell("unloaded", "c", 0);
+  await tell("unloaded", "other", 0);
+  await tell("dropped", "b", 0);
+  assert.deepEqual(client.models, [{ id: "c", memoryBytes: 0 }, loaded("a")]);
+  await tell("loaded", "c", 7);
+  await client.unload("a");
+  assert.deepEqual(client.models, [{ id: "c", memoryBytes: 7 }]);
+  await client.unload();
+  assert.equal(client.model, null);
+  client.dispose();
+});

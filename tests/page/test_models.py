@@ -55,6 +55,8 @@ def test_first_model_is_chosen_until_another_is(open_chat: OpenChat):
     chat.expect_engine("ready")
     expect(chat.page.locator("#model-name")).to_have_text(SECOND["id"])
     expect(state(chat)).to_have_text("Ready")
+    # The one that was left is given up, unless other tabs have it.
+    assert chat.page.evaluate("fake.engine.loads.every(({ replace }) => replace)")
     chat.page.reload()
     chat.expect_engine("ready")
     assert loads(chat) == [SECOND["id"]]

@@ -46,7 +46,7 @@ class FakeError extends Error {
 export class FakeEngine implements ChatEngine {
   readonly requests: ChatRequest[] = [];
   readonly storage: FakeStorage;
-  readonly loads: { url: string; policy: string | undefined }[] = [];
+  readonly loads: { url: string; policy: string | undefined; replace: boolean }[] = [];
   readonly #script: Script;
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   readonly #pieces: Piece[] = [];
@@ -89,9 +89,9 @@ export class FakeEngine implements ChatEngine {
 
   async load(
     url: string,
-    { signal, contextPolicy }: { signal?: AbortSignal; contextPolicy?: "error" | "truncate-oldest" },
+    { signal, contextPolicy, replace = false }: Parameters<ChatEngine["load"]>[1],
   ): Promise<LoadedModel> {
-    this.loads.push({ url, policy: contextPolicy });
+    this.loads.push({ url, policy: contextPolicy, replace });
     const problem = this.#script.loadProblems?.shift();
     if (this.#script.manualLoad) {
       await new Promise<void>((resolve, reject) => {

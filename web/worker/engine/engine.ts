@@ -312,7 +312,7 @@ export class Engine {
         const survivable = error instanceof EngineError && error.code === "device_lost";
         if (!survivable || losses.left === 0) {
           // What a failed step left in the KV cache is unknown.
-          this.#models.fail(lease);
+          this.#models.fail(lease, resident);
           throw error;
         }
         losses.left -= 1;

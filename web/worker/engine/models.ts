@@ -123,12 +123,14 @@ export class Models {
   }
 
   /** Drops a model that can't answer any more; `lease`'s client must load it anew. */
-  fail(lease: Lease): void {
-    const { client, resident } = lease;
-    client.leases.delete(lease.id);
-    resident?.leases.delete(lease);
-    if (resident) this.#evict(resident);
-    tell(lease, "dropped");
+  fail(lease: Lease, resident: Resident): void {
+    const { client } = lease;
+    resident.leases.delete(lease);
+    if (client.leases.get(lease.id) === lease) {
+      client.leases.delete(lease.id);
+      tell(lease, "dropped");
+    }
+    this.drop(resident);
   }
 
   /** Takes a model off the device; the next request of those who have loaded it loads it again. */
@@ -219,6 +221,7 @@ export class Models {
       try {
         const session = await this.#open(wanted, { signal, emit, resident });
         resident.bytes = session.model.loaded.memoryBytes;
+        this.#trim(resident);
         resident.identities.add(session.model.bundle.identity);
         return session;
       } catch (error) {
@@ -233,16 +236,30 @@ export class Models {
 
   async #makeRoom(resident: Resident, bytes: number, signal: AbortSignal): Promise<void> {
     if (bytes > resident.allowedBytes) throw overBudget(bytes, resident.allowedBytes);
-    for (;;) {
-      signal.throwIfAborted();
-      const others = [...this.#residents].filter((other) => other !== resident && other.bytes > 0);
-      const sum = others.reduce((total, other) => total + other.bytes, bytes);
-      if (sum <= this.#budget() || others.length === 0) break;
+    resident.bytes = 0;
+    while (this.#isTight(bytes)) {
       const idle = this.#longestUnused(resident);
       if (idle) this.#evict(idle);
       else await abortable(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal);
     }
+    signal.throwIfAborted();
     resident.bytes = bytes;
+  }
+
+  /** Makes room for what a model takes beyond what was reckoned. */
+  #trim(resident: Resident): void {
+    while (this.#isTight(0)) {
+      const idle = this.#longestUnused(resident);
+      if (!idle) return;
+      this.#evict(idle);
+    }
+  }
+
+  /** Whether there is less room than for so many more bytes; one model alone may take what it needs. */
+  #isTight(bytes: number): boolean {
+    const taken = [...this.#residents].map((resident) => resident.bytes).filter((taken) => taken > 0);
+    if (taken.length + (bytes > 0 ? 1 : 0) < 2) return false;
+    return taken.reduce((sum, taken) => sum + taken, bytes) > this.#budget();
   }
 
   /** Bytes that all models may take together, if it is more than one. */

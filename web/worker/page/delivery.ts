@@ -5,18 +5,24 @@ import type { ChatCompletionChunk, ContentLogprob } from "../shared/openai.ts";
 type ChunkChoice = ChatCompletionChunk["choices"][number];
 type Head = Pick<ChatCompletionChunk, "id" | "created">;
 
-class Choice {
+class Given {
   text = "";
   logprobs = 0;
   hasRole = false;
   finish: string | null = null;
 }
 
+/** How far the answer that is written now has come, in characters and in entries. */
+interface Written {
+  text: number;
+  logprobs: number;
+}
+
 export class Delivery {
   /** By index, what was given. */
-  readonly #given = new Map<number, Choice>();
-  /** By index, what the answer that is written now has come to. */
-  #written = new Map<number, Choice>();
+  readonly #given = new Map<number, Given>();
+  /** By index. */
+  #written = new Map<number, Written>();
   #head: Head | null = null;
   #hasUsage = false;
 
@@ -38,17 +44,18 @@ export class Delivery {
   }
 
   #rest(choice: ChunkChoice): ChunkChoice | null {
-    const given = choiceOf(this.#given, choice.index);
-    const written = choiceOf(this.#written, choice.index);
-    const { content, role } = choice.delta;
+    const given = this.#given.get(choice.index) ?? new Given();
+    const from = this.#written.get(choice.index) ?? { text: 0, logprobs: 0 };
+    const { content = "", role } = choice.delta;
     const entries = choice.logprobs?.content ?? [];
-    const from = { text: written.text.length, logprobs: written.logprobs };
-    written.text += content ?? "";
-    written.logprobs += entries.length;
-    const isSame = written.text.startsWith(given.text) || given.text.startsWith(written.text);
-    const endsEarly = choice.finish_reason !== null && written.text.length < given.text.length;
+    const repeated = content.slice(0, Math.max(0, given.text.length - from.text));
+    const isSame = repeated === "" || given.text.startsWith(repeated, from.text);
+    const end = from.text + content.length;
+    const endsEarly = choice.finish_reason !== null && end < given.text.length;
     if (!isSame || endsEarly) throw interrupted();
-    const text = (content ?? "").slice(Math.max(0, given.text.length - from.text));
+    this.#given.set(choice.index, given);
+    this.#written.set(choice.index, { text: end, logprobs: from.logprobs + entries.length });
+    const text = content.slice(repeated.length);
     const scored = entries.slice(Math.max(0, given.logprobs - from.logprobs));
     const isNew =
       text !== "" ||
@@ -62,16 +69,10 @@ export class Delivery {
     given.finish ??= choice.finish_reason;
     return {
       ...choice,
-      delta: content === undefined ? choice.delta : { ...choice.delta, content: text },
+      delta: "content" in choice.delta ? { ...choice.delta, content: text } : choice.delta,
       logprobs: rest(choice.logprobs, scored),
     };
   }
-}
-
-function choiceOf(choices: Map<number, Choice>, index: number): Choice {
-  const choice = choices.get(index) ?? new Choice();
-  choices.set(index, choice);
-  return choice;
 }
 
 function rest(logprobs: ChunkChoice["logprobs"], content: ContentLogprob[]): ChunkChoice["logprobs"] {

@@ -21,7 +21,7 @@ export interface ChatMessage {
 
 export interface ChatCompletionParams {
   messages: ChatMessage[];
-  /** Ignored unless it names another model than the one that is loaded: then it's an error. */
+  /** One of those that are loaded; needed where these are several. */
   model?: string;
   /** At most one of the two; without either an answer may fill the context. */
   max_tokens?: number | null;
