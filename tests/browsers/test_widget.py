@@ -82,7 +82,7 @@ def test_a_server_answers_in_its_place(browser: RealBrowser, shop: Site):
     browser.run(OPEN, "/v1")
     browser.wait_for(script("chat.state === 'ready'"))
     browser.run(script("void chat.send('What is 17 + 25?')"))
-    browser.wait_for(script("chat.messages.length === 2"))
+    browser.wait_for(script("""find('button[aria-label="Copy answer"]') !== null"""))
     assert (
         browser.run(script("find('article.assistant .body').innerText.trim()")) == "17 + 25 = 42."
     )
