@@ -153,6 +153,22 @@ def test_words_and_parts_of_the_site(open_widget: OpenWidget):
     expect(widget.element.get_by_text("Small models")).to_be_hidden()
 
 
+def test_other_words_come_at_once_and_the_conversation_stays(open_widget: OpenWidget):
+    script = {"downloadBytes": 0, "manualAnswer": True}
+    widget = open_widget(script, attributes='storage="session"')
+    widget.open()
+    widget.box.fill("Hi")
+    widget.box.press("Enter")
+    widget.engine("push", "Some")
+    expect(widget.answers).to_contain_text("Some")
+    widget.run("chat.setAttribute('lang', 'de')")
+    expect(widget.button("Antwort kopieren")).to_be_visible()
+    expect(widget.element.get_by_text("Angehalten.")).to_be_visible()
+    widget.run("chat.clear()")
+    expect(widget.questions).to_have_count(0)
+    assert widget.page.evaluate("sessionStorage.length") == 0
+
+
 def test_a_site_changes_colours_and_measures(open_widget: OpenWidget):
     style = """addEventListener("DOMContentLoaded", () => {
       const sheet = new CSSStyleSheet();
