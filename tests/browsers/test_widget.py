@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
@@ -82,7 +82,7 @@ def test_a_server_answers_in_its_place(browser: RealBrowser, shop: Site):
     browser.run(OPEN, "/v1")
     browser.wait_for(script("chat.state === 'ready'"))
     browser.run(script("void chat.send('What is 17 + 25?')"))
-    browser.wait_for(script("chat.messages.length === 2"))
+    browser.wait_for(script("""find('button[aria-label="Copy answer"]') !== null"""))
     assert (
         browser.run(script("find('article.assistant .body').innerText.trim()")) == "17 + 25 = 42."
     )
@@ -91,3 +91,13 @@ def test_a_server_answers_in_its_place(browser: RealBrowser, shop: Site):
     assert browser.run(script("!chat.open && find('.frame').hidden"))
     assert browser.run(script("chat.shadowRoot.activeElement === find('.launcher')"))
     assert browser.problems() == []
+
+
+def test_it_opens_once_its_script_can_be_had(browser: RealBrowser, shop: Site):
+    (panel,) = STATIC.glob("dist/widget-panel-*.js")
+    shop.network.replies[f"/static/dist/{panel.name}"] = [Response(status_code=503)]
+    browser.open(shop.url)
+    browser.run(OPEN, None)
+    browser.wait_for(script("find('[role=alert] button') !== null"))
+    browser.run(script("find('[role=alert] button').click()"))
+    browser.wait_for(script("chat.state === 'error'"))

@@ -153,6 +153,22 @@ def test_words_and_parts_of_the_site(open_widget: OpenWidget):
     expect(widget.element.get_by_text("Small models")).to_be_hidden()
 
 
+def test_other_words_come_at_once_and_the_conversation_stays(open_widget: OpenWidget):
+    script = {"downloadBytes": 0, "manualAnswer": True}
+    widget = open_widget(script, attributes='storage="session"')
+    widget.open()
+    widget.box.fill("Hi")
+    widget.box.press("Enter")
+    widget.engine("push", "Some")
+    expect(widget.answers).to_contain_text("Some")
+    widget.run("chat.setAttribute('lang', 'de')")
+    expect(widget.button("Antwort kopieren")).to_be_visible()
+    expect(widget.element.get_by_text("Angehalten.")).to_be_visible()
+    widget.run("chat.clear()")
+    expect(widget.questions).to_have_count(0)
+    assert widget.page.evaluate("sessionStorage.length") == 0
+
+
 def test_a_site_changes_colours_and_measures(open_widget: OpenWidget):
     style = """addEventListener("DOMContentLoaded", () => {
       const sheet = new CSSStyleSheet();
@@ -263,6 +279,60 @@ def test_a_server_answers_where_this_browser_can_not(open_widget: OpenWidget):
     assert server.asked[0]["model"] == "small"
     assert server.asked[0]["messages"] == [{"role": "user", "content": "Hi"}]
     assert [problem["code"] for problem in widget.events("error")] == []
+
+
+def test_a_server_is_not_asked_for_what_went_wrong_here(open_widget: OpenWidget):
+    server = Server()
+    problem = {"code": "integrity_error", "message": "Damaged.", "remedy": "Try again."}
+    widget = open_widget(
+        {"downloadBytes": 0, "loadProblems": [problem]},
+        attributes='server="api/v1#small"',
+        routes={"**/api/v1/**": server},
+    )
+    widget.open()
+    widget.expect_state("error")
+    widget.button("Try again").click()
+    widget.expect_state("ready")
+    assert widget.events("ready") == [{"host": None}]
+
+
+def test_the_end_of_a_forgotten_answer_changes_nothing(open_widget: OpenWidget):
+    widget = open_widget({"downloadBytes": 0, "manualAnswer": True})
+    widget.run("(chat.send('Old'), null)")
+    widget.expect_state("answering")
+    widget.run("(chat.clear(), chat.send('New'), null)")
+    expect(widget.questions.locator(".body")).to_have_text(["New"])
+    widget.engine("push", "Some")
+    expect(widget.answers).to_contain_text("Some")
+    expect(widget.button("Stop")).to_be_visible()
+    widget.expect_state("answering")
+
+
+def test_an_answer_waits_for_all_its_tools(open_widget: OpenWidget):
+    calls = [
+        {"index": n, "id": f"c{n}", "function": {"name": "f", "arguments": "{}"}} for n in (0, 1)
+    ]
+    server = Server(
+        events({"tool_calls": calls}, finish="tool_calls"), events({"content": "Both."})
+    )
+    init = """addEventListener("DOMContentLoaded", () => {
+      const chat = document.querySelector("mlc-chat");
+      chat.removeAttribute("src");
+      chat.addEventListener("toolcall", ({ detail }) => { window.respond = detail.respond; });
+    });"""
+    widget = open_widget(attributes='server="api/v1#m"', routes={"**/api/v1/**": server}, init=init)
+    widget.run("(chat.send('Hi'), null)")
+    expect(widget.answers).to_contain_text("Looked something up.")
+    widget.page.evaluate("respond('c0', 'one')")
+    expect(widget.answers).to_have_count(1)
+    widget.page.evaluate("respond('c1', 'two')")
+    expect(widget.answers.last).to_contain_text("Both.")
+    assert [turn["role"] for turn in server.asked[1]["messages"]] == [
+        "user",
+        "assistant",
+        "tool",
+        "tool",
+    ]
 
 
 def test_tools_of_the_site_are_called(open_widget: OpenWidget):

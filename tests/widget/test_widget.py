@@ -135,7 +135,7 @@ def test_widgets_of_one_model_share_an_engine(open_widget: OpenWidget):
     expect(widget.answers).to_contain_text("Hello!")
     assert widget.page.evaluate("widgetEngines[0].disposed") is False
     widget.run("chat.remove()")
-    widget.page.wait_for_function("widgetEngines[0].disposed")
+    assert widget.page.evaluate("widgetEngines[0].disposed") is True
 
 
 def test_a_widget_that_is_moved_keeps_its_conversation(open_widget: OpenWidget):

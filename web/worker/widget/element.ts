@@ -315,7 +315,8 @@ export class MlcChat extends Base {
   #end(): void {
     if (this.#made) {
       this.#made.destroy();
-      this.#messages = [...this.#made.conversation.messages];
+      const { messages } = this.#made.conversation;
+      this.#messages = messages.map((message) => (message.state === "open" ? { ...message, state: "abort" } : message));
     }
     this.#made = null;
     this.#panel = null;

@@ -115,9 +115,9 @@ export class Panel {
 
   /** Ends what goes on and gives the engine back. */
   destroy(): void {
+    this.#ended.abort();
     this.conversation.stop();
     this.session.end();
-    this.#ended.abort();
   }
 
   #converse(): Conversation {
@@ -130,7 +130,9 @@ export class Panel {
       thinking: strings.thinking,
       explain: (problem) => readable(problem, strings),
       onChange: () => this.#conversationChanged(),
-      onEnd: (answer) => this.#announce(answer),
+      onEnd: (answer) => {
+        if (!this.#ended.signal.aborted) this.#announce(answer);
+      },
     });
   }
 
@@ -162,6 +164,8 @@ export class Panel {
   }
 
   #conversationChanged(): void {
+    // Another panel has the conversation then.
+    if (this.#ended.signal.aborted) return;
     const { isAnswering, messages } = this.conversation;
     this.#composer.setBusy(isAnswering);
     byId("clear", HTMLButtonElement, this.#host.root).hidden = messages.length === 0;
