@@ -154,7 +154,7 @@ def test_words_and_parts_of_the_site(open_widget: OpenWidget):
 
 
 def test_other_words_come_at_once_and_the_conversation_stays(open_widget: OpenWidget):
-    script = {"downloadBytes": 0, "manualAnswer": True}
+    script = {"missingBytes": 0, "manualAnswer": True}
     widget = open_widget(script, attributes='storage="session"')
     widget.open()
     widget.box.fill("Hi")
@@ -285,7 +285,7 @@ def test_a_server_is_not_asked_for_what_went_wrong_here(open_widget: OpenWidget)
     server = Server()
     problem = {"code": "integrity_error", "message": "Damaged.", "remedy": "Try again."}
     widget = open_widget(
-        {"downloadBytes": 0, "loadProblems": [problem]},
+        {"missingBytes": 0, "loadProblems": [problem]},
         attributes='server="api/v1#small"',
         routes={"**/api/v1/**": server},
     )
@@ -297,7 +297,7 @@ def test_a_server_is_not_asked_for_what_went_wrong_here(open_widget: OpenWidget)
 
 
 def test_the_end_of_a_forgotten_answer_changes_nothing(open_widget: OpenWidget):
-    widget = open_widget({"downloadBytes": 0, "manualAnswer": True})
+    widget = open_widget({"missingBytes": 0, "manualAnswer": True})
     widget.run("(chat.send('Old'), null)")
     widget.expect_state("answering")
     widget.run("(chat.clear(), chat.send('New'), null)")
