@@ -256,9 +256,9 @@ def test_clients_share_an_engine_and_outlive_each_other(
     answers, late = page.run(SHARE, shared_workers)
     assert answers == [RUNS, RUNS, RUNS]
     assert late == "The engine was disposed."
-    # None beside a SharedWorker; else the first one's, and after its end the second one's.
+    # None beside a SharedWorker; else that of the one which was elected, and another if that was the first.
     started = len(engine_site.network.requests("/started"))
-    assert started == 2 or (shared_workers and started == 0)
+    assert started in (1, 2) or (shared_workers and started == 0)
 
 
 def test_a_shared_engine_that_stays_away_is_an_error_of_the_network_until_it_comes(
