@@ -21,8 +21,8 @@ MEMBERS = (
     "ToggleEvent.newState",
     "WorkerNavigator.gpu",
 )
-# Used where it is there: by noble-hashes.
-OPTIONAL = {"Uint8Array.fromHex"}
+# Used where they are there: by noble-hashes, and for one engine of all tabs.
+OPTIONAL = {"Uint8Array.fromHex", "SharedWorker"}
 README = re.compile(r"Chrome or Edge (\d+)\+, Safari (\d+)\+, Firefox (\d+)\+")
 HELP = re.compile(
     r"Chrome or Edge (\d+) and later.*Chrome (\d+) and later on Android.*"
