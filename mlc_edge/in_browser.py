@@ -20,6 +20,11 @@ from mlc_edge.version import BROWSER_DISTRIBUTION
 LIBRARY = "mlc-edge.js"
 # What pages register that let no script be made of text, as Pyodide's `import()` of an address is.
 REGISTERED = "mlc_edge_library"
+# What the answers' types have no place for.
+UNSUPPORTED = ("tools", "functions")
+
+# How often the library could not be had, by its address.
+_failures: dict[str, int] = {}
 
 Progress = Callable[[str, float | None], None]
 
@@ -101,8 +106,13 @@ class Completions:
     async def create(self, /, **params: Any) -> "ChatCompletion | Stream":
         """OpenAI's `create`: an answer, or an iterator of chunks with `stream=True`.
 
-        Raises EngineError; cancelling it ends the request.
+        There are no tools, whatever a server has. Raises EngineError; cancelling it ends the request.
         """
+        for name in UNSUPPORTED:
+            if params.get(name):
+                problem = f"{name} can't be used in Python in a page."
+                remedy = "Leave it out, or ask the engine in JavaScript."
+                raise EngineError("invalid_request", problem, remedy, name)
         controller = AbortController.new()
 
         async def ask(signal: Any) -> Any:
@@ -174,7 +184,23 @@ async def _library(base_url: str | None) -> Any:
     try:
         return importlib.import_module(REGISTERED)
     except ImportError:
-        return await _translated(run_js("(address) => import(address)")(_address(base_url)))
+        return await _imported(_address(base_url))
+
+
+async def _imported(address: str) -> Any:
+    """The library; EngineError if it can't be had now."""
+    failures = _failures.get(address, 0)
+    # Browsers remember an import that failed, by its address.
+    asked = f"{address}?attempt={failures + 1}" if failures else address
+    try:
+        return await run_js("(address) => import(address)")(asked)
+    except JsException as error:
+        _failures[address] = failures + 1
+        raise EngineError(
+            "network_error",
+            f"The library {address} can't be loaded: {error}",
+            "Check the connection and that the site is there, then try again.",
+        ) from error
 
 
 def _address(base_url: str | None) -> str:

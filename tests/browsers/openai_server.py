@@ -10,7 +10,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 MODEL = "far-1"
@@ -44,6 +50,11 @@ def portal() -> Response:
 
 def gateway() -> Response:
     return HTMLResponse("<h1>Bad gateway</h1>", 502)
+
+
+def redirected(url: str) -> Reply:
+    """To another server, with the method and the body."""
+    return lambda: RedirectResponse(url, 307)
 
 
 def broken() -> Response:

@@ -147,14 +147,17 @@ def test_backends_that_are_none_are_refused(page: RealBrowser, far: OpenAiServer
               { remote, consent: true, silenceMs: 0 },
             ].map((backend) => [backend]),
           ];
+          const engine = new EngineClient({ workerUrl: "worker.js" });
           const failures = [];
           for (const backends of lists) {
             failures.push(await failure(() => createEngine({ ...options(), backends })));
+            failures.push(await failure(() => engine.load(bundle, { backends })));
           }
+          engine.dispose();
           return failures;
         }"""
     )
-    assert [failed["code"] for failed in failures] == ["invalid_request"] * 10
+    assert [failed["code"] for failed in failures] == ["invalid_request"] * 20
     assert all("backends" in failed["message"] for failed in failures)
 
 
@@ -168,6 +171,50 @@ def test_an_abort_ends_the_question_for_consent(page: RealBrowser, far: OpenAiSe
         }"""
     )
     assert failed["name"] == "AbortError" and far.keys == []
+
+
+def test_an_engine_that_ends_while_it_loads_asks_no_server(page: RealBrowser, far: OpenAiServer):
+    found = page.run(
+        """async () => {
+          const engine = new EngineClient({ workerUrl: "worker.js" });
+          const seen = [];
+          engine.onEvent(({ kind, state }) => kind === "backend" && seen.push(state));
+          const consent = consents(true);
+          const remote = { ...backend, consent };
+          const loading = failure(() => engine.load(bundle, { backends: ["wasm", remote] }));
+          engine.dispose();
+          const later = await failure(() => engine.load(bundle, { backends: [remote] }));
+          const asking = new EngineClient({ workerUrl: "worker.js" });
+          const open = () => { asking.dispose(); return new Promise(() => {}); };
+          const unanswered = await failure(() =>
+            asking.load(bundle, { backends: [{ ...backend, consent: open }] }));
+          return [[await loading, later, unanswered].map(({ code }) => code), asked, seen];
+        }"""
+    )
+    assert found == [["model_not_loaded"] * 3, [], []]
+    assert far.keys == []
+
+
+def test_a_server_takes_the_place_of_an_engine_that_does_not_start(
+    page: RealBrowser, far: OpenAiServer
+):
+    found = page.run(
+        """async () => {
+          const engine = new EngineClient({ workerUrl: "absent.js" });
+          await engine.load(bundle, { backends: ["wasm", backend], replace: true });
+          const { text } = await streamed(engine);
+          engine.dispose();
+          return text;
+        }"""
+    )
+    assert found == "".join(WORDS)
+
+
+def test_servers_keep_no_states(page: RealBrowser, far: OpenAiServer):
+    page.run(OPEN, {})
+    assert page.run("() => engine.loadState('shop')") is None
+    failed = page.run("() => failure(() => engine.saveState('shop', question))")
+    assert failed["code"] == "invalid_request" and "server" in failed["message"]
 
 
 TOO_LONG = server.refusal(400, "At most 64 tokens.", "context_length_exceeded", "messages")
@@ -195,6 +242,22 @@ def test_what_goes_wrong_is_a_typed_error(page: RealBrowser, far: OpenAiServer):
         assert message in found["end"]["message"] and found["end"]["name"] == "EngineError"
         # The next one is answered.
         assert page.run("() => streamed(engine)") == {"text": "".join(WORDS), "end": None}
+
+
+def test_messages_and_keys_follow_no_server_elsewhere(page: RealBrowser, far: OpenAiServer):
+    elsewhere = OpenAiServer()
+    with serving(elsewhere.app()) as site:
+        page.run(OPEN, {"apiKey": "sk-1"})
+        for stream in ("true", "false"):
+            far.next = server.redirected(f"{site.url}v1/chat/completions")
+            failed = page.run(
+                """(stream) => failure(async () => {
+                  const answer = await engine.chat.completions.create({ messages: question, stream });
+                  if (stream) await answer.next();
+                })""".replace("(stream) =>", f"(stream = {stream}) =>")
+            )
+            assert failed["code"] == "network_error"
+    assert elsewhere.keys == [] and len(far.asked) == 2
 
 
 def test_whole_answers_fail_as_streams_do(page: RealBrowser, far: OpenAiServer):

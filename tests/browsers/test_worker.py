@@ -54,9 +54,9 @@ def test_worker_answers(page: RealBrowser, engine_site: Site):
 CALLED_AT_ONCE = """
 async () => {
   const engine = new EngineClient({ workerUrl: "worker.js" });
-  const load = () => failure(() => engine.load("bundles/x/", { initProgressCallback: () => {} }));
-  const early = await Promise.all([load(), failure(() => engine.unload())]);
-  return [...early, await load()];
+  const count = () => failure(() => engine.countTokens([() => {}]));
+  const early = await Promise.all([count(), failure(() => engine.unload())]);
+  return [...early, await count()];
 }
 """
 
@@ -66,6 +66,16 @@ def test_call_that_can_not_be_posted_fails_alone(page: RealBrowser):
     early, unloaded, late = page.run(CALLED_AT_ONCE)
     assert early["name"] == late["name"] == "DataCloneError"
     assert unloaded == RUNS
+
+
+def test_loads_name_the_option_that_there_is_not(page: RealBrowser):
+    failed = page.run(
+        """() => {
+          const engine = new EngineClient({ workerUrl: "worker.js" });
+          return failure(() => engine.load("bundles/x/", { initProgressCallback: () => {} }));
+        }"""
+    )
+    assert failed["code"] == "invalid_request" and "initProgressCallback" in failed["message"]
 
 
 def cut(site: Site) -> None:

@@ -10,8 +10,11 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from mlc_edge.version import __version__
-from tests.browser import serving
+from tests.browser import WORKER, bundle_script, serving
+from tests.browsers.openai_server import OpenAiServer
 from tests.end_to_end.conftest import ROOT, Host
+from tests.web.serving import serving as serving_app
+from web.site.wheel import write_wheel
 
 PYODIDE = ROOT / "node_modules/pyodide"
 EXAMPLE = ROOT / "examples/pyodide"
@@ -106,6 +109,29 @@ for options in ({"model": "absent"}, {"nonsense": 1}):
 """
 
 
+WITH_SERVER = """
+from mlc_edge import MLCEngine
+from mlc_edge.errors import EngineError
+found = []
+server = {"remote": "%sv1", "consent": True}
+for attempt in range(3):
+    try:
+        engine = await MLCEngine.create(workerURL="worker.js", backends=[server])
+        found.append(engine.model)
+    except EngineError as error:
+        found.append(error.code)
+messages = [{"role": "user", "content": "Hi"}]
+tools = [{"type": "function", "function": {"name": "add"}}]
+for more in ({"tools": tools}, {"tools": []}):
+    try:
+        answer = await engine.chat.completions.create(messages=messages, **more)
+        found.append(answer.choices[0].message.content)
+    except EngineError as error:
+        found.append(f"{error.code} {error.param}")
+found
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with Pyodide."""
@@ -159,6 +185,27 @@ def test_micropip_installs_it(open_python: Callable[[], Page], site: str, folder
     page.evaluate("(wheel) => python.pyimport('micropip').install(wheel)", site + WHEEL)
     refusals = page.evaluate("(code) => python.runPythonAsync(code)", REFUSALS)
     assert refusals == "network_error invalid_request"
+
+
+def test_with_a_server_the_library_is_fetched_again_and_tools_are_refused(
+    open_python: Callable[[], Page], folder: Path
+):
+    library = folder / "dist"
+    library.mkdir()
+    bundle_script(WORKER / "page/index.ts", library / "mlc-edge.js")
+    wheel = write_wheel(library)
+    far = OpenAiServer()
+    page = open_python()
+    page.evaluate(
+        "(wheel) => python.loadPackage(new URL(wheel, location).href)", f"dist/{wheel.name}"
+    )
+    page.route("**/dist/mlc-edge.js*", lambda route: route.abort(), times=2)
+    with serving_app(far.app()) as site:
+        code = WITH_SERVER % site.url
+        found = page.evaluate("async (code) => (await python.runPythonAsync(code)).toJs()", code)
+    failed = ["network_error"] * 2
+    assert found == [*failed, "far-1", "invalid_request tools", "Hello from afar."]
+    assert len(far.asked) == 1
 
 
 def test_a_page_with_a_policy_brings_the_library_itself(

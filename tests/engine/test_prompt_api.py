@@ -292,6 +292,10 @@ LIFE = """async () => {
   const text = await session.prompt("Hello");
   const Later = createLanguageModel(OPTIONS);
   states.push(await Later.availability());
+  const both = ["bundles/tiny-q0f32/", "bundles/absent/"];
+  for (const more of [{ memoryBudget: 1 }, { model: both }]) {
+    states.push(await createLanguageModel({ ...OPTIONS, ...more }).availability());
+  }
   return { states, loaded, text };
 }"""
 
@@ -309,6 +313,8 @@ def test_the_engine_starts_with_the_first_session(
         "AbortError",
         "available",
         "available",
+        "unavailable",
+        "unavailable",
     ]
     parts = [part for part, total in found["loaded"]]
     assert parts[0] == 0 and parts[-1] == 1 and parts == sorted(set(parts))

@@ -1,7 +1,7 @@
 /** Backends in the order in which a site wants them tried, local and remote ones. */
 import { EngineError } from "../shared/errors.ts";
 import type { BackendEvent, LeftBackend, LoadedModel, LocalBackend } from "../shared/protocol.ts";
-import { type RemoteBackend, RemoteModel } from "./remote.ts";
+import type { RemoteBackend, RemoteModel } from "./remote.ts";
 
 /** Nothing leaves the device unless a remote server is among them. */
 export type BackendOption = LocalBackend | RemoteBackend;
@@ -20,8 +20,10 @@ export interface Opened {
 export interface OpenContext {
   /** Loads on the first of these backends that works; its error tells of each in `tried`. */
   local: (backends: LocalBackend[]) => Promise<LoadedModel>;
+  /** Opens a server's, where those in `tried` can't be used. */
+  remote: (backend: RemoteBackend, tried: readonly LeftBackend[]) => Promise<RemoteModel>;
   tell: (event: BackendEvent) => void;
-  signal?: AbortSignal | undefined;
+  signal: AbortSignal;
 }
 
 export function isRemote(option: BackendOption): option is RemoteBackend {
@@ -39,13 +41,15 @@ export async function openFirst(options: readonly BackendOption[], context: Open
   let last: EngineError | null = null;
   for (const group of groups(options)) {
     try {
+      signal.throwIfAborted();
       const { loaded, remote } = await open(group, tried, context);
+      signal.throwIfAborted();
       const chosen = { ...loaded.backend, tried: remote ? tried : [...tried, ...loaded.backend.tried] };
       for (const left of chosen.tried.slice(tried.length)) tell({ kind: "backend", state: "left", left });
       tell({ kind: "backend", state: "chosen", chosen });
       return { loaded: { ...loaded, backend: chosen }, remote };
     } catch (error) {
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
       if (!(error instanceof EngineError)) throw error;
       last = error;
       const left = leftBy(group, error);
@@ -71,10 +75,10 @@ export function groups(options: readonly BackendOption[]): (LocalBackend[] | Rem
 async function open(
   group: LocalBackend[] | RemoteBackend,
   tried: readonly LeftBackend[],
-  { local, signal }: OpenContext,
+  context: OpenContext,
 ): Promise<Opened> {
-  if (Array.isArray(group)) return { loaded: await local(group), remote: null };
-  const remote = await RemoteModel.open(group, [...tried], signal);
+  if (Array.isArray(group)) return { loaded: await context.local(group), remote: null };
+  const remote = await context.remote(group, [...tried]);
   return { loaded: remote.loaded, remote };
 }
 

@@ -21,6 +21,7 @@ import type {
   EngineEvent,
   FitReport,
   Hello,
+  LeftBackend,
   LoadedModel,
   LoadOptions,
   LocalBackend,
@@ -32,14 +33,16 @@ import type {
   WorkerRequest,
 } from "../shared/protocol.ts";
 import { resolved } from "./address.ts";
-import { type BackendsOption, type Opened, openFirst } from "./backends.ts";
+import { type BackendsOption, openFirst } from "./backends.ts";
 import { capabilitiesOf, type CapabilityOptions } from "./capabilities.ts";
 import { ChunkStream } from "./chunk-stream.ts";
+import { checkOptions } from "./engine-options.ts";
 import { EngineWorker } from "./engine-worker.ts";
 import { openAiFetch } from "./openai-fetch.ts";
+import { OpenedModels } from "./opened-models.ts";
 import { SharedEngine } from "./shared-engine.ts";
 import { requestPersistence, storageEstimate } from "./persistence.ts";
-import type { RemoteModel } from "./remote.ts";
+import { type RemoteBackend, RemoteModel } from "./remote.ts";
 
 /** The part of Worker that the client needs; a MessagePort has it too, as that of a SharedWorker. */
 export interface Endpoint {
@@ -131,9 +134,10 @@ export class EngineClient {
   readonly #calls = new Map<number, Call>();
   readonly #listeners = new Set<(event: EngineEvent) => void>();
   #lastId = 0;
-  readonly #models = new Map<string, Opened>();
+  readonly #models = new OpenedModels();
   readonly #baseURL: string | URL | undefined;
-  #disposed = false;
+  /** Aborted, with an EngineError, by `dispose`. */
+  readonly #end = new AbortController();
 
   /**
    * `workerUrl` is the bundled engine, which counts as unreachable if it doesn't start within
@@ -165,7 +169,7 @@ export class EngineClient {
 
   /** Models that this page has loaded, the last one last. */
   get models(): LoadedModel[] {
-    return this.#disposed ? [] : [...this.#models.values()].map(({ loaded }) => loaded);
+    return this.#end.signal.aborted ? [] : this.#models.all;
   }
 
   /** Id of the model that was loaded last. */
@@ -208,18 +212,24 @@ export class EngineClient {
    */
   async load(
     bundleUrl: string | URL | (() => Promise<URL>),
-    { signal, backends = LOCAL_BACKENDS, ...options }: CallOptions & LoadOptions & BackendsOption = {},
+    { replace = false, ...given }: CallOptions & LoadOptions & BackendsOption = {},
   ): Promise<LoadedModel> {
+    checkOptions(given);
+    const { signal, backends = LOCAL_BACKENDS, ...options } = given;
+    const either = signal ? AbortSignal.any([signal, this.#end.signal]) : this.#end.signal;
     const local = async (backends: LocalBackend[]): Promise<LoadedModel> => {
       const url = absolute(typeof bundleUrl === "function" ? await bundleUrl() : bundleUrl);
-      return this.#call({ kind: "load", bundleUrl: url, options: { ...options, backends } }, signal);
+      return this.#call({ kind: "load", bundleUrl: url, options: { ...options, replace, backends } }, signal);
     };
-    const opened = await openFirst(backends, { local, signal, tell: (event) => this.#tell(event) });
-    if (opened.remote && options.replace) await this.unload();
-    if (options.replace) this.#forgetRemotes();
-    const { id } = opened.loaded;
-    this.#models.delete(id);
-    this.#models.set(id, opened);
+    const remote = async (backend: RemoteBackend, tried: readonly LeftBackend[]): Promise<RemoteModel> => {
+      const model = await RemoteModel.open(backend, { tried, signal: either, ended: this.#end.signal });
+      if (!replace) this.#models.checkRemoteName(model.loaded);
+      return model;
+    };
+    const opened = await openFirst(backends, { local, remote, signal: either, tell: (event) => this.#tell(event) });
+    if (opened.remote && replace) await this.#unloadLocal();
+    if (replace) this.#models.clearRemote();
+    this.#models.add(opened);
     return opened.loaded;
   }
 
@@ -228,30 +238,34 @@ export class EngineClient {
     messages: ChatMessage[],
     { signal, model }: CallOptions & { model?: string } = {},
   ): Promise<number | null> {
-    if (this.#remoteOf(model)) return null;
+    if (this.#models.remoteFor(model)) return null;
     return this.#call({ kind: "count", messages, ...(model !== undefined && { model }) }, signal);
   }
 
   /**
    * Computes what chats with these messages begin with, and stores it under `name` for the next visit; where it
    * is stored already it is read instead. `model` may be left out where this page has loaded one.
+   *
+   * Throws EngineError "invalid_request" where a remote server answers, which has no states.
    */
   async saveState(name: string, messages: ChatMessage[], options: StateOptions = {}): Promise<SavedState> {
     const { signal, ...model } = options;
+    if (this.#models.remoteFor(model.model)) throw stateless();
     return (await this.#call({ kind: "state", name, messages, ...model }, signal)) as SavedState;
   }
 
   /**
    * Reads what `saveState` stored, so that chats with its messages begin at once; null where nothing usable is
-   * stored under this name for this version of the model and this device.
+   * stored under this name for this version of the model and this device, as where a remote server answers.
    */
   async loadState(name: string, { signal, ...model }: StateOptions = {}): Promise<SavedState | null> {
+    if (this.#models.remoteFor(model.model)) return null;
     return this.#call({ kind: "state", name, ...model }, signal);
   }
 
   /** Gives up a model, or all, once their answers have ended; the memory is freed when no tab has them. */
   async unload(model?: string): Promise<void> {
-    const isRemote = model !== undefined && this.#models.get(model)?.remote;
+    const isRemote = model !== undefined && this.#models.isRemote(model);
     if (!isRemote) await this.#call({ kind: "unload", ...(model !== undefined && { model }) });
     if (model === undefined) this.#models.clear();
     else this.#models.delete(model);
@@ -259,9 +273,9 @@ export class EngineClient {
 
   /** Gives up the engine; calls that are still open fail, as do those that come later. */
   dispose(): void {
-    this.#disposed = true;
-    this.#failAll(disposed());
-    for (const { remote } of this.#models.values()) remote?.close(disposed());
+    const reason = disposed();
+    this.#end.abort(reason);
+    this.#failAll(reason);
     if (this.#worker.terminate) this.#worker.terminate();
     else this.#worker.close?.();
   }
@@ -270,8 +284,8 @@ export class EngineClient {
     params: ChatCompletionParams,
     { signal }: CallOptions = {},
   ): Promise<ChatCompletion | ChunkStream> {
-    if (this.#disposed) throw disposed();
-    const remote = this.#remoteOf(params.model);
+    this.#end.signal.throwIfAborted();
+    const remote = this.#models.remoteFor(params.model);
     if (remote) return remote.create(params, signal);
     if (!params.stream) {
       return (await this.#call({ kind: "complete", params }, signal)) as ChatCompletion;
@@ -302,7 +316,7 @@ export class EngineClient {
     onChunk?: (chunk: ChatCompletionChunk) => void,
   ): Promise<B["kind"] extends CallKind ? CallResults[B["kind"]] : never> {
     signal?.throwIfAborted();
-    if (this.#disposed) throw disposed();
+    this.#end.signal.throwIfAborted();
     const id = ++this.#lastId;
     const abort = (): void => this.#abort(id);
     signal?.addEventListener("abort", abort);
@@ -329,7 +343,7 @@ export class EngineClient {
   #receive(reply: WorkerReply): void {
     if (reply.kind === "started") return;
     if (reply.kind === "event") {
-      this.#note(reply.event);
+      this.#models.note(reply.event);
       this.#tell(reply.event);
       return;
     }
@@ -340,21 +354,11 @@ export class EngineClient {
     else call?.reject(aborted());
   }
 
-  /** The server that answers for a model, or for the only one, whatever it is called; null if one here does. */
-  #remoteOf(model: string | null | undefined): RemoteModel | null {
-    const [only] = this.#models.size === 1 ? this.#models.values() : [];
-    return (this.#models.get(model ?? "") ?? only)?.remote ?? null;
-  }
-
-  #forgetRemotes(): void {
-    for (const [id, { remote }] of this.#models) if (remote) this.#models.delete(id);
-  }
-
-  #note(event: EngineEvent): void {
-    if (event.kind !== "model") return;
-    const opened = this.#models.get(event.id);
-    if (event.state === "dropped") this.#models.delete(event.id);
-    else if (opened) opened.loaded = { ...opened.loaded, memoryBytes: event.memoryBytes };
+  /** An engine that can't be asked any more has no models: that is no failure. */
+  async #unloadLocal(): Promise<void> {
+    await Promise.allSettled(this.#models.local.map((model) => this.unload(model)));
+    for (const model of this.#models.local) this.#models.delete(model);
+    this.#end.signal.throwIfAborted();
   }
 
   #tell(event: EngineEvent): void {
@@ -375,6 +379,15 @@ function disposed(): EngineError {
     code: "model_not_loaded",
     message: "The engine was disposed.",
     remedy: "Create a new engine.",
+  });
+}
+
+function stateless(): EngineError {
+  return new EngineError({
+    code: "invalid_request",
+    message: "States are saved for models of this device, and a server answers for this one.",
+    remedy: "Look at `backend.kind` first, or go on without: its chats need none.",
+    param: "model",
   });
 }
 

@@ -37,9 +37,12 @@ export async function createEngine(given: EngineOptions = {}): Promise<EngineCli
   }
 }
 
+type FirstOptions = CapabilityOptions & Pick<EngineOptions, "memoryBudget">;
+
 /** `engine.capabilities`, before there is an engine. */
-export async function capabilities(options: CapabilityOptions = {}): Promise<FitReport[]> {
-  const engine = newEngine(options);
+export async function capabilities({ memoryBudget, ...options }: FirstOptions = {}): Promise<FitReport[]> {
+  if (memoryBudget !== undefined) checkOptions({ memoryBudget });
+  const engine = newEngine({ ...options, memoryBudget });
   try {
     return await engine.capabilities(options);
   } finally {

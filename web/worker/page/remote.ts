@@ -36,6 +36,15 @@ interface ModelEntry {
   sampling?: Sampling | null;
 }
 
+export interface OpenRemote {
+  /** Why nothing that comes before it is used. */
+  tried: readonly LeftBackend[];
+  /** Ends the opening. */
+  signal: AbortSignal;
+  /** Ends all answers, with its reason. */
+  ended: AbortSignal;
+}
+
 export function originOf({ remote }: RemoteBackend): string {
   return resolved(remote).origin;
 }
@@ -43,18 +52,14 @@ export function originOf({ remote }: RemoteBackend): string {
 export class RemoteModel {
   readonly loaded: LoadedModel;
   readonly #api: RemoteApi;
-  readonly #end = new AbortController();
+  readonly #ended: AbortSignal;
 
   /**
    * Asks for consent, then the server for its models.
    *
    * Throws EngineError: consent_declined, unauthorized, network_error, and what the server tells; the signal's reason.
    */
-  static async open(
-    backend: RemoteBackend,
-    tried: readonly LeftBackend[],
-    signal?: AbortSignal,
-  ): Promise<RemoteModel> {
+  static async open(backend: RemoteBackend, { tried, signal, ended }: OpenRemote): Promise<RemoteModel> {
     const { remote, consent, model = null, apiKey = null, silenceMs } = backend;
     const url = resolved(remote);
     const api = new RemoteApi({ url, name: url.origin, key: () => apiKey, silenceMs });
@@ -62,13 +67,18 @@ export class RemoteModel {
     const agreed = consent === true || (await unlessAborted(consent(request), signal));
     if (agreed !== true) throw declined(url.origin);
     const entry = await findModel(api, model, signal);
-    return new RemoteModel(api, entry, tried);
+    return new RemoteModel(api, entry, { tried, ended });
   }
 
-  private constructor(api: RemoteApi, { id, max_model_len: window, sampling }: ModelEntry, tried: readonly LeftBackend[]) {
+  private constructor(
+    api: RemoteApi,
+    { id, max_model_len: window, sampling }: ModelEntry,
+    { tried, ended }: Omit<OpenRemote, "signal">,
+  ) {
     const { origin } = api;
     const reason = `Messages are sent to ${origin}${tried.length > 0 ? ": nothing that comes before it runs here" : ""}.`;
     this.#api = api;
+    this.#ended = ended;
     this.loaded = {
       id: String(id),
       target: "remote",
@@ -88,7 +98,7 @@ export class RemoteModel {
   /** Sends messages to the server; whatever model `params` names, it is asked for its own. */
   async create(params: ChatCompletionParams, signal?: AbortSignal): Promise<ChatCompletion | ChunkStream> {
     const body = { ...params, model: this.loaded.id };
-    const signals = signal ? [signal, this.#end.signal] : [this.#end.signal];
+    const signals = signal ? [signal, this.#ended] : [this.#ended];
     if (!params.stream) {
       return (await this.#api.post("chat/completions", body, AbortSignal.any(signals))) as ChatCompletion;
     }
@@ -96,11 +106,6 @@ export class RemoteModel {
     const stream = new ChunkStream(() => left.abort());
     void this.#pass(body, stream, AbortSignal.any([...signals, left.signal]));
     return stream;
-  }
-
-  /** Open answers fail for this reason. */
-  close(reason: EngineError): void {
-    this.#end.abort(reason);
   }
 
   async #pass(body: object, stream: ChunkStream, signal: AbortSignal): Promise<void> {
@@ -115,7 +120,7 @@ export class RemoteModel {
 }
 
 /** Servers without a list of models are asked for the one that was named. */
-async function findModel(api: RemoteApi, model: string | null, signal: AbortSignal | undefined): Promise<ModelEntry> {
+async function findModel(api: RemoteApi, model: string | null, signal: AbortSignal): Promise<ModelEntry> {
   const listed = await api.get("models", signal).catch((error: unknown) => {
     if (model !== null && error instanceof EngineError && error.code === "invalid_request") return {};
     throw error;
@@ -133,17 +138,17 @@ async function findModel(api: RemoteApi, model: string | null, signal: AbortSign
 }
 
 /** What people answer, unless nobody waits for it any more. */
-async function unlessAborted<T>(answer: T | Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  signal?.throwIfAborted();
+async function unlessAborted<T>(answer: T | Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
   let abort = (): void => undefined;
   const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal?.reason);
-    signal?.addEventListener("abort", abort, { once: true });
+    abort = () => reject(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
   });
   try {
     return await Promise.race([answer, aborted]);
   } finally {
-    signal?.removeEventListener("abort", abort);
+    signal.removeEventListener("abort", abort);
   }
 }
 

@@ -5,6 +5,7 @@ import { capabilities, createEngine } from "../page/create-engine.ts";
 import { checkOptions, type EngineOptions } from "../page/engine-options.ts";
 import { bundleOf, listed } from "../page/site.ts";
 import { EngineError } from "../shared/errors.ts";
+import type { FitReport } from "../shared/protocol.ts";
 import type { ChatMessage } from "../shared/openai.ts";
 import { notSupported } from "./errors.ts";
 import type { Availability } from "./types.ts";
@@ -38,16 +39,16 @@ export class EngineHost {
     if (this.#given) return this.#given.model === null ? "unavailable" : "available";
     if (this.#engine) return "available";
     if (this.#loading) return "downloading";
-    const { model, baseURL, workerURL, backends } = this.#options;
-    const bundle = backends?.every(isRemote) ? undefined : await bundleOf(listed(model)[0], baseURL)(undefined);
-    const [report] = await capabilities({
+    const { model, baseURL, workerURL, backends, memoryBudget } = this.#options;
+    const bundles = backends?.every(isRemote) ? [] : listed(model).map((one) => bundleOf(one, baseURL)(undefined));
+    const reports = await capabilities({
       measure: false,
-      ...(bundle && { model: bundle }),
+      ...(bundles.length > 0 && { model: await Promise.all(bundles) }),
       ...(workerURL && { workerURL }),
       ...(backends && { backends }),
+      ...(memoryBudget && { memoryBudget }),
     });
-    if (!report?.backend) return "unavailable";
-    return report.missingBytes > 0 ? "downloadable" : "available";
+    return availabilityOf(reports);
   }
 
   /**
@@ -133,6 +134,14 @@ export class EngineHost {
       });
     });
   }
+}
+
+/** Of an engine that loads all of these. */
+export function availabilityOf(reports: readonly FitReport[]): Availability {
+  // A server doesn't fit on the device.
+  const isUsable = ({ fits, backend }: FitReport): boolean => fits || backend?.kind === "remote";
+  if (!reports.every(isUsable)) return "unavailable";
+  return reports.some(({ missingBytes }) => missingBytes > 0) ? "downloadable" : "available";
 }
 
 /** One load for all that wait for it; it ends when none of them does any more. */

@@ -123,7 +123,7 @@ export class RemoteApi {
     const either = signal ? AbortSignal.any([signal, patience.signal]) : patience.signal;
     let response: Response;
     try {
-      const request = fetch(new URL(path, this.#base), { ...init, headers, signal: either });
+      const request = fetch(new URL(path, this.#base), { ...init, headers, redirect: "error", signal: either });
       response = await heard(silenceMs, request);
     } catch {
       patience.abort();

@@ -1,0 +1,131 @@
+/** Models of this device and of a server in one page: which of them a request reaches. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { after, before, beforeEach, test } from "node:test";
+import { EngineClient, type Endpoint } from "../../web/worker/page/client.ts";
+import type { EngineEvent, LoadedModel, WorkerReply, WorkerRequest } from "../../web/worker/shared/protocol.ts";
+
+const BUNDLE = "https://site.example/bundles/near/";
+const messages = [{ role: "user" as const, content: "Hi" }];
+/** What reached the server: names of models, "" for its list. */
+let asked: string[] = [];
+let listed = "far";
+let remote = "";
+const server = createServer(async (request, response) => {
+  const parts: Uint8Array[] = [];
+  for await (const part of request) parts.push(part);
+  const { model = "" } = JSON.parse(Buffer.concat(parts).toString() || "{}") as { model?: string };
+  asked.push(model);
+  const choices = [{ index: 0, message: { role: "assistant", content: "from afar" }, finish_reason: "stop" }];
+  response.end(JSON.stringify({ data: [{ id: listed }], choices }));
+});
+
+/** An engine at the other end, with one model that it always has. */
+class Worker extends EventTarget implements Endpoint {
+  readonly requests: WorkerRequest[] = [];
+
+  postMessage(message: Parameters<Endpoint["postMessage"]>[0]): void {
+    if (message.kind === "hello") return;
+    const request = message as WorkerRequest;
+    this.requests.push(request);
+    if (!("id" in request)) return;
+    const refusal = { code: "model_not_loaded" as const, message: "No model is loaded.", remedy: "Load one first." };
+    const value = request.kind === "load" ? near : request.kind === "unload" ? null : undefined;
+    const { id } = request;
+    this.#tell(value === undefined ? { kind: "error", id, error: refusal } : { kind: "result", id, value });
+  }
+
+  emit(event: EngineEvent): void {
+    this.#tell({ kind: "event", event });
+  }
+
+  drop(): void {
+    this.emit({ kind: "model", state: "dropped", id: "near", memoryBytes: 0 });
+  }
+
+  kinds(): string[] {
+    return this.requests.map(({ kind }) => kind);
+  }
+
+  #tell(data: WorkerReply): void {
+    this.dispatchEvent(new MessageEvent("message", { data }));
+  }
+}
+
+const near: LoadedModel = {
+  id: "near",
+  target: "webgpu-f32",
+  contextWindowSize: 64,
+  vocabSize: 8,
+  sampling: {},
+  adapter: { vendor: "", architecture: "", description: "", isSoftware: false },
+  backend: { kind: "webgpu-f32", target: "webgpu-f32", adapter: null, origin: null, reason: "", tried: [] },
+  bytes: 1,
+  memoryBytes: 1,
+  downloadMs: 0,
+  uploadMs: 0,
+  pipelineMs: 0,
+};
+const failure = (code: string) => ({ name: "EngineError", code });
+
+before(async () => {
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  remote = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
+});
+after(() => server.close());
+beforeEach(() => {
+  asked = [];
+  listed = "far";
+});
+
+function started(): { worker: Worker; engine: EngineClient; far: { backends: [{ remote: string; consent: true }] } } {
+  const worker = new Worker();
+  return { worker, engine: new EngineClient({ endpoint: worker }), far: { backends: [{ remote, consent: true }] } };
+}
+
+test("what names a model of this device never leaves it, even once that model is gone", async () => {
+  const { worker, engine, far } = started();
+  await engine.load(BUNDLE);
+  await engine.load(BUNDLE, far);
+  const ask = (model?: string) => engine.chat.completions.create({ messages, ...(model && { model }) });
+  await assert.rejects(ask("near"), failure("model_not_loaded"));
+  worker.drop();
+  assert.deepEqual(engine.models.map(({ id }) => id), ["far"]);
+  await assert.rejects(ask("near"), failure("model_not_loaded"));
+  await assert.rejects(engine.countTokens(messages, { model: "near" }), failure("model_not_loaded"));
+  await engine.load(BUNDLE);
+  await engine.unload("near");
+  await assert.rejects(ask("near"), failure("model_not_loaded"));
+  await assert.rejects(engine.chat.completions.create({ messages, model: "near", stream: true }).then((s) => s.next()));
+  assert.deepEqual(asked, [""]);
+  for (const name of ["far", "another", undefined]) await ask(name);
+  assert.deepEqual(asked, ["", "far", "far", "far"]);
+});
+
+test("beside a model of this device, a server's must be named", async () => {
+  const { worker, engine, far } = started();
+  await engine.load(BUNDLE, far);
+  await engine.load(BUNDLE);
+  await assert.rejects(engine.chat.completions.create({ messages }), failure("invalid_request"));
+  await engine.chat.completions.create({ messages, model: "far" });
+  await assert.rejects(engine.chat.completions.create({ messages, model: "another" }), failure("model_not_loaded"));
+  assert.deepEqual(asked, ["", "far"]);
+  assert.deepEqual(worker.kinds(), ["load", "complete"]);
+});
+
+test("a server's model doesn't take the name of one that is loaded here, unless in its place", async () => {
+  const { worker, engine, far } = started();
+  listed = "near";
+  await engine.load(BUNDLE);
+  await assert.rejects(engine.load(BUNDLE, far), failure("invalid_request"));
+  assert.equal(engine.backend?.kind, "webgpu-f32");
+  await assert.rejects(engine.chat.completions.create({ messages, model: "near" }), failure("model_not_loaded"));
+  await engine.load(BUNDLE, { ...far, replace: true });
+  assert.deepEqual(worker.kinds(), ["load", "complete", "unload"]);
+  assert.deepEqual(engine.models.map(({ backend }) => backend.kind), ["remote"]);
+  worker.drop();
+  await engine.chat.completions.create({ messages, model: "near" });
+  assert.deepEqual(asked, ["", "", "near"]);
+});
