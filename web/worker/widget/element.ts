@@ -1,4 +1,5 @@
 /** `<mlc-chat>` as it is before it was opened: a button, and what sites set and call. */
+import { isComposing } from "../ui/dom.ts";
 import type { Message } from "../ui/types.ts";
 import { keep } from "./keeping.ts";
 import { Launcher } from "./launcher.ts";
@@ -217,7 +218,8 @@ export class MlcChat extends Base {
 
   /** Escape closes what floats, unless something inside had a use for it. */
   #pressed(event: KeyboardEvent): void {
-    if (event.key !== "Escape" || event.defaultPrevented || !this.open || !this.#floating) return;
+    if (event.key !== "Escape" || isComposing(event)) return;
+    if (event.defaultPrevented || !this.open || !this.#floating) return;
     event.preventDefault();
     this.open = false;
   }
