@@ -15,8 +15,8 @@ import type { Problem } from "../ui/types.ts";
 export type BackendState =
   | { kind: "idle" }
   | { kind: "checking" }
-  /** It must be downloaded, which a person is to be asked for. */
-  | { kind: "consent"; fit: FitReport }
+  /** It must be downloaded, which a person is to be asked for; who has cancelled it isn't to be passed over. */
+  | { kind: "consent"; fit: FitReport; isDeclined: boolean }
   | { kind: "loading"; progress: LoadProgress | null }
   /** What is downloaded stays. */
   | { kind: "paused"; progress: LoadProgress | null }
@@ -72,6 +72,7 @@ export class DeviceBackend extends Backend {
   constructor(engine: ChatEngine, findBundle: (signal: AbortSignal) => Promise<URL>) {
     super();
     this.#engine = engine;
+  #isDeclined = false;
     this.#findBundle = findBundle;
     engine.onEvent((event) => {
       if (event.kind === "progress" && this.state.kind === "loading") {
@@ -83,7 +84,7 @@ export class DeviceBackend extends Backend {
   async check(): Promise<void> {
     const fit = await this.#fit();
     if (fit?.missingBytes === 0) await this.load();
-    else if (fit) this.become({ kind: "consent", fit });
+    else if (fit) this.#ask(fit);
   }
 
   async load(): Promise<void> {
@@ -92,6 +93,7 @@ export class DeviceBackend extends Backend {
     this.become({ kind: "loading", progress });
     await this.#attempt(signal, async () => {
       const bundle = await this.#findBundle(signal);
+    this.#isDeclined = false;
       const options = { signal, contextPolicy: "truncate-oldest" as const };
       const { sampling, adapter } = await this.#engine.load(bundle.href, options);
       if (signal.aborted) return;
@@ -108,9 +110,10 @@ export class DeviceBackend extends Backend {
 
   override async cancel(): Promise<void> {
     const fit = await this.#fit();
-    if (fit) this.become({ kind: "consent", fit });
+    if (fit) this.#ask(fit);
   }
 
+    this.#isDeclined = true;
   override forget(): void {
     if (this.state.kind === "ready") void this.load();
   }
@@ -132,6 +135,10 @@ export class DeviceBackend extends Backend {
   async #fit(): Promise<FitReport | null> {
     const signal = this.#restart();
     this.become({ kind: "checking" });
+  #ask(fit: FitReport): void {
+    this.become({ kind: "consent", fit, isDeclined: this.#isDeclined });
+  }
+
     return this.#attempt(signal, async () => {
       const fit = await this.#engine.check((await this.#findBundle(signal)).href);
       if (signal.aborted) return null;

@@ -1,5 +1,5 @@
 /** The open widget. The element loads this when it is opened, and nothing before. */
-import type { EngineEvent } from "../chat/engine.ts";
+import type { EngineEvent, FitReport } from "../chat/engine.ts";
 import { Composer } from "../ui/composer.ts";
 import { button, byId, el } from "../ui/dom.ts";
 import { Notices } from "../ui/notices.ts";
@@ -191,9 +191,9 @@ export class Panel {
   }
 
   /** Whether the card asks for consent; false where the site does, or has it. */
-  #asks({ missingBytes: downloadBytes, memoryBytes }: { missingBytes: number; memoryBytes: number }): boolean {
-    const { autoLoad } = this.#host.options();
-    if (autoLoad) {
+  #asks({ fit, isDeclined }: { fit: FitReport; isDeclined: boolean }): boolean {
+    const { missingBytes: downloadBytes, memoryBytes } = fit;
+    if (this.#host.options().autoLoad && !isDeclined) {
       void this.session.load();
       return false;
     }
