@@ -116,7 +116,7 @@ export class Panel {
   /** Ends what goes on and gives the engine back. */
   destroy(): void {
     this.#ended.abort();
-    this.conversation.stop();
+    this.conversation.end();
     this.session.end();
   }
 

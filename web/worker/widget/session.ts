@@ -18,6 +18,7 @@ export class Session {
   readonly #endings: (() => void)[] = [];
   readonly #waiting = new Set<() => void>();
   #backend: Backend | null = null;
+  readonly #ended = new AbortController();
   #failure: BackendState | null = null;
 
   constructor(options: WidgetOptions, engine: GivenEngine | null, listener: SessionListener) {
@@ -82,8 +83,9 @@ export class Session {
     void this.#backend?.cancel();
   }
 
-  /** The backend once it is ready; pending while people must decide. */
-  ready(signal: AbortSignal): Promise<Backend> {
+  /** The backend once it is ready; pending while people must decide. Rejects when the session ends. */
+  ready(until: AbortSignal): Promise<Backend> {
+    const signal = AbortSignal.any([until, this.#ended.signal]);
     return new Promise((resolve, reject) => {
       const settle = (): void => {
         if (signal.aborted) reject(signal.reason as Error);
@@ -113,6 +115,8 @@ export class Session {
     const { server } = this.#options;
     if (state.kind === "error" && isUnable(state.problem) && server && backend.host === null) {
       this.#use(new ServerBackend(server));
+    this.#backend = null;
+    this.#ended.abort(new DOMException("The widget was removed or has changed.", "AbortError"));
       void this.#backend.check();
       return;
     }
