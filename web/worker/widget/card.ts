@@ -14,6 +14,8 @@ export interface CardActions {
   pause(): void;
   cancel(): void;
   retry(): void;
+  /** Takes the focus where there is nothing to do here. */
+  leave(): void;
 }
 
 export class Card {
@@ -43,7 +45,7 @@ export class Card {
 
   /** Moves the focus to what can be done; false if there is nothing to do. */
   focus(): boolean {
-    const first = this.#card.hidden ? null : this.#card.querySelector("button");
+    const first = this.#card.hidden ? null : this.#card.querySelector<HTMLElement>("button:not([hidden])");
     first?.focus();
     return first !== null;
   }
@@ -53,7 +55,7 @@ export class Card {
     this.#card.hidden = state.kind === "ready" || state.kind === "idle";
     this.#card.classList.toggle("problem-card", state.kind === "error");
     this.#card.replaceChildren(...this.#content(state));
-    if (focused) this.focus();
+    if (focused && !this.focus()) this.#actions.leave();
   }
 
   #content(state: BackendState): Node[] {
@@ -97,7 +99,9 @@ export class Card {
     if (Number.isFinite(share)) this.#progress.value = share;
     else this.#progress.removeAttribute("value");
   }
+    const focused = this.#pause.matches(":focus");
 
+    if (focused && !downloads) this.focus();
   #paused(progress: LoadProgress | null): Node[] {
     const { paused, resume, cancel } = this.#strings;
     const text = progress?.totalBytes ? el("p", { class: "load-text" }, this.#bytes(progress)) : null;

@@ -72,6 +72,7 @@ export class Panel {
       cancel: () => this.session.cancel(),
       retry: () => void this.session.start(),
     });
+      leave: () => this.#focusMessageBox(),
     this.conversation = this.#converse();
     this.session = new Session(host.options(), host.engine, {
       onChange: () => this.#sessionChanged(),
@@ -91,7 +92,10 @@ export class Panel {
 
   /** Where a person goes on: what must be decided, else the message box. */
   focus(options?: FocusOptions): void {
-    if (this.#card.focus()) return;
+    if (!this.#card.focus()) this.#focusMessageBox(options);
+  }
+
+  #focusMessageBox(options?: FocusOptions): void {
     // On a phone the message box brings a keyboard over what there is to read.
     if (matchMedia("(hover: hover)").matches) byId("message", HTMLTextAreaElement, this.#host.root).focus(options);
     else this.#host.frame.focus(options);
