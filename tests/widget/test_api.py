@@ -4,9 +4,10 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 from tests.widget.conftest import OpenWidget, Widget
+from tests.widget.server import Server, events
 
 STORED = {"missingBytes": 0, "answers": ["One.", "Two."]}
 
@@ -238,27 +239,6 @@ def test_a_conversation_is_kept_nowhere_else(open_widget: OpenWidget):
     widget.ask("Hi")
     assert widget.page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
     assert widget.page.context.cookies() == []
-
-
-def events(*deltas: dict[str, object], finish: str = "stop") -> str:
-    chunks = [{"choices": [{"delta": delta, "finish_reason": None}]} for delta in deltas]
-    chunks.append({"choices": [{"delta": {}, "finish_reason": finish}]})
-    return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
-
-
-class Server:
-    """Answers what the widget asks of OpenAI's API under api/."""
-
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
-        self.asked: list[dict[str, object]] = []
-
-    def __call__(self, route: Route) -> None:
-        if route.request.url.endswith("/models"):
-            route.fulfill(json={"data": [{"id": "first"}]})
-            return
-        self.asked.append(route.request.post_data_json)
-        route.fulfill(body=self.answers.pop(0), content_type="text/event-stream")
 
 
 def test_a_server_answers_where_this_browser_can_not(open_widget: OpenWidget):

@@ -170,6 +170,14 @@ def no_webgpu(open_widget: OpenWidget) -> Widget:
     return widget
 
 
+def elsewhere(open_widget: OpenWidget) -> Widget:
+    widget = open_widget({"misfits": {"pocket": NO_GPU}}, attributes='server="api/v1#small"')
+    widget.run("(chat.messages = [{ role: 'user', content: 'Hi' }], null)")
+    widget.open()
+    expect(widget.element.get_by_role("button", name="Continue with 127.0.0.1")).to_be_visible()
+    return widget
+
+
 def offline(open_widget: OpenWidget) -> Widget:
     problem = {
         "code": "network_error",
@@ -226,6 +234,7 @@ STATES: list[Reach] = [
     failed,
     failed_answer,
     no_webgpu,
+    elsewhere,
     offline,
     recovering,
     storage_full,

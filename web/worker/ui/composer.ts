@@ -1,5 +1,5 @@
 /** The message box: Enter sends, Shift+Enter breaks the line, Escape stops. */
-import { byId, type Root } from "./dom.ts";
+import { byId, isComposing, type Root } from "./dom.ts";
 
 export interface ComposerActions {
   /** Returns false if the text could not be taken; it then stays in the box. */
@@ -27,15 +27,15 @@ export class Composer {
     });
     this.#box.addEventListener("input", () => this.#resize());
     this.#box.addEventListener("keydown", (event) => {
-      // While an input method composes, Enter belongs to it.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
       event.preventDefault();
       this.#submit();
     });
     this.#stop.addEventListener("click", () => this.#actions.stop());
-    root.addEventListener("keydown", (event) => {
+    root.addEventListener("keydown", (pressed) => {
+      const event = pressed as KeyboardEvent;
       const layered = root.querySelector("dialog[open], [popover]:popover-open");
-      if ((event as KeyboardEvent).key !== "Escape" || !this.#busy || layered) return;
+      if (event.key !== "Escape" || isComposing(event) || !this.#busy || layered) return;
       // What Escape closes otherwise stays.
       event.preventDefault();
       this.#actions.stop();

@@ -33,6 +33,12 @@ export function el<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Whether a key belongs to an input method, such as the Enter that confirms a conversion and the Escape that cancels it. */
+export function isComposing(event: KeyboardEvent): boolean {
+  // Safari ends a composition before the key that confirms it; 229 is how UI Events marks it all the same.
+  return event.isComposing || event.keyCode === 229;
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An icon, hidden from assistive technology. */

@@ -1,5 +1,5 @@
 /** One message on the page. */
-import { button, el } from "./dom.ts";
+import { button, el, isComposing } from "./dom.ts";
 import { formatCount, formatRate, formatSeconds } from "./format.ts";
 import { MarkdownView } from "./markdown.ts";
 import type { ConversationStrings } from "./strings.ts";
@@ -130,8 +130,9 @@ export class MessageView {
     };
     box.value = this.#message.content;
     box.addEventListener("keydown", (event) => {
+      if (isComposing(event)) return;
       if (event.key === "Escape") cancel();
-      else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send();
+      else if (event.key === "Enter" && !event.shiftKey) send();
       else return;
       event.preventDefault();
       event.stopPropagation();

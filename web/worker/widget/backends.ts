@@ -8,19 +8,23 @@ import type {
   LoadProgress,
 } from "../chat/engine.ts";
 import { RemoteApi } from "../remote/api.ts";
+import { EngineError } from "../shared/errors.ts";
 import { chatSampling, type Sampling } from "../shared/sampling-defaults.ts";
 import { isAbort, problemOf } from "../ui/problems.ts";
 import type { Problem } from "../ui/types.ts";
+import type { GivenEngine } from "./types.ts";
 
 export type BackendState =
   | { kind: "idle" }
   | { kind: "checking" }
-  /** It must be downloaded, which a person is to be asked for. */
-  | { kind: "consent"; fit: FitReport }
+  /** It must be downloaded, which a person is to be asked for; who has cancelled it isn't to be passed over. */
+  | { kind: "consent"; fit: FitReport; isDeclined: boolean }
   | { kind: "loading"; progress: LoadProgress | null }
   /** What is downloaded stays. */
   | { kind: "paused"; progress: LoadProgress | null }
   | { kind: "ready"; isSoftware: boolean }
+  /** This device can't; a person is to be asked whether the conversation may go to this server. */
+  | { kind: "elsewhere"; host: string; problem: Problem }
   | { kind: "error"; problem: Problem };
 
 export abstract class Backend {
@@ -68,6 +72,7 @@ export class DeviceBackend extends Backend {
   readonly #findBundle: (signal: AbortSignal) => Promise<URL>;
   #abort = new AbortController();
   #sampling: Sampling = {};
+  #isDeclined = false;
 
   constructor(engine: ChatEngine, findBundle: (signal: AbortSignal) => Promise<URL>) {
     super();
@@ -83,11 +88,12 @@ export class DeviceBackend extends Backend {
   async check(): Promise<void> {
     const fit = await this.#fit();
     if (fit?.missingBytes === 0) await this.load();
-    else if (fit) this.become({ kind: "consent", fit });
+    else if (fit) this.#ask(fit);
   }
 
   async load(): Promise<void> {
     const progress = this.state.kind === "paused" ? this.state.progress : null;
+    this.#isDeclined = false;
     const signal = this.#restart();
     this.become({ kind: "loading", progress });
     await this.#attempt(signal, async () => {
@@ -107,8 +113,9 @@ export class DeviceBackend extends Backend {
   }
 
   override async cancel(): Promise<void> {
+    this.#isDeclined = true;
     const fit = await this.#fit();
-    if (fit) this.become({ kind: "consent", fit });
+    if (fit) this.#ask(fit);
   }
 
   override forget(): void {
@@ -126,6 +133,10 @@ export class DeviceBackend extends Backend {
 
   create(request: ChatRequest, signal: AbortSignal): Promise<AsyncIterable<AnswerChunk>> {
     return this.#engine.chat.completions.create({ ...this.#sampling, ...request }, { signal });
+  }
+
+  #ask(fit: FitReport): void {
+    this.become({ kind: "consent", fit, isDeclined: this.#isDeclined });
   }
 
   /** Null if it doesn't, which `state` then says, or if something else began meanwhile. */
@@ -160,12 +171,17 @@ export class DeviceBackend extends Backend {
 
 /** An engine that the site has made itself, with a model loaded. */
 export class GivenBackend extends Backend {
-  readonly host = null;
-  readonly #engine: Pick<ChatEngine, "chat" | "onEvent">;
+  readonly #engine: GivenEngine;
+  #origin: string | null;
 
-  constructor(engine: Pick<ChatEngine, "chat" | "onEvent">) {
+  constructor(engine: GivenEngine) {
     super();
     this.#engine = engine;
+    this.#origin = engine.backend?.origin ?? null;
+  }
+
+  get host(): string | null {
+    return this.#origin === null ? null : new URL(this.#origin).host;
   }
 
   async check(): Promise<void> {
@@ -177,27 +193,62 @@ export class GivenBackend extends Backend {
   }
 
   override onEvent(listener: (event: EngineEvent) => void): () => void {
-    return this.#engine.onEvent(listener);
+    return this.#engine.onEvent((event) => {
+      if (event.kind === "backend" && event.state === "chosen") this.#moveTo(event.chosen.origin);
+      listener(event);
+    });
   }
 
   create(request: ChatRequest, signal: AbortSignal): Promise<AsyncIterable<AnswerChunk>> {
+    // Unloading one of several models tells nothing, and a server may be what is left.
+    const origin = this.#engine.backend?.origin ?? null;
+    if (origin !== null) this.#moveTo(origin);
     return this.#engine.chat.completions.create(request, { signal });
+  }
+
+  #moveTo(origin: string | null): void {
+    if (origin === this.#origin) return;
+    this.#origin = origin;
+    this.become({ kind: "ready", isSoftware: false });
   }
 }
 
-/** A server of OpenAI's API: `https://example.com/v1`, or `https://example.com/v1#model`. */
+/** What the attribute `server` names. */
+export interface ServerAddress {
+  url: URL;
+  /** Empty for the server's first one. */
+  model: string;
+}
+
+/** `https://example.com/v1`, or `https://example.com/v1#model`. Throws EngineError. */
+export function serverAddress(text: string): ServerAddress {
+  try {
+    const url = new URL(text, document.baseURI);
+    const model = decodeURIComponent(url.hash.slice(1));
+    url.hash = "";
+    if (/^https?:$/.test(url.protocol)) return { url, model };
+  } catch {
+    // That is what the error says.
+  }
+  throw new EngineError({
+    code: "invalid_request",
+    message: `<mlc-chat server="${text}"> isn't the address of a server.`,
+    remedy: "Use one such as https://example.com/v1, or https://example.com/v1#model with the name percent-encoded.",
+    param: "server",
+  });
+}
+
+/** A server of OpenAI's API. */
 export class ServerBackend extends Backend {
   readonly host: string;
   readonly #api: RemoteApi;
   #model: string;
 
-  constructor(address: URL) {
+  constructor({ url, model }: ServerAddress) {
     super();
-    this.host = address.host;
-    this.#model = decodeURIComponent(address.hash.slice(1));
-    const api = new URL(address);
-    api.hash = "";
-    this.#api = new RemoteApi({ url: api, name: "The server", key: () => null });
+    this.host = url.host;
+    this.#model = model;
+    this.#api = new RemoteApi({ url, name: "The server", key: () => null });
   }
 
   async check(): Promise<void> {

@@ -14,6 +14,10 @@ export interface CardActions {
   pause(): void;
   cancel(): void;
   retry(): void;
+  /** Lets the server answer. */
+  agree(): void;
+  /** Takes the focus where there is nothing to do here. */
+  leave(): void;
 }
 
 export class Card {
@@ -22,6 +26,7 @@ export class Card {
   readonly #language: Language;
   readonly #actions: CardActions;
   #shown = "";
+  #fallback: string | null = null;
   #title: HTMLElement | null = null;
   #text: HTMLElement | null = null;
   #progress: HTMLProgressElement | null = null;
@@ -34,7 +39,9 @@ export class Card {
     this.#actions = actions;
   }
 
-  render(state: BackendState): void {
+  /** `fallback` is the server that may answer where this device can't. */
+  render(state: BackendState, fallback: string | null = null): void {
+    this.#fallback = fallback;
     // Only what changes is touched while a model loads, so that "Pause" keeps its focus.
     if (state.kind !== this.#shown || state.kind === "error") this.#rebuild(state);
     this.#shown = state.kind;
@@ -43,7 +50,7 @@ export class Card {
 
   /** Moves the focus to what can be done; false if there is nothing to do. */
   focus(): boolean {
-    const first = this.#card.hidden ? null : this.#card.querySelector("button");
+    const first = this.#card.hidden ? null : this.#card.querySelector<HTMLElement>("button:not([hidden])");
     first?.focus();
     return first !== null;
   }
@@ -51,9 +58,9 @@ export class Card {
   #rebuild(state: BackendState): void {
     const focused = this.#card.matches(":focus-within");
     this.#card.hidden = state.kind === "ready" || state.kind === "idle";
-    this.#card.classList.toggle("problem-card", state.kind === "error");
+    this.#card.classList.toggle("problem-card", state.kind === "error" || state.kind === "elsewhere");
     this.#card.replaceChildren(...this.#content(state));
-    if (focused) this.focus();
+    if (focused && !this.focus()) this.#actions.leave();
   }
 
   #content(state: BackendState): Node[] {
@@ -62,15 +69,17 @@ export class Card {
     if (state.kind === "consent") return this.#consent(state.fit);
     if (state.kind === "loading") return this.#loading();
     if (state.kind === "paused") return this.#paused(state.progress);
+    if (state.kind === "elsewhere") return this.#elsewhere(state.problem, state.host);
     if (state.kind === "error") return this.#failure(state.problem);
     return [];
   }
 
   #consent({ missingBytes }: FitReport): Node[] {
-    const { consentTitle, consentText, download } = this.#strings;
+    const { consentTitle, consentText, download, exception } = this.#strings;
     const size = formatBytes(missingBytes, this.#language);
     const load = this.#button(filled(download, { size }), () => this.#actions.load(), "button primary");
     const slot = el("slot", { name: "consent" }, el("p", {}, filled(consentText, { size })));
+    if (this.#fallback !== null) slot.append(el("p", {}, filled(exception, { host: this.#fallback })));
     return [el("h2", {}, consentTitle), slot, el("div", { class: "card-row" }, load)];
   }
 
@@ -92,7 +101,9 @@ export class Card {
     this.#title.textContent = downloads ? this.#strings.downloading : this.#strings.preparing;
     this.#text.textContent = downloads ? this.#bytes(progress) : "";
     this.#text.hidden = !downloads;
+    const focused = this.#pause.matches(":focus");
     this.#pause.hidden = !downloads;
+    if (focused && !downloads) this.focus();
     const share = downloads || stage === "upload" ? loadedBytes / totalBytes : shareDone(progress);
     if (Number.isFinite(share)) this.#progress.value = share;
     else this.#progress.removeAttribute("value");
@@ -107,13 +118,25 @@ export class Card {
     return nodes.filter((node) => node !== null);
   }
 
+  #elsewhere(problem: Problem, host: string): Node[] {
+    const { elsewhere, askElsewhere } = this.#strings;
+    const title = el("h2", { class: "problem-title" }, readable(problem, this.#strings).message);
+    const agree = this.#button(filled(askElsewhere, { host }), () => this.#actions.agree(), "button primary");
+    const buttons = el("div", { class: "card-row" }, agree, this.#again());
+    return [title, el("p", { class: "remedy" }, filled(elsewhere, { host })), buttons];
+  }
+
   #failure(problem: Problem): Node[] {
     const { message, remedy } = readable(problem, this.#strings);
-    const { details, tryAgain } = this.#strings;
+    const { details } = this.#strings;
     const technical = el("details", { class: "help" }, el("summary", {}, details), el("p", { dir: "auto" }, problem.message));
-    const again = button({ icon: "retry", text: tryAgain, className: "button", onClick: () => this.#actions.retry() });
     const title = el("h2", { class: "problem-title" }, message);
-    return [title, el("p", { class: "remedy" }, remedy), technical, el("div", { class: "card-row help" }, again)];
+    return [title, el("p", { class: "remedy" }, remedy), technical, el("div", { class: "card-row help" }, this.#again())];
+  }
+
+  #again(): HTMLButtonElement {
+    const { tryAgain: text } = this.#strings;
+    return button({ icon: "retry", text, className: "button", onClick: () => this.#actions.retry() });
   }
 
   #bytes({ loadedBytes, totalBytes }: LoadProgress): string {

@@ -30,6 +30,7 @@ export class Conversation {
   readonly #parts: ConversationParts;
   #messages: Message[] = [];
   #abort: AbortController | null = null;
+  #isEnded = false;
 
   constructor(parts: ConversationParts) {
     this.#parts = parts;
@@ -52,9 +53,15 @@ export class Conversation {
     this.#parts.onChange();
   }
 
+  /** Nothing more is asked for, whoever still holds a tool's `respond`. */
+  end(): void {
+    this.#isEnded = true;
+    this.stop();
+  }
+
   /** The answer; null if nothing was sent: while another one is written, or if somebody prevented it. */
   send(text: string): Promise<Message> | null {
-    if (this.#abort || !this.#parts.dispatch("message", { role: "user", content: text }, true)) return null;
+    if (this.#isBusy || !this.#parts.dispatch("message", { role: "user", content: text }, true)) return null;
     const message = this.#next("user", text);
     this.#messages.push(message);
     this.#parts.transcript.append(message);
@@ -68,16 +75,20 @@ export class Conversation {
   /** Writes the last answer anew. */
   regenerate(): Promise<Message> | null {
     const lastUser = this.#messages.findLast(({ role }) => role === "user");
-    if (!lastUser || this.#abort) return null;
+    if (!lastUser || this.#isBusy) return null;
     this.#truncate(lastUser.position + 1);
     return this.#answer();
   }
 
   /** Replaces a message of the user and all that followed it. */
   edit(message: Message, text: string): void {
-    if (this.#abort) return;
+    if (this.#isBusy) return;
     this.#truncate(message.position);
     void this.send(text);
+  }
+
+  get #isBusy(): boolean {
+    return this.#isEnded || this.#abort !== null;
   }
 
   #truncate(position: number): void {
@@ -179,7 +190,7 @@ export class Conversation {
       const tool = tools.find((tool) => tool.id === id);
       if (!tool) throw new RangeError(`The answer called no tool with the id ${id}.`);
       tool.result = content;
-      const isLast = this.#messages.at(-1) === answer && !this.#abort;
+      const isLast = this.#messages.at(-1) === answer && !this.#isBusy;
       if (isLast && tools.every(({ result }) => result !== undefined)) void this.#answer();
     };
     this.#parts.dispatch("toolcall", { calls: tools.map(toCall), respond });

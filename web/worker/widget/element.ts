@@ -1,4 +1,5 @@
 /** `<mlc-chat>` as it is before it was opened: a button, and what sites set and call. */
+import { isComposing } from "../ui/dom.ts";
 import type { Message } from "../ui/types.ts";
 import { keep } from "./keeping.ts";
 import { Launcher } from "./launcher.ts";
@@ -217,7 +218,8 @@ export class MlcChat extends Base {
 
   /** Escape closes what floats, unless something inside had a use for it. */
   #pressed(event: KeyboardEvent): void {
-    if (event.key !== "Escape" || event.defaultPrevented || !this.open || !this.#floating) return;
+    if (event.key !== "Escape" || isComposing(event)) return;
+    if (event.defaultPrevented || !this.open || !this.#floating) return;
     event.preventDefault();
     this.open = false;
   }
@@ -255,15 +257,16 @@ export class MlcChat extends Base {
   }
 
   #prepare(): Promise<Panel> {
-    if (!this.#launcher) return Promise.reject(new Error("<mlc-chat> isn't in a document."));
+    if (!this.#launcher || !this.isConnected) return Promise.reject(new Error("<mlc-chat> isn't in a document."));
     this.#panel ??= this.#makePanel(this.#launcher);
     return this.#panel;
   }
 
   async #makePanel(launcher: Launcher): Promise<Panel> {
+    launcher.wait();
     try {
-      launcher.wait();
       const { Panel } = await loadPanelScript();
+      if (!this.#isShown(launcher)) return await this.#prepare();
       this.#made = new Panel({
         root: launcher.root,
         frame: launcher.frame,
@@ -278,19 +281,26 @@ export class MlcChat extends Base {
       });
       return this.#made;
     } catch (error) {
-      this.#panel = null;
-      launcher.fail(() => this.#showOrHide());
+      if (this.#isShown(launcher)) {
+        this.#panel = null;
+        launcher.fail(() => this.#showOrHide());
+      }
       throw error;
     }
   }
 
+  /** Whether the place of a panel is still the element's: it may have been rebuilt or removed meanwhile. */
+  #isShown(launcher: Launcher): boolean {
+    return launcher === this.#launcher && this.isConnected;
+  }
+
   #options(): WidgetOptions {
-    const server = this.getAttribute("server");
+    const server = this.getAttribute("server") || null;
     const src = this.getAttribute("src");
     const storage = this.getAttribute("storage") as TranscriptStorage;
     return {
       src,
-      server: server ? new URL(server, document.baseURI) : null,
+      server,
       workerURL: MlcChat.workerURL,
       autoLoad: this.getAttribute("load") === "auto",
       storage: storage === "session" || storage === "local" ? storage : "none",

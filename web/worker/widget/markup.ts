@@ -30,7 +30,7 @@ function header(strings: WidgetStrings, closable: boolean, actions: MarkupAction
 }
 
 function scroller(strings: WidgetStrings): HTMLElement {
-  const greeting = [el("h3", { id: "welcome-title" }, strings.welcome), el("p", { id: "privacy" })];
+  const greeting = [el("h3", { id: "welcome-title" }, strings.welcome), el("p", { id: "privacy" }), el("p", { id: "exception", hidden: "" })];
   const starters = el("ul", { id: "starters", class: "examples", "aria-label": strings.starters });
   const empty = el("slot", { name: "empty" }, ...greeting);
   return el(

@@ -1,11 +1,12 @@
 /** The open widget. The element loads this when it is opened, and nothing before. */
-import type { EngineEvent } from "../chat/engine.ts";
+import type { EngineEvent, FitReport } from "../chat/engine.ts";
 import { Composer } from "../ui/composer.ts";
 import { button, byId, el } from "../ui/dom.ts";
 import { Notices } from "../ui/notices.ts";
 import { filled } from "../ui/strings.ts";
 import { copyText, Transcript } from "../ui/transcript.ts";
 import type { Message } from "../ui/types.ts";
+import type { BackendState } from "./backends.ts";
 import { Card } from "./card.ts";
 import { Conversation } from "./conversation.ts";
 import { formatBytes } from "./format.ts";
@@ -71,18 +72,21 @@ export class Panel {
       pause: () => this.session.pause(),
       cancel: () => this.session.cancel(),
       retry: () => void this.session.start(),
+      agree: () => this.#agree(),
+      leave: () => this.#focusMessageBox(),
     });
     this.conversation = this.#converse();
     this.session = new Session(host.options(), host.engine, {
       onChange: () => this.#sessionChanged(),
       onEvent: (event) => this.#tellEvent(event),
+      hasText: () => this.conversation.messages.length > 0 || this.#composer.text.trim() !== "",
     });
     this.renderStarters();
     const { storage, storageKey } = host.options();
     this.conversation.replace(host.messages ?? kept(storage, storageKey));
     window.addEventListener("online", () => this.#retryOnline(), { signal: this.#ended.signal });
-    this.#sessionChanged();
     void this.session.start();
+    this.#sessionChanged();
   }
 
   get state(): WidgetState {
@@ -91,7 +95,10 @@ export class Panel {
 
   /** Where a person goes on: what must be decided, else the message box. */
   focus(options?: FocusOptions): void {
-    if (this.#card.focus()) return;
+    if (!this.#card.focus()) this.#focusMessageBox(options);
+  }
+
+  #focusMessageBox(options?: FocusOptions): void {
     // On a phone the message box brings a keyboard over what there is to read.
     if (matchMedia("(hover: hover)").matches) byId("message", HTMLTextAreaElement, this.#host.root).focus(options);
     else this.#host.frame.focus(options);
@@ -116,7 +123,7 @@ export class Panel {
   /** Ends what goes on and gives the engine back. */
   destroy(): void {
     this.#ended.abort();
-    this.conversation.stop();
+    this.conversation.end();
     this.session.end();
   }
 
@@ -143,6 +150,11 @@ export class Panel {
   #load(): void {
     this.#composer.focus();
     void this.session.load();
+  }
+
+  #agree(): void {
+    this.#composer.focus();
+    void this.session.agree();
   }
 
   #messageActions() {
@@ -175,25 +187,34 @@ export class Panel {
   }
 
   #sessionChanged(): void {
-    const { state, host } = this.session;
-    const { root } = this.#host;
-    const changed = state.kind !== this.#told;
-    this.#told = state.kind;
-    const where = host === null ? this.#strings.staysHere : filled(this.#strings.goesTo, { host });
-    byId("privacy", HTMLElement, root).textContent = where;
-    byId("hint", HTMLElement, root).textContent = host === null ? this.#strings.mistakes : where;
+    const { state, host, fallback } = this.session;
+    const told = `${state.kind} ${host ?? ""}`;
+    const changed = told !== this.#told;
+    this.#told = told;
+    this.#tellWhere(host, fallback);
     if (state.kind === "loading" && state.progress) this.#host.dispatch("progress", state.progress);
-    if (changed && state.kind === "consent" && !this.#asks(state.fit)) return;
-    this.#card.render(state);
+    if (changed && state.kind === "consent" && !this.#asks(state)) return;
+    this.#card.render(state, fallback);
     this.#explainWait();
     this.#tellState();
     if (changed) this.#announceState();
   }
 
+  #tellWhere(host: string | null, fallback: string | null): void {
+    const { root } = this.#host;
+    const { staysHere, goesTo, mistakes, exception } = this.#strings;
+    const where = host === null ? staysHere : filled(goesTo, { host });
+    byId("privacy", HTMLElement, root).textContent = where;
+    byId("hint", HTMLElement, root).textContent = host === null ? mistakes : where;
+    const except = byId("exception", HTMLElement, root);
+    except.hidden = fallback === null;
+    except.textContent = fallback === null ? "" : filled(exception, { host: fallback });
+  }
+
   /** Whether the card asks for consent; false where the site does, or has it. */
-  #asks({ missingBytes: downloadBytes, memoryBytes }: { missingBytes: number; memoryBytes: number }): boolean {
-    const { autoLoad } = this.#host.options();
-    if (autoLoad) {
+  #asks({ fit, isDeclined }: { fit: FitReport; isDeclined: boolean }): boolean {
+    const { missingBytes: downloadBytes, memoryBytes } = fit;
+    if (this.#host.options().autoLoad && !isDeclined) {
       void this.session.load();
       return false;
     }
@@ -204,8 +225,12 @@ export class Panel {
   }
 
   #announceState(): void {
-    const { state } = this.session;
-    const { downloading, preparing, ready, slow } = this.#strings;
+    const { state, host } = this.session;
+    const { downloading, preparing, ready, slow, elsewhere, goesTo } = this.#strings;
+    if (state.kind === "elsewhere") {
+      const { message } = readable(state.problem, this.#strings);
+      this.#notices.announce(`${message} ${filled(elsewhere, { host: state.host })}`);
+    }
     if (state.kind === "error") {
       const { message, remedy } = readable(state.problem, this.#strings);
       this.#notices.announce(`${message} ${remedy}`);
@@ -216,8 +241,9 @@ export class Panel {
       this.#notices.announce(state.progress?.stage === "download" ? downloading : preparing);
     }
     if (state.kind !== "ready") return;
-    this.#host.dispatch("ready", { host: this.session.host });
-    if (!this.conversation.isAnswering) this.#notices.announce(ready);
+    this.#host.dispatch("ready", { host });
+    const where = host === null ? "" : filled(goesTo, { host });
+    if (!this.conversation.isAnswering || where) this.#notices.announce(`${ready} ${where}`.trim());
     if (state.isSoftware) this.#notices.show("slow", { level: "warning", text: slow });
   }
 
@@ -233,10 +259,15 @@ export class Panel {
 
   #explainWait(): void {
     const answer = this.conversation.messages.at(-1);
-    const { kind } = this.session.state;
-    if (!this.conversation.isAnswering || !answer || kind === "ready") return;
-    const { loadFirst, waiting } = this.#strings;
-    this.#transcript.wait(answer, kind === "consent" || kind === "paused" ? loadFirst : waiting);
+    const { state } = this.session;
+    if (!this.conversation.isAnswering || !answer || state.kind === "ready") return;
+    this.#transcript.wait(answer, this.#whyWaiting(state));
+  }
+
+  #whyWaiting(state: BackendState): string {
+    const { loadFirst, waiting, elsewhere } = this.#strings;
+    if (state.kind === "elsewhere") return filled(elsewhere, { host: state.host });
+    return state.kind === "consent" || state.kind === "paused" ? loadFirst : waiting;
   }
 
   #tellEvent(event: EngineEvent): void {

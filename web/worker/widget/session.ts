@@ -1,7 +1,7 @@
 /** Which backend a widget uses now: the device's model, and the site's server in its place where that can't run. */
 import { problemOf } from "../ui/problems.ts";
 import type { Backend, BackendState } from "./backends.ts";
-import { GivenBackend, ServerBackend } from "./backends.ts";
+import { GivenBackend, type ServerAddress, serverAddress, ServerBackend } from "./backends.ts";
 import { isUnable } from "./problem-text.ts";
 import { acquire, release } from "./shared-engines.ts";
 import type { EngineEvent } from "../chat/engine.ts";
@@ -10,34 +10,39 @@ import type { GivenEngine, WidgetOptions } from "./types.ts";
 interface SessionListener {
   onChange(): void;
   onEvent(event: EngineEvent): void;
+  /** Whether something was written under the promise that it stays on the device. */
+  hasText(): boolean;
 }
 
 export class Session {
-  readonly #options: WidgetOptions;
   readonly #listener: SessionListener;
   readonly #endings: (() => void)[] = [];
   readonly #waiting = new Set<() => void>();
+  readonly #ended = new AbortController();
   #backend: Backend | null = null;
   #failure: BackendState | null = null;
+  /** What may answer where this device can't. */
+  #fallback: ServerAddress | null = null;
 
   constructor(options: WidgetOptions, engine: GivenEngine | null, listener: SessionListener) {
-    this.#options = options;
     this.#listener = listener;
-    const { server, src, workerURL } = options;
-    if (engine) this.#use(new GivenBackend(engine));
-    else if (server && src === null) this.#use(new ServerBackend(server));
-    else {
-      try {
-        this.#use(acquire(src, workerURL));
-        this.#endings.push(() => release(src));
-      } catch (error) {
-        this.#failure = { kind: "error", problem: problemOf(error) };
-      }
+    try {
+      if (engine) this.#use(new GivenBackend(engine));
+      else this.#useNamed(options);
+    } catch (error) {
+      this.#failure = { kind: "error", problem: problemOf(error) };
     }
   }
 
   get state(): BackendState {
-    return this.#failure ?? this.#backend?.state ?? { kind: "idle" };
+    const state = this.#failure ?? this.#backend?.state ?? { kind: "idle" };
+    if (state.kind !== "error" || this.fallback === null || !isUnable(state.problem)) return state;
+    return { kind: "elsewhere", host: this.fallback, problem: state.problem };
+  }
+
+  /** The server that may answer where this device can't; null for none, and once it does. */
+  get fallback(): string | null {
+    return this.#fallback?.url.host ?? null;
   }
 
   /** The server that what people type goes to; null where it stays on the device. */
@@ -47,12 +52,21 @@ export class Session {
 
   /** Finds out what it takes to be ready, where nobody did yet. */
   async start(): Promise<void> {
-    if (this.state.kind === "idle" || this.state.kind === "error") await this.#backend?.check();
+    if (["idle", "error", "elsewhere"].includes(this.state.kind)) await this.#backend?.check();
   }
 
   async load(): Promise<void> {
     const { kind } = this.state;
     if (kind !== "ready" && kind !== "loading") await this.#backend?.load();
+  }
+
+  /** Lets the server answer in the device's place. */
+  async agree(): Promise<void> {
+    if (!this.#fallback) return;
+    const backend = new ServerBackend(this.#fallback);
+    this.#fallback = null;
+    this.#use(backend);
+    await backend.check();
   }
 
   /** Loads, and resolves once there are answers; rejects with what went wrong, or when somebody stops it. */
@@ -61,7 +75,8 @@ export class Session {
     const end = new AbortController();
     const settle = (): void => {
       const { state } = this;
-      if (state.kind === "error") end.abort(Object.assign(new Error(state.problem.message), state.problem));
+      const isFailed = state.kind === "error" || state.kind === "elsewhere";
+      if (isFailed) end.abort(Object.assign(new Error(state.problem.message), state.problem));
       const stopped = state.kind === "paused" || state.kind === "consent";
       if (stopped) end.abort(new DOMException("Loading was stopped.", "AbortError"));
     };
@@ -82,8 +97,9 @@ export class Session {
     void this.#backend?.cancel();
   }
 
-  /** The backend once it is ready; pending while people must decide. */
-  ready(signal: AbortSignal): Promise<Backend> {
+  /** The backend once it is ready; pending while people must decide. Rejects when the session ends. */
+  ready(until: AbortSignal): Promise<Backend> {
+    const signal = AbortSignal.any([until, this.#ended.signal]);
     return new Promise((resolve, reject) => {
       const settle = (): void => {
         if (signal.aborted) reject(signal.reason as Error);
@@ -97,23 +113,35 @@ export class Session {
     });
   }
 
+  /** Nothing is asked of the backend any more, whoever waits for it. */
   end(): void {
+    this.#backend = null;
+    this.#ended.abort(new DOMException("The widget was removed or has changed.", "AbortError"));
     for (const end of this.#endings.splice(0)) end();
   }
 
-  #use(backend: Backend): void {
-    this.#backend = backend;
-    this.#endings.push(backend.onChange(() => this.#changed(backend)));
-    this.#endings.push(backend.onEvent((event) => this.#listener.onEvent(event)));
+  /** Throws EngineError. */
+  #useNamed({ server, src, workerURL }: WidgetOptions): void {
+    const address = server === null ? null : serverAddress(server);
+    if (address && src === null) {
+      this.#use(new ServerBackend(address));
+      return;
+    }
+    this.#use(acquire(src, workerURL));
+    this.#endings.push(() => release(src));
+    this.#fallback = address;
   }
 
-  #changed(backend: Backend): void {
-    if (backend !== this.#backend) return;
-    const { state } = backend;
-    const { server } = this.#options;
-    if (state.kind === "error" && isUnable(state.problem) && server && backend.host === null) {
-      this.#use(new ServerBackend(server));
-      void this.#backend.check();
+  #use(backend: Backend): void {
+    const isUsed = (): boolean => backend === this.#backend;
+    this.#backend = backend;
+    this.#endings.push(backend.onChange(() => isUsed() && this.#changed()));
+    this.#endings.push(backend.onEvent((event) => isUsed() && this.#listener.onEvent(event)));
+  }
+
+  #changed(): void {
+    if (this.state.kind === "elsewhere" && !this.#listener.hasText()) {
+      void this.agree();
       return;
     }
     this.#listener.onChange();

@@ -2,7 +2,10 @@
 import type { ChatEngine, LoadProgress } from "../chat/engine.ts";
 import type { Problem } from "../ui/types.ts";
 
-/** "closed" until it was opened for the first time; "answering" once the model works at an answer. */
+/**
+ * "closed" until it was opened for the first time; "answering" once the model works at an answer; "elsewhere" while
+ * a person is asked whether the conversation may go to the server.
+ */
 export type WidgetState =
   | "closed"
   | "checking"
@@ -11,6 +14,7 @@ export type WidgetState =
   | "paused"
   | "ready"
   | "answering"
+  | "elsewhere"
   | "error";
 
 export interface ToolCall {
@@ -47,7 +51,7 @@ export interface MlcChatEvents {
 /** What the element was given, as properties and attributes. */
 export interface WidgetOptions {
   src: string | null;
-  server: URL | null;
+  server: string | null;
   workerURL: string | URL | null;
   autoLoad: boolean;
   storage: TranscriptStorage;
@@ -66,4 +70,7 @@ export type Dispatch = <K extends keyof MlcChatEvents>(
 ) => boolean;
 
 /** An engine that the site has made itself, such as createEngine's. */
-export type GivenEngine = Pick<ChatEngine, "chat" | "onEvent">;
+export interface GivenEngine extends Pick<ChatEngine, "chat" | "onEvent"> {
+  /** Where it answers: a null `origin`, or none of it, is this device. */
+  readonly backend?: { readonly origin: string | null } | null;
+}

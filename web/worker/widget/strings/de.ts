@@ -32,6 +32,10 @@ export const de: WidgetStrings = {
   welcome: "Wie kann ich helfen?",
   staysHere: "Das Modell läuft auf Ihrem Gerät. Was Sie schreiben, bleibt dort.",
   goesTo: "Die Antworten kommen von {host}: Was Sie schreiben, geht dorthin.",
+  exception:
+    "Wenn dieses Gerät es nicht ausführen kann, kommen die Antworten von {host}. Bevor etwas dorthin geht, das Sie geschrieben haben, werden Sie gefragt.",
+  elsewhere: "Stattdessen kann {host} antworten. Das Gespräch geht nur dorthin, wenn Sie zustimmen.",
+  askElsewhere: "Mit {host} fortfahren",
   starters: "Vorschläge",
   messages: "Nachrichten",
   message: "Nachricht",

@@ -9,6 +9,10 @@ export const en: WidgetStrings = {
   welcome: "How can I help?",
   staysHere: "The model runs on your device. What you type stays there.",
   goesTo: "Answers come from {host}: what you type goes there.",
+  exception:
+    "If this device can’t run it, answers come from {host}. Before anything you have written goes there, you are asked.",
+  elsewhere: "{host} can answer instead. The conversation goes there only if you agree.",
+  askElsewhere: "Continue with {host}",
   starters: "Suggestions",
   messages: "Messages",
   message: "Message",

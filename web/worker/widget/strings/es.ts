@@ -32,6 +32,10 @@ export const es: WidgetStrings = {
   welcome: "¿En qué puedo ayudar?",
   staysHere: "El modelo funciona en su dispositivo. Lo que escribe se queda en él.",
   goesTo: "Las respuestas vienen de {host}: lo que escribe va allí.",
+  exception:
+    "Si este dispositivo no puede ejecutarlo, las respuestas vienen de {host}. Antes de enviar allí algo que haya escrito, se le pregunta.",
+  elsewhere: "{host} puede responder en su lugar. La conversación se envía allí solo si usted acepta.",
+  askElsewhere: "Continuar con {host}",
   starters: "Sugerencias",
   messages: "Mensajes",
   message: "Mensaje",

@@ -18,6 +18,12 @@ export interface WidgetStrings extends LauncherStrings, ConversationStrings {
   staysHere: string;
   /** {host} */
   goesTo: string;
+  /** Where `server` may answer in the device's place: {host} */
+  exception: string;
+  /** {host} */
+  elsewhere: string;
+  /** {host} */
+  askElsewhere: string;
   starters: string;
   messages: string;
   message: string;
