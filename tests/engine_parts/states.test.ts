@@ -3,23 +3,23 @@ import { beforeEach, test } from "node:test";
 import { LIMITS } from "../../web/worker/store/limits.ts";
 import { StateStore, type StateHeader } from "../../web/worker/store/state-store.ts";
 
-/** Cache Storage in a map, with room for so many entries. */
+/** Cache Storage in a map, by addresses as browsers write them, with room for so many entries. */
 class PlainCache {
   readonly entries = new Map<string, Uint8Array>();
   room = Infinity;
 
   async match(url: string): Promise<Response | undefined> {
-    const bytes = this.entries.get(url);
+    const bytes = this.entries.get(new URL(url).href);
     return bytes && new Response(bytes.slice());
   }
 
   async put(url: string, response: Response): Promise<void> {
     if (this.entries.size >= this.room) throw new DOMException("full", "QuotaExceededError");
-    this.entries.set(url, new Uint8Array(await response.arrayBuffer()));
+    this.entries.set(new URL(url).href, new Uint8Array(await response.arrayBuffer()));
   }
 
   async delete(url: string): Promise<boolean> {
-    return this.entries.delete(url);
+    return this.entries.delete(new URL(url).href);
   }
 
   async keys(): Promise<{ url: string }[]> {
@@ -68,6 +68,21 @@ test("a state comes back as it was saved, also after another of its name", async
   assert.deepEqual(await store.list(), [
     { name: "a/b", bundleUrl: "https://site.example/bundles/m/", tokens: 3, bytes: 8 },
   ]);
+  assert.equal(cache.entries.size, 3);
+});
+
+test("whatever its name is, a state stays while others are saved and deleted", async () => {
+  const all = ["2024", "0", ".", "..", "a/1", "%2e", "=", " "];
+  for (const name of all) await store.save(key(name), stateOf(4), going);
+  assert.deepEqual((await names()).sort(), [...all].sort());
+  for (const name of all) assert.equal((await read(name)).length, 2, name);
+  await store.delete(key("0"));
+  assert.deepEqual((await names()).sort(), all.filter((name) => name !== "0").sort());
+});
+
+test("what has another form of address goes with the next save", async () => {
+  cache.entries.set("https://site.example/__mlc-edge/states/x/2024", new Uint8Array(4));
+  await store.save(key("a"), stateOf(4), going);
   assert.equal(cache.entries.size, 3);
 });
 
@@ -123,7 +138,7 @@ test("a save that is aborted leaves nothing", async () => {
 
 test("what a crash left goes with the next save", async () => {
   await store.save(key("a"), stateOf(4), going);
-  const header = [...cache.entries.keys()].find((url) => url.endsWith("/a"));
+  const header = [...cache.entries.keys()].find((url) => url.endsWith("a"));
   cache.entries.delete(String(header));
   assert.deepEqual(await names(), []);
   await store.save(key("b"), stateOf(4), going);

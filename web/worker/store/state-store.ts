@@ -12,6 +12,8 @@ import { exclusively } from "./locks.ts";
 const CACHE = "mlc-edge-states-v1";
 // Never requested from a server, like those of stored files.
 const KEY_PREFIX = "/__mlc-edge/states/";
+/** Addresses collapse segments that are "." or ".."; encodeURIComponent writes no "=". */
+const NAME_PREFIX = "=";
 const LOCK = "mlc-edge-states";
 
 export interface StateKey {
@@ -136,7 +138,8 @@ export class StateStore {
     const stored = await this.#all(cache);
     const whole = new Set(stored.map(({ key }) => this.#address(key)));
     for (const { url } of await cache.keys()) {
-      if (!whole.has(url.replace(/\/\d+$/, ""))) await cache.delete(url);
+      const address = this.#parse(url);
+      if (!address || !whole.has(this.#address(address.key))) await cache.delete(url);
     }
     let sum = stored.reduce((total, { header }) => total + bytesOf(header), bytes);
     for (const { key, header } of stored) {
@@ -160,10 +163,9 @@ export class StateStore {
   async #all(cache: Cache): Promise<{ key: StateKey; header: StoredHeader }[]> {
     const found = [];
     for (const { url } of await cache.keys()) {
-      const [lockUrl, name, layer] = url.slice(this.#origin.length + KEY_PREFIX.length).split("/");
-      const header = layer === undefined ? await this.#header(cache, url) : null;
-      if (!header || !lockUrl || !name) continue;
-      found.push({ key: { lockUrl: decodeURIComponent(lockUrl), name: decodeURIComponent(name) }, header });
+      const address = this.#parse(url);
+      const header = address?.isHeader ? await this.#header(cache, url) : null;
+      if (address && header) found.push({ key: address.key, header });
     }
     return found.sort((a, b) => a.header.savedAt - b.header.savedAt);
   }
@@ -178,8 +180,17 @@ export class StateStore {
   }
 
   #address({ lockUrl, name }: StateKey, layer?: number): string {
-    const path = [lockUrl, name].map(encodeURIComponent).join("/");
+    const [bundle, state] = [lockUrl, name].map(encodeURIComponent);
+    const path = `${bundle}/${NAME_PREFIX}${state}`;
     return `${this.#origin}${KEY_PREFIX}${path}${layer === undefined ? "" : `/${layer}`}`;
+  }
+
+  /** Null for an address of another form. */
+  #parse(url: string): { key: StateKey; isHeader: boolean } | null {
+    const [bundle = "", state = "", layer] = url.slice(this.#origin.length + KEY_PREFIX.length).split("/");
+    if (!state.startsWith(NAME_PREFIX)) return null;
+    const name = decodeURIComponent(state.slice(NAME_PREFIX.length));
+    return { key: { lockUrl: decodeURIComponent(bundle), name }, isHeader: layer === undefined };
   }
 
   /** Null where the browser lets this page keep nothing. */
