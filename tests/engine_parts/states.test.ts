@@ -2,30 +2,7 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { LIMITS } from "../../web/worker/store/limits.ts";
 import { StateStore, type StateHeader } from "../../web/worker/store/state-store.ts";
-
-/** Cache Storage in a map, by addresses as browsers write them, with room for so many entries. */
-class PlainCache {
-  readonly entries = new Map<string, Uint8Array>();
-  room = Infinity;
-
-  async match(url: string): Promise<Response | undefined> {
-    const bytes = this.entries.get(new URL(url).href);
-    return bytes && new Response(bytes.slice());
-  }
-
-  async put(url: string, response: Response): Promise<void> {
-    if (this.entries.size >= this.room) throw new DOMException("full", "QuotaExceededError");
-    this.entries.set(new URL(url).href, new Uint8Array(await response.arrayBuffer()));
-  }
-
-  async delete(url: string): Promise<boolean> {
-    return this.entries.delete(new URL(url).href);
-  }
-
-  async keys(): Promise<{ url: string }[]> {
-    return [...this.entries.keys()].map((url) => ({ url }));
-  }
-}
+import { PlainCache } from "./plain-cache.ts";
 
 const LOCK_URL = "https://site.example/bundles/m/mlc-lock.json";
 const going = new AbortController().signal;
@@ -54,7 +31,9 @@ function stateOf(layerBytes: number, layerCount = 2) {
 
 async function read(name: string): Promise<number[][]> {
   const found: number[][] = [];
-  for await (const layer of store.layers(key(name))) found.push([...layer]);
+  const header = await store.header(key(name));
+  assert.ok(header);
+  for await (const layer of store.layers(key(name), header)) found.push([...layer]);
   return found;
 }
 
@@ -101,6 +80,28 @@ test("no changed byte is taken for the state that was saved", async () => {
     cache.entries.set(url, bytes);
   }
   assert.equal((await read("a")).length, 2);
+});
+
+test("a state that goes while it is read is no other, and not damaged", async () => {
+  const goings: [() => Promise<unknown>, string][] = [
+    [() => store.delete(key("a")), "GoneStateError"],
+    [() => store.save(key("a"), stateOf(5), going), "GoneStateError"],
+    [async () => cache.entries.delete([...cache.entries.keys()].find((url) => url.endsWith("/1")) ?? ""), "DamagedStateError"],
+  ];
+  for (const [go, name] of goings) {
+    await store.save(key("a"), stateOf(4), going);
+    const header = await store.header(key("a"));
+    assert.ok(header);
+    const layers = store.layers(key("a"), header);
+    assert.equal((await layers.next()).value?.length, 4);
+    await go();
+    await assert.rejects(layers.next(), { name });
+  }
+});
+
+test("a state that is too large is refused beforehand", async () => {
+  await store.admit("a", 100);
+  await assert.rejects(store.admit("a", 101), { code: "quota_exceeded" });
 });
 
 test("the oldest make room, and what is too large is refused", async () => {

@@ -32,7 +32,7 @@ export interface StateHeader {
   readonly layerCount: number;
 }
 
-interface StoredHeader extends StateHeader {
+export interface StoredHeader extends StateHeader {
   readonly savedAt: number;
   /** Hex digests. */
   readonly layers: readonly string[];
@@ -41,6 +41,11 @@ interface StoredHeader extends StateHeader {
 /** A stored layer isn't what it was. */
 export class DamagedStateError extends Error {
   override readonly name = "DamagedStateError";
+}
+
+/** The state was deleted or replaced while it was read. */
+export class GoneStateError extends Error {
+  override readonly name = "GoneStateError";
 }
 
 export class StateStore {
@@ -59,24 +64,31 @@ export class StateStore {
   }
 
   /** Null without one that can be read. */
-  async header(key: StateKey): Promise<StateHeader | null> {
+  async header(key: StateKey): Promise<StoredHeader | null> {
     const cache = await this.#open();
     return cache && this.#header(cache, this.#address(key));
   }
 
-  /** The layers of a header, each verified. Throws DamagedStateError. */
-  async *layers(key: StateKey): AsyncGenerator<Bytes, void> {
+  /** The layers of a header that was read, each verified. Throws DamagedStateError, GoneStateError. */
+  async *layers(key: StateKey, header: StoredHeader): AsyncGenerator<Bytes, void> {
     const cache = await this.#open();
-    const header = cache && (await this.#header(cache, this.#address(key)));
-    for (const [index, hash] of (header?.layers ?? []).entries()) {
+    for (const [index, hash] of header.layers.entries()) {
       const response = await cache?.match(this.#address(key, index)).catch(() => undefined);
       const content = await response?.arrayBuffer().catch(() => null);
       const bytes = new Uint8Array(content ?? new ArrayBuffer());
-      if (bytes.length !== header?.layerBytes || (await digest(bytes)) !== hash) {
+      if (bytes.length !== header.layerBytes || (await digest(bytes)) !== hash) {
+        const now = await this.header(key);
+        const isSame = now?.savedAt === header.savedAt && String(now.layers) === String(header.layers);
+        if (!isSame) throw new GoneStateError(`the state ${key.name} went while it was read`);
         throw new DamagedStateError(`layer ${index} of the state ${key.name} is damaged`);
       }
       yield bytes;
     }
+  }
+
+  /** Throws EngineError "quota_exceeded" for a state that can't be stored, whatever is deleted. */
+  async admit(name: string, bytes: number): Promise<void> {
+    if (bytes > this.#limits.maxStateBytes || !(await this.#open())) throw noRoom(name, bytes);
   }
 
   /**
