@@ -13,6 +13,7 @@ function sequenceOf(prefillChunkSize = GRID, ms = 0, store = new PlainStore()) {
   const runner = {
     metadata: { prefill_chunk_size: prefillChunkSize },
     sequences: store,
+    gpu: { explain: async (error: unknown) => error },
     forward: async (chunk: readonly number[], sequence: number) => {
       assert.notEqual(chunk.length, 0);
       chunks.push(chunk.length);
@@ -122,6 +123,20 @@ test("a step that fails leaves nothing of its sequence, and the others as they w
   runner.forward = forward;
   const { cached } = await sequence.logitsAfter(textOf([...first, 5], 21, false), going);
   assert.equal(cached, 20);
+});
+
+test("a device that is lost between steps is told as such", async () => {
+  const store = new PlainStore();
+  const { sequence, runner } = sequenceOf(GRID, 0, store);
+  await sequence.logitsAfter(textOf(TOKENS.slice(0, 20)), going);
+  const lost = Object.assign(new Error("the GPU was lost"), { code: "device_lost" });
+  store.popTokens = store.addSequence = () => {
+    throw new TypeError("an object of TVM is disposed of");
+  };
+  runner.gpu.explain = async () => lost;
+  await assert.rejects(sequence.logitsAfter(textOf([...TOKENS.slice(0, 12), 99]), going), { code: "device_lost" });
+  const layers = (async function* () {})();
+  await assert.rejects(sequence.adopt(TOKENS, { onGrid: 24, layers }), { code: "device_lost" });
 });
 
 /** Numbers that look random, the same every time. */

@@ -2,30 +2,7 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { LIMITS } from "../../web/worker/store/limits.ts";
 import { StateStore, type StateHeader } from "../../web/worker/store/state-store.ts";
-
-/** Cache Storage in a map, with room for so many entries. */
-class PlainCache {
-  readonly entries = new Map<string, Uint8Array>();
-  room = Infinity;
-
-  async match(url: string): Promise<Response | undefined> {
-    const bytes = this.entries.get(url);
-    return bytes && new Response(bytes.slice());
-  }
-
-  async put(url: string, response: Response): Promise<void> {
-    if (this.entries.size >= this.room) throw new DOMException("full", "QuotaExceededError");
-    this.entries.set(url, new Uint8Array(await response.arrayBuffer()));
-  }
-
-  async delete(url: string): Promise<boolean> {
-    return this.entries.delete(url);
-  }
-
-  async keys(): Promise<{ url: string }[]> {
-    return [...this.entries.keys()].map((url) => ({ url }));
-  }
-}
+import { PlainCache } from "./plain-cache.ts";
 
 const LOCK_URL = "https://site.example/bundles/m/mlc-lock.json";
 const going = new AbortController().signal;
@@ -54,7 +31,9 @@ function stateOf(layerBytes: number, layerCount = 2) {
 
 async function read(name: string): Promise<number[][]> {
   const found: number[][] = [];
-  for await (const layer of store.layers(key(name))) found.push([...layer]);
+  const header = await store.header(key(name));
+  assert.ok(header);
+  for await (const layer of store.layers(key(name), header)) found.push([...layer]);
   return found;
 }
 
@@ -68,6 +47,21 @@ test("a state comes back as it was saved, also after another of its name", async
   assert.deepEqual(await store.list(), [
     { name: "a/b", bundleUrl: "https://site.example/bundles/m/", tokens: 3, bytes: 8 },
   ]);
+  assert.equal(cache.entries.size, 3);
+});
+
+test("whatever its name is, a state stays while others are saved and deleted", async () => {
+  const all = ["2024", "0", ".", "..", "a/1", "%2e", "=", " "];
+  for (const name of all) await store.save(key(name), stateOf(4), going);
+  assert.deepEqual((await names()).sort(), [...all].sort());
+  for (const name of all) assert.equal((await read(name)).length, 2, name);
+  await store.delete(key("0"));
+  assert.deepEqual((await names()).sort(), all.filter((name) => name !== "0").sort());
+});
+
+test("what has another form of address goes with the next save", async () => {
+  cache.entries.set("https://site.example/__mlc-edge/states/x/2024", new Uint8Array(4));
+  await store.save(key("a"), stateOf(4), going);
   assert.equal(cache.entries.size, 3);
 });
 
@@ -86,6 +80,28 @@ test("no changed byte is taken for the state that was saved", async () => {
     cache.entries.set(url, bytes);
   }
   assert.equal((await read("a")).length, 2);
+});
+
+test("a state that goes while it is read is no other, and not damaged", async () => {
+  const goings: [() => Promise<unknown>, string][] = [
+    [() => store.delete(key("a")), "GoneStateError"],
+    [() => store.save(key("a"), stateOf(5), going), "GoneStateError"],
+    [async () => cache.entries.delete([...cache.entries.keys()].find((url) => url.endsWith("/1")) ?? ""), "DamagedStateError"],
+  ];
+  for (const [go, name] of goings) {
+    await store.save(key("a"), stateOf(4), going);
+    const header = await store.header(key("a"));
+    assert.ok(header);
+    const layers = store.layers(key("a"), header);
+    assert.equal((await layers.next()).value?.length, 4);
+    await go();
+    await assert.rejects(layers.next(), { name });
+  }
+});
+
+test("a state that is too large is refused beforehand", async () => {
+  await store.admit("a", 100);
+  await assert.rejects(store.admit("a", 101), { code: "quota_exceeded" });
 });
 
 test("the oldest make room, and what is too large is refused", async () => {
@@ -123,7 +139,7 @@ test("a save that is aborted leaves nothing", async () => {
 
 test("what a crash left goes with the next save", async () => {
   await store.save(key("a"), stateOf(4), going);
-  const header = [...cache.entries.keys()].find((url) => url.endsWith("/a"));
+  const header = [...cache.entries.keys()].find((url) => url.endsWith("a"));
   cache.entries.delete(String(header));
   assert.deepEqual(await names(), []);
   await store.save(key("b"), stateOf(4), going);

@@ -25,7 +25,8 @@ import { Bundle, lockUrlOf } from "./bundle.ts";
 import { Chunks, Meter, wholeCompletion } from "./completion.ts";
 import { checkFit } from "./fit.ts";
 import { loadModel, reopen, type LoadContext } from "./loader.ts";
-import { Models, overBudget, sessionOf, type OpenSession } from "./models.ts";
+import { overBudget } from "./model-errors.ts";
+import { Models, sessionOf, type OpenSession } from "./models.ts";
 import { Progress } from "./progress.ts";
 import { parseRequest, type CompletionRequest } from "./protocol.ts";
 import type { Client, Lease, Resident, Session, Wanted } from "./resident.ts";
@@ -360,7 +361,8 @@ export class Engine {
   /** After a loss between answers; within one, the answer sees to it before this job's turn. */
   #onLost(resident: Resident): (reason: string) => void {
     const job = async (): Promise<void> => {
-      if (resident.session?.model.runner.gpu.failure) await this.#recover(resident);
+      if (!resident.session?.model.runner.gpu.failure) return;
+      await this.#models.keep(resident, () => this.#recover(resident));
     };
     return (reason) => {
       this.#tellAll({ kind: "device", state: "lost", reason });

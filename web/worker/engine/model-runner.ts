@@ -151,6 +151,7 @@ export class ModelRunner implements TestSubject {
       pages.write(sequence, layer++, bytes);
       await this.settle();
     }
+    if (layer !== pages.layers) throw new Error(`${layer} layers came of ${pages.layers}`);
   }
 
   /** Appends tokens to a sequence, at most a prefill chunk; logits float32[vocabulary] after the last one. */

@@ -4,9 +4,8 @@ import type { EngineEvent, HeldModel, LoadedModel, LocalLoadOptions, ModelEvent 
 import type { Store } from "../store/store.ts";
 import { first, rank } from "./backends.ts";
 import { Bundle, lockUrlOf } from "./bundle.ts";
-import { outOfMemory } from "./device.ts";
-import { invalid, show } from "./fields.ts";
 import { neededMemory, TOLD_MEMORY_GIB } from "./fit.ts";
+import { noModel, notLoaded, overBudget, unnamed } from "./model-errors.ts";
 import { Client, Resident, type Lease, type Session, type Wanted } from "./resident.ts";
 import { RUNTIMES } from "./runtime.ts";
 
@@ -20,8 +19,10 @@ export class Models {
   readonly #open: OpenSession;
   readonly #clients = new Set<Client>();
   readonly #residents = new Set<Resident>();
-  /** Loads that wait for a model to become idle, or to go. */
+  /** Those who wait for a model to become idle or to go, or for a load to get its room. */
   #waiting: (() => void)[] = [];
+  /** Loads that wait for room. */
+  #seekers = 0;
   #uses = 0;
 
   constructor(store: Store, open: OpenSession) {
@@ -68,7 +69,7 @@ export class Models {
     signal: AbortSignal,
   ): Promise<LoadedModel> {
     const loading = this.#load(client, request, signal);
-    client.loading.add(loading);
+    client.loading.set(loading, request.options);
     try {
       return await loading;
     } finally {
@@ -78,7 +79,7 @@ export class Models {
 
   /** Gives up one of a client's models, or all, once its requests have ended. */
   async unload(client: Client, id: string | undefined): Promise<void> {
-    if (id === undefined) await settled(client.loading);
+    if (id === undefined) await settled(client.loading.keys());
     const lease = id === undefined ? undefined : client.leases.get(id);
     if (id !== undefined && !lease) throw notLoaded(client, id);
     await this.#giveUp(lease ? [lease] : [...client.leases.values()]);
@@ -93,7 +94,9 @@ export class Models {
     const isNamed = asked !== undefined && asked !== null;
     const named = leases.get(asked as string);
     if (named) return named;
-    await abortable(settled(client.loading), signal);
+    const decides = ({ replace }: LocalLoadOptions): boolean => isNamed || leases.size === 0 || replace === true;
+    const loads = [...client.loading].filter(([, options]) => decides(options));
+    await abortable(settled(loads.map(([loading]) => loading)), signal);
     const [only] = leases.values();
     if (!only) throw noModel();
     const lease = isNamed ? leases.get(asked as string) : leases.size === 1 ? only : undefined;
@@ -104,6 +107,8 @@ export class Models {
   /** The model of a lease, loaded if it isn't; the caller must `leave` it. */
   async use(lease: Lease, signal: AbortSignal): Promise<Resident> {
     const { client, bundleUrl, options } = lease;
+    // Requests that keep a model busy don't overtake a load that waits for its place.
+    while (lease.resident && this.#seekers > 0) await this.#change(signal);
     if (lease.resident) return enter(lease.resident);
     const resident = await this.#resident(bundleUrl, options, signal);
     await this.#ready(resident, client, signal).catch((error: unknown) => {
@@ -122,6 +127,16 @@ export class Models {
     resident.lastUse = this.#uses += 1;
     this.#discardUnused(resident);
     this.#changed();
+  }
+
+  /** Keeps a model on the device, whoever gives it up, until `work` is done. */
+  async keep(resident: Resident, work: () => Promise<void>): Promise<void> {
+    enter(resident);
+    try {
+      await work();
+    } finally {
+      this.leave(resident);
+    }
   }
 
   /** Drops a model that can't answer any more; `lease`'s client must load it anew. */
@@ -157,7 +172,7 @@ export class Models {
     { bundleUrl, options }: { bundleUrl: string; options: LocalLoadOptions },
     signal: AbortSignal,
   ): Promise<LoadedModel> {
-    const resident = await this.#resident(bundleUrl, options, signal);
+    let resident = await this.#resident(bundleUrl, options, signal);
     try {
       const { id } = resident.wanted.bundle.lock.model;
       const given = [...client.leases.values()].filter(
@@ -165,6 +180,12 @@ export class Models {
       );
       for (const lease of given) tell(lease, "dropped");
       await abortable(this.#giveUp(given), signal);
+      while (resident.abandoned || !this.#residents.has(resident)) {
+        // Meanwhile others began to load it, and left or failed.
+        const next = await this.#resident(bundleUrl, options, signal);
+        this.leave(resident);
+        resident = next;
+      }
       await this.#ready(resident, client, signal);
       const { loaded, bundle } = sessionOf(resident).model;
       bind(this.#lease(client, { id: loaded.id, bundleUrl, options }), resident);
@@ -242,15 +263,22 @@ export class Models {
   }
 
   async #makeRoom(resident: Resident, bytes: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
     if (bytes > resident.allowedBytes) throw overBudget(bytes, resident.allowedBytes);
     resident.bytes = 0;
-    while (this.#isTight(bytes)) {
-      const idle = this.#longestUnused(resident);
-      if (idle) this.#evict(idle);
-      else await abortable(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal);
+    this.#seekers += 1;
+    try {
+      while (this.#isTight(bytes)) {
+        const idle = this.#longestUnused(resident);
+        if (idle) this.#evict(idle);
+        else await this.#change(signal);
+      }
+      signal.throwIfAborted();
+      resident.bytes = bytes;
+    } finally {
+      this.#seekers -= 1;
+      this.#changed();
     }
-    signal.throwIfAborted();
-    resident.bytes = bytes;
   }
 
   /** Makes room for what a model takes beyond what was reckoned. */
@@ -302,6 +330,10 @@ export class Models {
     this.#changed();
   }
 
+  #change(signal: AbortSignal): Promise<void> {
+    return abortable(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal);
+  }
+
   #changed(): void {
     for (const wake of this.#waiting.splice(0)) wake();
   }
@@ -348,30 +380,4 @@ function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
     signal.addEventListener("abort", abort);
     work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
-}
-
-function noModel(): EngineError {
-  return new EngineError({
-    code: "model_not_loaded",
-    message: "No model is loaded.",
-    remedy: "Load one first.",
-  });
-}
-
-function notLoaded({ leases }: Client, asked: unknown): EngineError {
-  const loaded = `${[...leases.keys()].join(", ") || "none"} ${leases.size > 1 ? "are" : "is"}`;
-  return invalid("model", `${show(asked)} is not loaded, ${loaded}`, "Load it first.");
-}
-
-function unnamed({ leases }: Client): EngineError {
-  return new EngineError({
-    code: "invalid_request",
-    message: `The request names no model, and ${[...leases.keys()].join(", ")} are loaded.`,
-    remedy: "Name one of them as `model`.",
-  });
-}
-
-export function overBudget(bytes: number, most: number): EngineError {
-  const mib = (count: number): string => `${Math.ceil(count / 2 ** 20)} MiB`;
-  return outOfMemory(`it needs ${mib(bytes)}, and the budget is ${mib(most)}`);
 }

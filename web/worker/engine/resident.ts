@@ -19,7 +19,7 @@ export class Client {
   /** Models that it has loaded, by id. */
   readonly leases = new Map<string, Lease>();
   /** Loads that it waits for. */
-  readonly loading = new Set<Promise<unknown>>();
+  readonly loading = new Map<Promise<unknown>, LocalLoadOptions>();
   /** Bytes of the device that it lets models take; null if it doesn't say. */
   memoryBudget: number | null = null;
   /** Aborted when it goes. */
@@ -91,6 +91,8 @@ export class Resident {
 
   suits({ bundle, best, target, backends }: Wanted): boolean {
     if (this.abandoned || !this.identities.has(bundle.identity)) return false;
+    // Which of them it will be isn't known yet.
+    if (!this.session && String(backends) !== String(this.wanted.backends)) return false;
     const kind = this.session?.model.loaded.backend.kind;
     if (kind && backends && !(backends as readonly string[]).includes(kind)) return false;
     if (target !== undefined) return target === (this.session?.model.target ?? this.wanted.target);

@@ -1,7 +1,9 @@
 /** Keeps what a model computed of the messages that a site's chats begin with, for the next visit. */
 import { digest } from "../shared/hash.ts";
 import type { SavedState, StorageEvent } from "../shared/protocol.ts";
-import { DamagedStateError, describeState, type StateHeader, type StateKey } from "../store/state-store.ts";
+import {
+  DamagedStateError, describeState, GoneStateError, type StateHeader, type StateKey,
+} from "../store/state-store.ts";
 import type { Store } from "../store/store.ts";
 import { contextFull } from "./conversation.ts";
 import { invalid } from "./fields.ts";
@@ -48,8 +50,10 @@ export class SavedStates {
       const loaded = await this.load(key.name);
       if (loaded) return loaded;
     }
+    const shape = this.#shape(tokens);
+    await this.#store.states.admit(key.name, shape.layerBytes * shape.layerCount);
     const { onGrid, layers } = await sequence.compute(tokens, signal);
-    const header = { identity: await this.#identity(), tokens, onGrid, ...this.#shape(tokens) };
+    const header = { identity: await this.#identity(), tokens, onGrid, ...shape };
     await this.#store.states.save(key, { header, layers }, signal);
     return describeState(key, header);
   }
@@ -64,9 +68,10 @@ export class SavedStates {
     const { tokens, onGrid } = header;
     try {
       this.#check(header);
-      if (!sequence.holds(tokens, onGrid)) await sequence.adopt(tokens, { onGrid, layers: states.layers(key) });
+      if (!sequence.holds(tokens, onGrid)) await sequence.adopt(tokens, { onGrid, layers: states.layers(key, header) });
       return describeState(key, header);
     } catch (error) {
+      if (error instanceof GoneStateError) return null;
       if (!(error instanceof DamagedStateError)) throw error;
       this.#notify({ kind: "storage", state: "damaged", url: this.#lockUrl, source: "cache" });
       await states.delete(key);

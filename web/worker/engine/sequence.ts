@@ -1,4 +1,5 @@
 /** Feeds what the KV cache lacks of a text and returns the logits; keeps other texts for later. */
+import { isAbort } from "../shared/errors.ts";
 import type { Bytes } from "../shared/hash.ts";
 import { KvCache } from "./kv-cache.ts";
 import type { ModelRunner } from "./model-runner.ts";
@@ -44,7 +45,11 @@ export class Sequence {
   }
 
   /** Brings the KV cache to hold the text, which may share a prefix with what it holds already. */
-  async logitsAfter(text: Text, signal: AbortSignal): Promise<Step> {
+  logitsAfter(text: Text, signal: AbortSignal): Promise<Step> {
+    return this.#explained(() => this.#logitsAfter(text, signal));
+  }
+
+  async #logitsAfter(text: Text, signal: AbortSignal): Promise<Step> {
     const { tokens, deterministic } = text;
     const cached = this.#cache.begin(tokens, { onGrid: deterministic, owner: text });
     for (;;) {
@@ -74,13 +79,24 @@ export class Sequence {
   }
 
   /** Takes over what `compute` gave for the tokens; nothing of it if `layers` throws. */
-  async adopt(tokens: readonly number[], { onGrid, layers }: ComputedState): Promise<void> {
-    this.#cache.adopt(tokens, onGrid);
+  adopt(tokens: readonly number[], { onGrid, layers }: ComputedState): Promise<void> {
+    return this.#explained(async () => {
+      this.#cache.adopt(tokens, onGrid);
+      try {
+        await this.#runner.writeState(this.#cache.sequence, layers);
+      } catch (error) {
+        this.#cache.drop();
+        throw error;
+      }
+    });
+  }
+
+  /** A lost device shows wherever TVM is called next, in the bookkeeping of the KV cache, too. */
+  async #explained<T>(work: () => Promise<T>): Promise<T> {
     try {
-      await this.#runner.writeState(this.#cache.sequence, layers);
+      return await work();
     } catch (error) {
-      this.#cache.drop();
-      throw error;
+      throw isAbort(error) ? error : await this.#runner.gpu.explain(error);
     }
   }
 

@@ -37,7 +37,11 @@ interface Presence {
 
 function attend(page: Page, locks: Presence): void {
   const calls = new Map<number, AbortController>();
-  const client = new Client((event) => post(page, { kind: "event", event }));
+  const client = new Client((event) => post({ kind: "event", event }));
+  const post = (reply: WorkerReply): void => {
+    // A channel that is closed takes nothing any more.
+    if (!client.gone.signal.aborted) page.postMessage(reply);
+  };
   engine.connect(client);
   page.addEventListener("message", ((event: MessageEvent<WorkerRequest | Greeting>) => {
     const { data } = event;
@@ -47,11 +51,11 @@ function attend(page: Page, locks: Presence): void {
       client.memoryBudget = data.memoryBudget;
       engine.adopt(client, data.models);
       if (data.lock !== locks.page) watch(data.lock, leave);
-    } else void serve(page, data, { calls, client });
+    } else void serve(post, data, { calls, client });
   }) as EventListener);
   watch(locks.page, leave);
   page.start?.();
-  post(page, { kind: "started", webgpu: "gpu" in navigator, lock: locks.worker });
+  post({ kind: "started", webgpu: "gpu" in navigator, lock: locks.worker });
 
   function leave(): void {
     for (const controller of calls.values()) controller.abort();
@@ -85,26 +89,22 @@ function openLobby(name: string): void {
   lobby.postMessage({ kind: "serving" } satisfies LobbyMessage);
 }
 
-function post(page: Page, reply: WorkerReply): void {
-  page.postMessage(reply);
-}
-
 async function serve(
-  page: Page,
+  post: (reply: WorkerReply) => void,
   request: CallRequest,
   { calls, client }: { calls: Map<number, AbortController>; client: Client },
 ): Promise<void> {
   const { id } = request;
   const controller = new AbortController();
   const { signal } = controller;
-  const onChunk = (chunk: ChatCompletionChunk): void => post(page, { kind: "chunk", id, chunk });
+  const onChunk = (chunk: ChatCompletionChunk): void => post({ kind: "chunk", id, chunk });
   calls.set(id, controller);
   try {
     const value = await call(client, request, { onChunk, signal });
-    post(page, { kind: "result", id, value });
+    post({ kind: "result", id, value });
   } catch (error) {
-    if (signal.aborted && isAbort(error)) post(page, { kind: "aborted", id });
-    else post(page, { kind: "error", id, error: asEngineError(error).toData() });
+    if (signal.aborted && isAbort(error)) post({ kind: "aborted", id });
+    else post({ kind: "error", id, error: asEngineError(error).toData() });
   } finally {
     calls.delete(id);
   }

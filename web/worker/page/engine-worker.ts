@@ -34,6 +34,8 @@ export interface WorkerListener {
   /** Whether this worker is the one that is wanted; nothing is posted to it otherwise. */
   onStarted?(started: Started): boolean;
   onReply(reply: WorkerReply): void;
+  /** In the place of further attempts, where a start says nothing for too long. */
+  onSilence?(): void;
   /** No request that was posted so far will be answered. */
   onFailure(error: EngineError): void;
 }
@@ -96,7 +98,9 @@ export class EngineWorker {
     this.#attempt += 1;
     const timer = setTimeout(() => {
       const isStarting = worker === this.#worker && this.#state === "starting";
-      if (isStarting) void this.#retry(worker, silent(this.#url, this.#timeoutMs));
+      if (!isStarting) return;
+      if (this.#listener.onSilence) this.#listener.onSilence();
+      else void this.#retry(worker, silent(this.#url, this.#timeoutMs));
     }, this.#timeoutMs);
     worker.port.addEventListener("message", ({ data }: MessageEvent<WorkerReply>) => {
       if (worker !== this.#worker || this.#state === "ended") return;

@@ -41,6 +41,8 @@ export class SharedEngine {
   #link: Link | null = null;
   /** Ends what belongs to the link. */
   #linked = new AbortController();
+  /** Whether there was no way to an engine; the next request tries again. */
+  #hasFailed = false;
   #held: Held | null = null;
   /** Whether a SharedWorker is worth a try. */
   #sharedWorks: boolean;
@@ -67,7 +69,8 @@ export class SharedEngine {
     }
     const call = { request: repeatable(structuredClone(request)), delivery: new Delivery(), aborted: false };
     this.#calls.set(request.id, call);
-    this.#link?.postMessage(call.request);
+    if (this.#hasFailed && this.#state === "live") this.#connect();
+    else this.#link?.postMessage(call.request);
   }
 
   /** Takes a request back that no engine has seen; false if one has. */
@@ -95,9 +98,11 @@ export class SharedEngine {
 
   #connect(): void {
     const linked = (this.#linked = new AbortController());
+    this.#hasFailed = false;
     try {
       this.#link = this.#open(linked.signal);
     } catch (error) {
+      this.#hasFailed = true;
       this.#fail(asEngineError(error));
       return;
     }
@@ -156,7 +161,8 @@ export class SharedEngine {
       else if (!signal.aborted) withoutIt();
     };
     try {
-      return new EngineWorker(this.#url, { ...listener, onStarted, onFailure }, { ...options, shared: true });
+      const shared = { ...listener, onStarted, onFailure, onSilence: withoutIt };
+      return new EngineWorker(this.#url, shared, { ...options, shared: true });
     } catch {
       this.#sharedWorks = false;
       return this.#open(signal);
@@ -229,7 +235,6 @@ export class SharedEngine {
   #noteResult(request: CallRequest, value: LoadedModel): void {
     if (request.kind === "load") {
       const { bundleUrl, options } = request;
-      if (options.replace) this.#models.clear();
       this.#models.set(value.id, { id: value.id, bundleUrl, options, loaded: true });
     } else if (request.kind === "unload") {
       if (request.model === undefined) this.#models.clear();

@@ -12,6 +12,8 @@ import { exclusively } from "./locks.ts";
 const CACHE = "mlc-edge-states-v1";
 // Never requested from a server, like those of stored files.
 const KEY_PREFIX = "/__mlc-edge/states/";
+/** Addresses collapse segments that are "." or ".."; encodeURIComponent writes no "=". */
+const NAME_PREFIX = "=";
 const LOCK = "mlc-edge-states";
 
 export interface StateKey {
@@ -30,7 +32,7 @@ export interface StateHeader {
   readonly layerCount: number;
 }
 
-interface StoredHeader extends StateHeader {
+export interface StoredHeader extends StateHeader {
   readonly savedAt: number;
   /** Hex digests. */
   readonly layers: readonly string[];
@@ -39,6 +41,11 @@ interface StoredHeader extends StateHeader {
 /** A stored layer isn't what it was. */
 export class DamagedStateError extends Error {
   override readonly name = "DamagedStateError";
+}
+
+/** The state was deleted or replaced while it was read. */
+export class GoneStateError extends Error {
+  override readonly name = "GoneStateError";
 }
 
 export class StateStore {
@@ -57,24 +64,31 @@ export class StateStore {
   }
 
   /** Null without one that can be read. */
-  async header(key: StateKey): Promise<StateHeader | null> {
+  async header(key: StateKey): Promise<StoredHeader | null> {
     const cache = await this.#open();
     return cache && this.#header(cache, this.#address(key));
   }
 
-  /** The layers of a header, each verified. Throws DamagedStateError. */
-  async *layers(key: StateKey): AsyncGenerator<Bytes, void> {
+  /** The layers of a header that was read, each verified. Throws DamagedStateError, GoneStateError. */
+  async *layers(key: StateKey, header: StoredHeader): AsyncGenerator<Bytes, void> {
     const cache = await this.#open();
-    const header = cache && (await this.#header(cache, this.#address(key)));
-    for (const [index, hash] of (header?.layers ?? []).entries()) {
+    for (const [index, hash] of header.layers.entries()) {
       const response = await cache?.match(this.#address(key, index)).catch(() => undefined);
       const content = await response?.arrayBuffer().catch(() => null);
       const bytes = new Uint8Array(content ?? new ArrayBuffer());
-      if (bytes.length !== header?.layerBytes || (await digest(bytes)) !== hash) {
+      if (bytes.length !== header.layerBytes || (await digest(bytes)) !== hash) {
+        const now = await this.header(key);
+        const isSame = now?.savedAt === header.savedAt && String(now.layers) === String(header.layers);
+        if (!isSame) throw new GoneStateError(`the state ${key.name} went while it was read`);
         throw new DamagedStateError(`layer ${index} of the state ${key.name} is damaged`);
       }
       yield bytes;
     }
+  }
+
+  /** Throws EngineError "quota_exceeded" for a state that can't be stored, whatever is deleted. */
+  async admit(name: string, bytes: number): Promise<void> {
+    if (bytes > this.#limits.maxStateBytes || !(await this.#open())) throw noRoom(name, bytes);
   }
 
   /**
@@ -136,7 +150,8 @@ export class StateStore {
     const stored = await this.#all(cache);
     const whole = new Set(stored.map(({ key }) => this.#address(key)));
     for (const { url } of await cache.keys()) {
-      if (!whole.has(url.replace(/\/\d+$/, ""))) await cache.delete(url);
+      const address = this.#parse(url);
+      if (!address || !whole.has(this.#address(address.key))) await cache.delete(url);
     }
     let sum = stored.reduce((total, { header }) => total + bytesOf(header), bytes);
     for (const { key, header } of stored) {
@@ -160,10 +175,9 @@ export class StateStore {
   async #all(cache: Cache): Promise<{ key: StateKey; header: StoredHeader }[]> {
     const found = [];
     for (const { url } of await cache.keys()) {
-      const [lockUrl, name, layer] = url.slice(this.#origin.length + KEY_PREFIX.length).split("/");
-      const header = layer === undefined ? await this.#header(cache, url) : null;
-      if (!header || !lockUrl || !name) continue;
-      found.push({ key: { lockUrl: decodeURIComponent(lockUrl), name: decodeURIComponent(name) }, header });
+      const address = this.#parse(url);
+      const header = address?.isHeader ? await this.#header(cache, url) : null;
+      if (address && header) found.push({ key: address.key, header });
     }
     return found.sort((a, b) => a.header.savedAt - b.header.savedAt);
   }
@@ -178,8 +192,17 @@ export class StateStore {
   }
 
   #address({ lockUrl, name }: StateKey, layer?: number): string {
-    const path = [lockUrl, name].map(encodeURIComponent).join("/");
+    const [bundle, state] = [lockUrl, name].map(encodeURIComponent);
+    const path = `${bundle}/${NAME_PREFIX}${state}`;
     return `${this.#origin}${KEY_PREFIX}${path}${layer === undefined ? "" : `/${layer}`}`;
+  }
+
+  /** Null for an address of another form. */
+  #parse(url: string): { key: StateKey; isHeader: boolean } | null {
+    const [bundle = "", state = "", layer] = url.slice(this.#origin.length + KEY_PREFIX.length).split("/");
+    if (!state.startsWith(NAME_PREFIX)) return null;
+    const name = decodeURIComponent(state.slice(NAME_PREFIX.length));
+    return { key: { lockUrl: decodeURIComponent(bundle), name }, isHeader: layer === undefined };
   }
 
   /** Null where the browser lets this page keep nothing. */

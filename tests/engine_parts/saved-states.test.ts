@@ -1,0 +1,89 @@
+/** What a model reads and stores under a name, with a device that only counts. */
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { SavedStates } from "../../web/worker/engine/saved-states.ts";
+import { LIMITS } from "../../web/worker/store/limits.ts";
+import { StateStore } from "../../web/worker/store/state-store.ts";
+import { PlainCache } from "./plain-cache.ts";
+
+const LAYERS = 2;
+const MESSAGES = [{ role: "system", content: "x" }];
+const going = new AbortController().signal;
+let cache: PlainCache;
+let store: StateStore;
+
+beforeEach(() => {
+  cache = new PlainCache();
+  Object.assign(globalThis, {
+    self: { location: { origin: "https://site.example" } },
+    navigator: {},
+    caches: { open: async () => cache },
+  });
+  store = new StateStore({ ...LIMITS, maxStateBytes: 100 });
+});
+
+/** A model whose prefix is `tokens`; each takes a byte in a layer. */
+function statesOf(tokens: readonly number[], { onLayer = async () => {} } = {}) {
+  const done: string[] = [];
+  const sequence = {
+    holds: () => false,
+    compute: async () => {
+      done.push("compute");
+      const layers = (async function* () {
+        for (let layer = 0; layer < LAYERS; layer++) yield new Uint8Array(tokens.length).fill(layer);
+      })();
+      return { onGrid: 0, layers };
+    },
+    adopt: async (_: unknown, { layers }: { layers: AsyncIterable<Uint8Array> }) => {
+      for await (const _layer of layers) await onLayer();
+      done.push("adopt");
+    },
+  };
+  const model = {
+    text: { conversation: { prefix: async () => tokens } },
+    loaded: { contextWindowSize: 1000, adapter: null },
+    bundle: { identity: "x" },
+    target: "t",
+    runner: { sequences: { layerBytes: (count: number) => count, layers: LAYERS } },
+  };
+  const lockUrl = "https://site.example/bundles/m/mlc-lock.json";
+  const notify = ({ state }: { state: string }) => done.push(state);
+  const states = new SavedStates({ model, sequence } as any, { store: { states: store } as any, lockUrl, notify });
+  return { states, done };
+}
+
+test("a state is computed once, and read from then on", async () => {
+  const { states, done } = statesOf([1, 2, 3]);
+  const saved = await states.save("a", MESSAGES, going);
+  assert.deepEqual(await states.load("a"), saved);
+  assert.deepEqual(await states.save("a", MESSAGES, going), saved);
+  assert.deepEqual(done, ["compute", "adopt", "adopt"]);
+});
+
+test("one that is replaced while it is read isn't there, and the new one stays", async () => {
+  await statesOf([1, 2, 3]).states.save("a", MESSAGES, going);
+  const other = statesOf([4, 5, 6, 7]);
+  const replace = async () => void (await other.states.save("a", MESSAGES, going));
+  const { states, done } = statesOf([1, 2, 3], { onLayer: replace });
+  assert.equal(await states.load("a"), null);
+  assert.deepEqual(done, []);
+  assert.deepEqual((await store.list()).map(({ tokens }) => tokens), [4]);
+});
+
+test("one that is deleted before its first layer is read isn't there", async () => {
+  const { states, done } = statesOf([1, 2, 3]);
+  const { bundleUrl } = await states.save("a", MESSAGES, going);
+  const match = cache.match.bind(cache);
+  cache.match = async (url) => {
+    if (url.endsWith("/0")) await store.deleteOf(`${bundleUrl}mlc-lock.json`);
+    return match(url);
+  };
+  assert.equal(await states.load("a"), null);
+  assert.deepEqual(done, ["compute"]);
+});
+
+test("one that is too large is refused before it is computed", async () => {
+  const { states, done } = statesOf(Array.from({ length: 51 }, (_, n) => n));
+  await assert.rejects(states.save("a", MESSAGES, going), { code: "quota_exceeded" });
+  assert.deepEqual(done, []);
+});
