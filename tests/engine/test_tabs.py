@@ -71,7 +71,7 @@ def test_a_second_tab_takes_the_model_of_the_first(
     assert second.load("tiny-q0f32") == loaded
     assert second.run("() => engine.debug.memory()") == memory and memory["deviceBytes"] > 0
     assert not [url for url in asked if "params_shard" in url or ".wasm" in url]
-    assert second.events() == []
+    assert {event["kind"] for event in second.events()} == {"backend"}
     assert second.stream(SEEDED)["text"] == first.stream(SEEDED)["text"]
     # One tab's end, or unloading, takes nothing from another.
     first.run("() => engine.unload()")

@@ -156,7 +156,8 @@ test("leaving a stream early aborts it", async () => {
 });
 
 test("the models of a page are those that it loaded, as events tell of them", async () => {
-  const loaded = (id: string) => ({ id, memoryBytes: 5 });
+  const backend = { kind: "webgpu-f32", tried: [] };
+  const loaded = (id: string, memoryBytes = 5) => ({ id, memoryBytes, backend });
   const { port1, port2 } = new MessageChannel();
   port2.onmessage = ({ data: { kind, id, bundleUrl } }) => {
     const value = kind === "load" ? loaded(bundleUrl.at(-2)) : null;
@@ -170,15 +171,15 @@ test("the models of a page are those that it loaded, as events tell of them", as
     await heard;
   };
   for (const id of ["a", "b", "c", "a"]) await client.load(`https://x.example/${id}/`);
-  assert.deepEqual(client.models, ["b", "c", "a"].map(loaded));
+  assert.deepEqual(client.models, ["b", "c", "a"].map((id) => loaded(id)));
   assert.equal(client.model, "a");
   await tell("unloaded", "c", 0);
   await tell("unloaded", "other", 0);
   await tell("dropped", "b", 0);
-  assert.deepEqual(client.models, [{ id: "c", memoryBytes: 0 }, loaded("a")]);
+  assert.deepEqual(client.models, [loaded("c", 0), loaded("a")]);
   await tell("loaded", "c", 7);
   await client.unload("a");
-  assert.deepEqual(client.models, [{ id: "c", memoryBytes: 7 }]);
+  assert.deepEqual(client.models, [loaded("c", 7)]);
   await client.unload();
   assert.equal(client.model, null);
   client.dispose();
