@@ -54,6 +54,7 @@ def download(open_widget: OpenWidget) -> Widget:
 def test_the_focus_stays_when_a_failure_is_tried_again(open_widget: OpenWidget):
     widget = open_widget({"missingBytes": 0, "loadProblems": [BROKEN], "manualLoad": True})
     widget.open()
+    widget.expect_state("loading")
     widget.engine("finishLoad")
     widget.button("Try again").press("Enter")
     expect(widget.box).to_be_focused()
