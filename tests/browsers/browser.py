@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 TIMEOUT_S = 30
+# Chromium at times says nothing of a shared worker's script that can't be had: the next way comes after 30 s.
+PATIENCE_S = 75
 POLL_S = 0.03
 T = TypeVar("T")
 DESKTOP = (1280, 800)
@@ -93,7 +95,7 @@ class RealBrowser(ABC):
 
 
 def until(attempt: Callable[[], T], explain: Callable[[], str]) -> T:
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not (value := attempt()):
         assert time.monotonic() < deadline, explain()
         time.sleep(POLL_S)
