@@ -1,4 +1,5 @@
 /** Which models are on the device, for whom, and which make room for others. */
+import { unlessAborted } from "../shared/aborts.ts";
 import { EngineError } from "../shared/errors.ts";
 import type { EngineEvent, HeldModel, LoadedModel, LocalLoadOptions, ModelEvent } from "../shared/protocol.ts";
 import type { Store } from "../store/store.ts";
@@ -96,7 +97,7 @@ export class Models {
     if (named) return named;
     const decides = ({ replace }: LocalLoadOptions): boolean => isNamed || leases.size === 0 || replace === true;
     const loads = [...client.loading].filter(([, options]) => decides(options));
-    await abortable(settled(loads.map(([loading]) => loading)), signal);
+    await unlessAborted(settled(loads.map(([loading]) => loading)), signal);
     const [only] = leases.values();
     if (!only) throw noModel();
     const lease = isNamed ? leases.get(asked as string) : leases.size === 1 ? only : undefined;
@@ -179,7 +180,7 @@ export class Models {
         (lease) => lease.resident !== resident && (options.replace || lease.id === id),
       );
       for (const lease of given) tell(lease, "dropped");
-      await abortable(this.#giveUp(given), signal);
+      await unlessAborted(this.#giveUp(given), signal);
       while (resident.abandoned || !this.#residents.has(resident)) {
         // Meanwhile others began to load it, and left or failed.
         const next = await this.#resident(bundleUrl, options, signal);
@@ -331,7 +332,7 @@ export class Models {
   }
 
   #change(signal: AbortSignal): Promise<void> {
-    return abortable(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal);
+    return unlessAborted(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal);
   }
 
   #changed(): void {
@@ -371,13 +372,4 @@ async function needs({ bundle, best }: Wanted, signal: AbortSignal): Promise<num
 
 async function settled(promises: Iterable<Promise<unknown>>): Promise<void> {
   await Promise.allSettled(promises);
-}
-
-function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(signal.reason);
-    if (signal.aborted) abort();
-    signal.addEventListener("abort", abort);
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
-  });
 }

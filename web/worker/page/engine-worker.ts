@@ -2,6 +2,7 @@
 import { EngineError } from "../shared/errors.ts";
 import { ENGINE_NAME } from "../shared/presence.ts";
 import type { Greeting, WorkerReply, WorkerRequest } from "../shared/protocol.ts";
+import { resolved } from "./address.ts";
 
 const ATTEMPTS = 3;
 /** A script that says nothing for so long counts as one that can't be had. */
@@ -57,7 +58,7 @@ export class EngineWorker {
 
   /** Throws DOMException "SecurityError" if the page must not run a worker from there. */
   constructor(url: string | URL, listener: WorkerListener, options: WorkerOptions = {}) {
-    this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+    this.#url = resolved(url);
     this.#listener = listener;
     this.#options = options;
     this.#timeoutMs = options.startTimeoutMs ?? START_TIMEOUT_MS;

@@ -1,5 +1,6 @@
 /** A remote server's model behind the engine's interface: the last resort, and only with consent. */
 import { RemoteApi } from "../remote/api.ts";
+import { unlessAborted } from "../shared/aborts.ts";
 import { EngineError } from "../shared/errors.ts";
 import type { ChatCompletion, ChatCompletionChunk, ChatCompletionParams } from "../shared/openai.ts";
 import type { LeftBackend, LoadedModel } from "../shared/protocol.ts";
@@ -135,21 +136,6 @@ async function findModel(api: RemoteApi, model: string | null, signal: AbortSign
     message: `${api.origin} lists no models.`,
     remedy: "Name one as `model` beside `remote`.",
   });
-}
-
-/** What people answer, unless nobody waits for it any more. */
-async function unlessAborted<T>(answer: T | Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let abort = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason);
-    signal.addEventListener("abort", abort, { once: true });
-  });
-  try {
-    return await Promise.race([answer, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }
 
 function declined(origin: string): EngineError {

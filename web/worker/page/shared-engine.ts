@@ -6,6 +6,7 @@
 import { asEngineError, EngineError } from "../shared/errors.ts";
 import { hold, whenFree, type Held } from "../shared/presence.ts";
 import type { HeldModel, Hello, LoadedModel, WorkerReply, WorkerRequest } from "../shared/protocol.ts";
+import { resolved } from "./address.ts";
 import { Delivery } from "./delivery.ts";
 import { ElectedEngine } from "./elected-engine.ts";
 import { EngineWorker, type WorkerListener } from "./engine-worker.ts";
@@ -49,7 +50,7 @@ export class SharedEngine {
   #state: "live" | "frozen" | "ended" = "live";
 
   constructor(url: string | URL, listener: WorkerListener, options: SharedOptions) {
-    this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+    this.#url = resolved(url);
     this.#listener = listener;
     this.#options = options;
     this.#sharedWorks = "SharedWorker" in globalThis && this.#url.origin === globalThis.location?.origin;

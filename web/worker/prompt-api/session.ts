@@ -1,4 +1,5 @@
 /** One conversation by the Prompt API: its messages, in turns that wait for each other. */
+import { unlessAborted } from "../shared/aborts.ts";
 import type { ChatMessage } from "../shared/openai.ts";
 import { promptError, quotaExceeded } from "./errors.ts";
 import type { EngineHost } from "./host.ts";
@@ -229,18 +230,11 @@ export class Session extends EventTarget implements LanguageModel {
   ): Promise<T> {
     const either = AbortSignal.any([this.#destruction.signal, ...(signal ? [signal] : [])]);
     either.throwIfAborted();
-    let abort = (): void => undefined;
-    const aborted = new Promise<never>((_, reject) => {
-      abort = () => reject(either.reason);
-      either.addEventListener("abort", abort, { once: true });
-    });
     try {
-      return await Promise.race([work(either), aborted]);
+      return await unlessAborted(work(either), either);
     } catch (error) {
       either.throwIfAborted();
       throw promptError(error);
-    } finally {
-      either.removeEventListener("abort", abort);
     }
   }
 }
