@@ -7,7 +7,14 @@ import pytest
 from tests.build.checkpoints import write_checkpoint
 from tests.build.conftest import run_build
 
-POCKET = Path(__file__).parents[1] / "models/pocket"
+TESTS = Path(__file__).parent
+POCKET = TESTS.parent / "models/pocket"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes share the work by folders, since the tests of one share its bundles and browser."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).parts[0]))
 
 
 @pytest.fixture(scope="session")
