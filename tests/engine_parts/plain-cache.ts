@@ -21,3 +21,12 @@ export class PlainCache {
     return [...this.entries.keys()].map((url) => ({ url }));
   }
 }
+
+/** The browser's storage, for modules that use it by its global names. */
+export function install(cache: PlainCache): void {
+  Object.assign(globalThis, {
+    self: { location: { origin: "https://site.example" } },
+    navigator: {},
+    caches: { open: async () => cache },
+  });
+}

@@ -4,7 +4,7 @@ import { beforeEach, test } from "node:test";
 import { SavedStates } from "../../web/worker/engine/saved-states.ts";
 import { LIMITS } from "../../web/worker/store/limits.ts";
 import { StateStore } from "../../web/worker/store/state-store.ts";
-import { PlainCache } from "./plain-cache.ts";
+import { install, PlainCache } from "./plain-cache.ts";
 
 const LAYERS = 2;
 const MESSAGES = [{ role: "system", content: "x" }];
@@ -14,11 +14,7 @@ let store: StateStore;
 
 beforeEach(() => {
   cache = new PlainCache();
-  Object.assign(globalThis, {
-    self: { location: { origin: "https://site.example" } },
-    navigator: {},
-    caches: { open: async () => cache },
-  });
+  install(cache);
   store = new StateStore({ ...LIMITS, maxStateBytes: 100 });
 });
 

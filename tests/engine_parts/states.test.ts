@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { LIMITS } from "../../web/worker/store/limits.ts";
 import { StateStore, type StateHeader } from "../../web/worker/store/state-store.ts";
-import { PlainCache } from "./plain-cache.ts";
+import { install, PlainCache } from "./plain-cache.ts";
 
 const LOCK_URL = "https://site.example/bundles/m/mlc-lock.json";
 const going = new AbortController().signal;
@@ -11,11 +11,7 @@ let store: StateStore;
 
 beforeEach(() => {
   cache = new PlainCache();
-  Object.assign(globalThis, {
-    self: { location: { origin: "https://site.example" } },
-    navigator: {},
-    caches: { open: async () => cache },
-  });
+  install(cache);
   store = new StateStore({ ...LIMITS, maxStateBytes: 100 } as unknown as typeof LIMITS);
 });
 

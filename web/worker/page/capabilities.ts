@@ -5,13 +5,11 @@ import type { Backend, ErrorData, FitReport, LeftBackend, LocalBackend } from ".
 import { type BackendOption, groups, isRemote } from "./backends.ts";
 import { checkOptions, type EngineOptions } from "./engine-options.ts";
 import { originOf, type RemoteBackend } from "./remote.ts";
-import { bundleOf, bundlesOf } from "./site.ts";
+import { bundleOf, bundlesOf, listed } from "./site.ts";
 
-type Given = Pick<EngineOptions, "baseURL" | "workerURL" | "backends" | "signal">;
-
-export interface CapabilityOptions extends Given {
-  /** As for `createEngine`, or several; default: all of the site. */
-  model?: string | URL | readonly (string | URL)[];
+export interface CapabilityOptions extends Pick<EngineOptions, "baseURL" | "workerURL" | "backends" | "signal"> {
+  /** As for `createEngine`; default: all of the site. */
+  model?: EngineOptions["model"];
   /** Measures the adapter once, for some tenths of a second, to tell `speed`; default: true. */
   measure?: boolean;
 }
@@ -29,14 +27,12 @@ export async function capabilitiesOf(
   engine: Checking,
   { model, measure = true, ...given }: CapabilityOptions,
 ): Promise<FitReport[]> {
-  const named = Array.isArray(model) ? [...(model as (string | URL)[])] : model === undefined ? [] : [model as string | URL];
-  for (const one of named) checkOptions({ ...given, model: one });
-  checkOptions(given);
+  checkOptions({ ...given, ...(model !== undefined && { model }) });
   const { baseURL, backends = LOCAL_BACKENDS, signal } = given;
   if (backends.every(isRemote)) return [remoteReport(backends[0] as RemoteBackend, null)];
-  const bundles = named.length > 0
-    ? await Promise.all(named.map((one) => bundleOf(one, baseURL)(signal)))
-    : await bundlesOf(baseURL, signal);
+  const bundles = model === undefined
+    ? await bundlesOf(baseURL, signal)
+    : await Promise.all(listed(model).map((one) => bundleOf(one, baseURL)(signal)));
   const reports: FitReport[] = [];
   for (const bundle of bundles) {
     const check = (backends: LocalBackend[]): Promise<FitReport> =>

@@ -4,6 +4,7 @@ import type { EngineClient } from "../page/client.ts";
 import { capabilities, createEngine } from "../page/create-engine.ts";
 import { checkOptions, type EngineOptions } from "../page/engine-options.ts";
 import { bundleOf, listed } from "../page/site.ts";
+import { unlessAborted } from "../shared/aborts.ts";
 import { EngineError } from "../shared/errors.ts";
 import type { FitReport } from "../shared/protocol.ts";
 import type { ChatMessage } from "../shared/openai.ts";
@@ -163,15 +164,9 @@ class Loading {
 
   async join(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<EngineClient> {
     this.#listeners.add(onProgress);
-    let leave = (): void => undefined;
-    const left = new Promise<never>((_, reject) => {
-      leave = () => reject(signal?.reason);
-      signal?.addEventListener("abort", leave, { once: true });
-    });
     try {
-      return await Promise.race([this.#engine, left]);
+      return await unlessAborted(this.#engine, signal);
     } finally {
-      signal?.removeEventListener("abort", leave);
       this.#listeners.delete(onProgress);
       if (this.#listeners.size === 0 && !this.isOver) {
         this.isOver = true;
