@@ -22,14 +22,19 @@ KEPT = """async () => {
 SEED = """async (count) => {
   const request = indexedDB.open("mlc-edge-chat");
   const database = await new Promise((resolve) => { request.onsuccess = () => resolve(request.result); });
-  const transaction = database.transaction("messages", "readwrite");
+  const transaction = database.transaction(["conversations", "messages"], "readwrite");
   const conversationId = location.hash.slice(1);
+  const got = transaction.objectStore("conversations").get(conversationId);
+  const conversation = await new Promise((resolve) => { got.onsuccess = () => resolve(got.result); });
   for (let position = 2; position < count; position += 1) {
     const role = position % 2 ? "assistant" : "user";
     const content = `message ${position}`;
+    const id = `z${String(position).padStart(8, "0")}`;
     transaction.objectStore("messages").put(
-      { conversationId, position, role, content, createdAt: 0, state: "stop" });
+      { conversationId, id, parentId: conversation.leafId, role, content, createdAt: 0, state: "stop" });
+    conversation.leafId = id;
   }
+  transaction.objectStore("conversations").put(conversation);
   await new Promise((resolve) => { transaction.oncomplete = resolve; });
   database.close();
 }"""
@@ -40,6 +45,27 @@ IDBObjectStore.prototype.put = function (...values) {
   if (full) throw new DOMException("full", "QuotaExceededError");
   return put.apply(this, values);
 };
+"""
+CONNECTIONS = """
+globalThis.connections = [];
+const { transaction } = IDBDatabase.prototype;
+IDBDatabase.prototype.transaction = function (...values) {
+  connections.push(this);
+  return transaction.apply(this, values);
+};
+"""
+FIRST_VERSION = """
+const opening = indexedDB.open("mlc-edge-chat", 1);
+opening.onupgradeneeded = () => {
+  const database = opening.result;
+  const conversations = database.createObjectStore("conversations", { keyPath: "id" });
+  const messages = database.createObjectStore("messages", { keyPath: ["conversationId", "position"] });
+  conversations.put({ id: "old", title: "Old", named: false, createdAt: 1, updatedAt: 1, settings: {} });
+  ["First?", "One.", "Second?", "Two."].forEach((content, position) => messages.put({
+    conversationId: "old", position, role: position % 2 ? "assistant" : "user", content, createdAt: 1, state: "stop",
+  }));
+};
+opening.onsuccess = () => opening.result.close();
 """
 
 
@@ -298,7 +324,7 @@ def test_without_a_database_conversations_last_as_long_as_the_page(open_chat: Op
     chat.conversations.get_by_role("link", name="Apples?").click()
     expect(chat.questions).to_have_count(2)
     assert chat.texts.all_inner_texts() == ["Apples?", "One.", "Pears?", "Two."]
-    chat.page.get_by_role("button", name="Regenerate").click()
+    chat.page.get_by_role("button", name="Regenerate").last.click()
     expect(chat.answers.last).to_contain_text("Three.")
     choose(chat, "Plums?", "Delete")
     expect(chat.conversations.get_by_role("link")).to_have_text(["Apples?"])
@@ -307,3 +333,48 @@ def test_without_a_database_conversations_last_as_long_as_the_page(open_chat: Op
     expect(chat.texts.first).to_have_text("Plums?")
     chat.conversations.get_by_role("link", name="Apples?").click()
     expect(chat.texts).to_have_text(["Apples?", "One.", "Pears?", "Three."])
+
+
+def test_a_lost_connection_to_the_database_is_made_again(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One.", "Two."]}, init=CONNECTIONS)
+    chat.ask("First?")
+    # Browsers close it for pages in the background, and say so at the next use.
+    chat.page.evaluate("connections.forEach((connection) => connection.close())")
+    chat.ask("Second?")
+    expect(chat.page.locator(".notice")).to_have_count(0)
+    reload(chat)
+    expect(chat.texts).to_have_text(["First?", "One.", "Second?", "Two."])
+
+
+def test_answers_come_while_the_database_does_not_answer(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One.", "Two."]}, init=CONNECTIONS)
+    chat.ask("First?")
+    chat.page.evaluate("""() => {
+      IDBDatabase.prototype.transaction = () => { throw new DOMException("gone", "UnknownError"); };
+    }""")
+    chat.ask("Second?")
+    expect(chat.page.locator(".notice.warning")).to_contain_text("can’t be read or saved")
+    assert chat.texts.all_inner_texts() == ["First?", "One.", "Second?", "Two."]
+
+
+def test_what_a_full_storage_refused_is_kept_once_there_is_room(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One.", "Two.", "Three."]}, init=FULL)
+    chat.page.evaluate("() => { full = true; }")
+    chat.ask("First?")
+    chat.ask("Second?")
+    expect(chat.page.locator(".notice.warning")).to_contain_text("storage is full")
+    chat.page.evaluate("() => { full = false; }")
+    chat.ask("Third?")
+    turns = ["First?", "One.", "Second?", "Two.", "Third?", "Three."]
+    expect(chat.conversations.get_by_role("link")).to_have_text(["First?"])
+    reload(chat)
+    expect(chat.texts).to_have_text(turns)
+
+
+def test_conversations_of_the_first_version_are_taken_over(open_chat: OpenChat):
+    chat = open_chat({"answers": ["Three."]}, init=FIRST_VERSION)
+    chat.conversations.get_by_role("link", name="Old").click()
+    expect(chat.texts).to_have_text(["First?", "One.", "Second?", "Two."])
+    chat.ask("Third?")
+    sent = [message["content"] for message in chat.requests()[-1]["messages"]]
+    assert sent == ["First?", "One.", "Second?", "Two.", "Third?"]

@@ -1,7 +1,7 @@
 """Regenerating and editing: what is asked again, what goes, and what must stay."""
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.page.conftest import Chat, OpenChat
 
@@ -32,8 +32,8 @@ def contents(chat: Chat, request: int = -1) -> list[str]:
     return [message["content"] for message in chat.requests()[request]["messages"]]
 
 
-def edit(chat: Chat, text: str) -> None:
-    chat.questions.last.get_by_role("button", name="Edit message").click()
+def edit(chat: Chat, text: str, question: Locator | None = None) -> None:
+    (question or chat.questions.last).get_by_role("button", name="Edit message").click()
     box = chat.page.get_by_role("textbox", name="Edit message")
     box.fill(text)
     box.press("Enter")
@@ -41,7 +41,7 @@ def edit(chat: Chat, text: str) -> None:
 
 def test_regenerating_keeps_earlier_turns(open_chat: OpenChat):
     chat = two_turns(open_chat, "Three.")
-    chat.page.get_by_role("button", name="Regenerate").click()
+    chat.page.get_by_role("button", name="Regenerate").last.click()
     expect(chat.answers.last).to_contain_text("Three.")
     chat.expect_engine("ready")
     assert contents(chat) == ["First?", "One.", "Second?"]
@@ -73,12 +73,18 @@ def test_stopped_regeneration_does_not_bring_the_old_answer_back(open_chat: Open
     expect_kept(chat, "First?", "")
 
 
-def test_only_the_last_turn_can_be_redone(open_chat: OpenChat):
-    chat = two_turns(open_chat)
-    expect(chat.page.get_by_role("button", name="Regenerate")).to_have_count(1)
-    expect(chat.page.get_by_role("button", name="Edit message")).to_have_count(1)
-    expect(chat.questions.last.get_by_role("button", name="Edit message")).to_be_visible()
-    expect(chat.answers.last.get_by_role("button", name="Regenerate")).to_be_visible()
+def test_any_turn_can_be_redone(open_chat: OpenChat):
+    chat = two_turns(open_chat, "Other.", "Another.")
+    chat.answers.first.get_by_role("button", name="Regenerate").click()
+    expect(chat.texts).to_have_text(["First?", "Other."])
+    chat.expect_engine("ready")
+    assert contents(chat) == ["First?"]
+    chat.answers.first.get_by_role("button", name="Earlier version").click()
+    expect(chat.texts).to_have_text(["First?", "One.", "Second?", "Two."])
+    edit(chat, "Which?", chat.questions.first)
+    expect(chat.texts).to_have_text(["Which?", "Another."])
+    chat.expect_engine("ready")
+    assert contents(chat) == ["Which?"]
 
 
 def test_nothing_can_be_redone_while_an_answer_is_written(open_chat: OpenChat):

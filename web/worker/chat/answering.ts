@@ -1,33 +1,26 @@
 /** One answer being written: waits for a model, streams, and ends in one of a few ways. */
 import { isAbort, losesModel, problemOf } from "../ui/problems.ts";
 import { toRequest, toStats } from "../ui/request.ts";
-import type { Conversation, Message } from "../ui/types.ts";
 import type { ChatEngine, LoadedModel } from "./engine.ts";
 import type { Models } from "./models.ts";
+import type { Thread } from "./thread.ts";
+import type { StoredMessage } from "./tree.ts";
 
 export class Answering {
-  readonly conversation: Conversation;
-  /** All messages of the conversation, the answer last. */
-  readonly messages: Message[];
-  readonly answer: Message;
-  /** Set when the conversation was deleted meanwhile: nothing is kept then. */
-  discarded = false;
+  readonly thread: Thread;
+  readonly answer: StoredMessage;
   /** True until the model is ready. */
   waiting = true;
+  /** What is asked: the messages down to the answer's parent. */
+  readonly #asked: readonly StoredMessage[];
   readonly #abort = new AbortController();
 
-  constructor(conversation: Conversation, messages: Message[]) {
-    this.conversation = conversation;
-    this.messages = messages;
-    this.answer = {
-      conversationId: conversation.id,
-      position: (messages.at(-1)?.position ?? -1) + 1,
-      role: "assistant",
-      content: "",
-      createdAt: Date.now(),
-      state: "open",
-    };
-    messages.push(this.answer);
+  /** Adds an answer to this message. */
+  constructor(thread: Thread, question: StoredMessage) {
+    this.thread = thread;
+    this.#asked = thread.branchTo(question);
+    this.answer = thread.add("assistant", question.id, { state: "open" });
+    thread.live = this.answer;
   }
 
   stop(): void {
@@ -37,7 +30,7 @@ export class Answering {
   /** Runs to the answer's end; how it ended is in `answer.state`. Never throws. */
   async run(engine: ChatEngine, models: Models, onGrowth: () => void): Promise<void> {
     try {
-      const { contextPolicy } = this.conversation.settings;
+      const { contextPolicy } = this.thread.conversation.settings;
       const model = await models.ready(contextPolicy, this.#abort.signal);
       this.waiting = false;
       this.answer.model = model.id;
@@ -45,11 +38,14 @@ export class Answering {
       await this.#stream(engine, model, onGrowth);
     } catch (error) {
       this.#end(error, models);
+    } finally {
+      this.thread.live = null;
+      this.thread.touch(this.answer);
     }
   }
 
   async #stream(engine: ChatEngine, { sampling }: LoadedModel, onGrowth: () => void): Promise<void> {
-    const request = toRequest(this.conversation.settings, this.messages, sampling);
+    const request = toRequest(this.thread.conversation.settings, this.#asked, sampling);
     const { signal } = this.#abort;
     let finish: string | null = null;
     for await (const chunk of await engine.chat.completions.create(request, { signal })) {

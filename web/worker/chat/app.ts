@@ -5,7 +5,7 @@ import { download, fileName, toJson, toMarkdown } from "../ui/export.ts";
 import { Notices } from "../ui/notices.ts";
 import { ENGLISH } from "../ui/strings.ts";
 import { copyText, Transcript } from "../ui/transcript.ts";
-import type { Bundle, Conversation } from "../ui/types.ts";
+import type { Bundle, Conversation, Message } from "../ui/types.ts";
 import { Chat } from "./chat.ts";
 import type { ChatDependencies } from "./dependencies.ts";
 import type { ChatEngine } from "./engine.ts";
@@ -45,7 +45,6 @@ export async function startChat(dependencies: ChatDependencies): Promise<void> {
 }
 
 class ChatPage {
-  readonly #dependencies: ChatDependencies;
   readonly #notices: Notices;
   readonly #offline: OfflineHint;
   readonly #registered: Promise<void>;
@@ -67,7 +66,6 @@ class ChatPage {
     offline: OfflineHint,
     registered: Promise<void>,
   ) {
-    this.#dependencies = dependencies;
     this.#notices = notices;
     this.#offline = offline;
     this.#registered = registered;
@@ -80,6 +78,7 @@ class ChatPage {
       notices,
       transcript: new Transcript(document, ENGLISH, this.#messageActions()),
       onChange: () => this.#render(),
+      onDeleted: (conversation, unanswered) => void this.#deletedElsewhere(conversation, unanswered),
     });
     this.#composer = new Composer(document, {
       send: (text) => this.#send(text),
@@ -99,7 +98,6 @@ class ChatPage {
     this.#showExamples();
     const open = () => void this.#open(location.hash.slice(1));
     window.addEventListener("hashchange", open);
-    this.#dependencies.store.onForeignChange(() => void this.#chat.refreshList());
     byId("skip-link", HTMLAnchorElement).addEventListener("click", (event) => {
       // Its address would be taken for a conversation's.
       event.preventDefault();
@@ -151,11 +149,11 @@ class ChatPage {
         const copied = await copyText(content);
         this.#notices.toast(copied ? "Answer copied." : "This browser doesn’t let the page copy.");
       },
-      regenerate: () => {
-        this.#chat.regenerate();
+      regenerate: (message: Message) => {
+        this.#chat.regenerate(message);
         this.#composer.focus();
       },
-      edit: (message: Parameters<Chat["edit"]>[0], text: string) => {
+      edit: (message: Message, text: string) => {
         this.#chat.edit(message, text);
         this.#composer.focus();
       },
@@ -165,6 +163,8 @@ class ChatPage {
         this.#composer.fill(last?.content ?? "");
       },
       chooseModel: () => void this.#openModels(),
+      versions: (message: Message) => this.#chat.versions(message),
+      showVersion: (message: Message, step: 1 | -1) => this.#chat.showVersion(message, step),
     };
   }
 
@@ -182,16 +182,24 @@ class ChatPage {
   async #remove(conversation: Conversation): Promise<void> {
     const current = conversation.id === this.#chat.conversation.id;
     const restore = await this.#chat.remove(conversation);
-    if (current) {
-      // Without an event, which would take the focus from "Undo".
-      history.replaceState(null, "", location.pathname + location.search);
-      await this.#chat.open("");
-    }
+    if (current) await this.#leave();
     const undo = async () => {
       await restore();
       if (current) location.hash = conversation.id;
     };
     this.#notices.toast(`Deleted “${conversation.title}”.`, { text: "Undo", run: () => void undo(), focus: true });
+  }
+
+  /** Shows a new chat without an event, which would move the focus. */
+  async #leave(): Promise<void> {
+    history.replaceState(null, "", location.pathname + location.search);
+    await this.#chat.open("");
+  }
+
+  async #deletedElsewhere({ title }: Conversation, unanswered: string): Promise<void> {
+    await this.#leave();
+    if (unanswered) this.#composer.fill(unanswered);
+    this.#notices.toast(`“${title}” was deleted in another tab.`);
   }
 
   async #export(conversation: Conversation, format: "json" | "markdown"): Promise<void> {

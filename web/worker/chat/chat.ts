@@ -1,4 +1,5 @@
 /** The conversation on the page: what sending, stopping, redoing and switching do. */
+import { holdNamed, isHeld, whenFree } from "../shared/presence.ts";
 import type { Notices } from "../ui/notices.ts";
 import { titleOf } from "../ui/request.ts";
 import type { Transcript } from "../ui/transcript.ts";
@@ -6,13 +7,17 @@ import type { ChatSettings, Conversation, Message } from "../ui/types.ts";
 import { Answering } from "./answering.ts";
 import type { ChatEngine } from "./engine.ts";
 import type { Models } from "./models.ts";
-import { loadDefaults } from "./settings.ts";
-import type { ConversationStore } from "./store.ts";
+import type { Change, ConversationStore } from "./store.ts";
+import { Thread } from "./thread.ts";
+import type { StoredMessage } from "./tree.ts";
 
 /** An open answer is kept this often, so that a closed page loses little. */
 const SAVE_EVERY_MS = 1_000;
 /** Longer answers are announced by their beginning. */
 const MAX_ANNOUNCED = 1_500;
+
+/** Held by the tab that writes a message. */
+const writingLock = (message: Message): string => `mlc-edge-chat writes ${message.id}`;
 
 export interface ChatParts {
   engine: ChatEngine;
@@ -22,23 +27,33 @@ export interface ChatParts {
   notices: Notices;
   /** Called when the conversation, the list or the state of the answer changed. */
   onChange(): void;
+  /** Called when another tab has deleted the conversation that is shown; its last question may wait for an answer. */
+  onDeleted(conversation: Conversation, unanswered: string): void;
 }
 
 export class Chat {
   readonly #parts: ChatParts;
-  #messages: Message[] = [];
+  #thread: Thread;
   #answering: Answering | null = null;
+  /** The conversation that is to be shown, once it is read. */
+  #opening = "";
   #savedAt = 0;
-  conversation: Conversation = draft();
   conversations: Conversation[] = [];
 
   constructor(parts: ChatParts) {
     this.#parts = parts;
+    this.#thread = Thread.draft(parts.store);
     parts.models.onChange(() => this.#explainWait());
+    parts.store.onForeignChange((change) => void this.#follow(change));
   }
 
-  get messages(): readonly Message[] {
-    return this.#messages;
+  get conversation(): Conversation {
+    return this.#thread.conversation;
+  }
+
+  /** The branch that is shown. */
+  get messages(): readonly StoredMessage[] {
+    return this.#thread.branch;
   }
 
   /** "waiting": an answer waits for its model. */
@@ -50,135 +65,169 @@ export class Chat {
   /** Opens a stored conversation; an unknown id starts a new one. */
   async open(id: string): Promise<void> {
     if (id === this.conversation.id) return;
-    const running = this.#answering?.conversation.id === id ? this.#answering : null;
-    const found = running?.conversation ?? (id ? await this.#parts.store.get(id) : undefined);
-    this.conversation = found ?? draft();
-    this.#messages = running?.messages ?? (found ? await this.#parts.store.messages(id) : []);
-    this.#parts.transcript.show(this.#messages, running?.answer.position ?? null);
+    this.#opening = id;
+    const found = this.#running(id) ?? (id ? await this.#read(id) : null);
+    // Another one was chosen meanwhile.
+    if (this.#opening !== id) return;
+    this.#thread = found ?? Thread.draft(this.#parts.store);
+    this.#parts.transcript.show(this.messages, this.#liveId);
     this.#explainWait();
     this.#parts.onChange();
+    void this.#watchOthersAnswer();
+  }
+
+  async #read(id: string): Promise<Thread | null> {
+    try {
+      return await Thread.open(this.#parts.store, id);
+    } catch (error) {
+      this.#tellUnsaved(error);
+      return null;
+    }
   }
 
   async refreshList(): Promise<void> {
-    this.conversations = await this.#parts.store.list();
+    this.conversations = await this.#parts.store.list().catch(() => this.conversations);
     this.#parts.onChange();
   }
 
   /** Adds the user's message and starts the answer; false while another answer is written. */
   send(text: string): boolean {
-    if (this.#answering) return false;
-    const { conversation } = this;
-    if (this.#messages.length === 0 && !conversation.named) conversation.title = titleOf(text);
-    const message: Message = {
-      conversationId: conversation.id,
-      position: (this.#messages.at(-1)?.position ?? -1) + 1,
-      role: "user",
-      content: text,
-      createdAt: Date.now(),
-    };
-    this.#messages.push(message);
-    this.#parts.transcript.append(message);
-    if (location.hash !== `#${conversation.id}`) {
-      history.replaceState(null, "", `#${conversation.id}`);
-    }
-    void this.#answer([message]);
-    return true;
+    return this.#ask(text, this.messages.at(-1)?.id ?? null);
   }
 
   stop(): void {
     this.#answering?.stop();
   }
 
-  /** Writes the last answer anew. */
-  regenerate(): void {
-    const lastUser = this.#messages.findLast(({ role }) => role === "user");
-    if (!lastUser || this.#answering) return;
-    this.#truncate(lastUser.position + 1);
-    void this.#answer([]);
+  /** Writes an answer anew, beside what was there. */
+  regenerate(answer: Message): void {
+    const thread = this.#thread;
+    const branch = thread.branchTo(answer);
+    const question = branch.findLast(({ role }) => role === "user");
+    if (!question || this.#answering) return;
+    const before = branch.at(-1);
+    if (before && before !== question) void thread.dropEmpty(before).catch((error) => this.#tellUnsaved(error));
+    void this.#answer(question);
   }
 
-  /** Replaces a message of the user and all that followed it. */
+  /** Asks something else, beside what was asked. */
   edit(message: Message, text: string): void {
-    if (this.#answering) return;
-    this.#truncate(message.position);
-    this.send(text);
+    const stored = this.#thread.branchTo(message).at(-1);
+    if (stored) this.#ask(text, stored.parentId);
+  }
+
+  /** Which of how many versions a message is; the first is 1. */
+  versions(message: Message): { at: number; of: number } {
+    const versions = this.#thread.versions(message);
+    return { at: versions.findIndex(({ id }) => id === message.id) + 1, of: versions.length };
+  }
+
+  /** Shows the version before (-1) or after (1) this one, with what followed it. */
+  showVersion(message: Message, step: 1 | -1): void {
+    const versions = this.#thread.versions(message);
+    const other = versions[versions.findIndex(({ id }) => id === message.id) + step];
+    if (!other || this.#answering?.thread === this.#thread) return;
+    this.#thread.show(other);
+    this.#parts.transcript.update(this.messages, this.#liveId);
+    void this.#keep(this.#thread);
+    void this.#watchOthersAnswer();
   }
 
   async changeSettings(settings: ChatSettings): Promise<void> {
-    this.conversation.settings = settings;
-    if (this.#messages.length > 0) await this.#keep([]);
+    this.#thread.change({ settings });
+    await this.#keep(this.#thread);
   }
 
-  async rename(conversation: Conversation, title: string): Promise<void> {
-    const renamed = this.#live(conversation.id) ?? conversation;
-    renamed.title = title;
-    renamed.named = true;
-    await this.#parts.store.put(renamed);
+  async rename({ id }: Conversation, title: string): Promise<void> {
+    const fields = { title, named: true };
+    for (const thread of this.#threads()) if (thread.id === id) thread.change(fields);
+    try {
+      await this.#parts.store.change(id, fields);
+    } catch (error) {
+      this.#tellUnsaved(error);
+    }
     await this.refreshList();
   }
 
   /** Deletes a conversation; the returned function brings it back. */
-  async remove(conversation: Conversation): Promise<() => Promise<void>> {
+  async remove({ id }: Conversation): Promise<() => Promise<void>> {
     const { store } = this.#parts;
-    if (this.#answering?.conversation.id === conversation.id) {
-      this.#answering.discarded = true;
-      this.#answering.stop();
-    }
-    const messages = await this.messagesOf(conversation);
-    // The list's entry may be older than what was kept since.
-    const latest = this.#live(conversation.id) ?? (await store.get(conversation.id)) ?? conversation;
-    await store.delete(conversation.id);
+    const thread = this.#threads().find((live) => live.id === id) ?? (await Thread.open(store, id));
+    this.#discard(id);
+    const { conversation, messages } = thread?.snapshot() ?? {};
+    await store.delete(id);
     await this.refreshList();
     return async () => {
-      await store.put(latest);
-      await store.putMessages(messages);
+      if (conversation && messages) await store.create(conversation, messages);
       await this.refreshList();
     };
   }
 
-  async messagesOf(conversation: Conversation): Promise<Message[]> {
-    if (this.#answering?.conversation.id === conversation.id) return [...this.#answering.messages];
-    return this.#parts.store.messages(conversation.id);
+  /** Of the branch that was shown last. */
+  async messagesOf({ id }: Conversation): Promise<StoredMessage[]> {
+    const thread = this.#threads().find((live) => live.id === id) ?? (await Thread.open(this.#parts.store, id));
+    return thread?.branch ?? [];
   }
 
-  /** The object that is shown or answered, and kept whenever that changes it. */
-  #live(id: string): Conversation | undefined {
-    return [this.conversation, this.#answering?.conversation].find((live) => live?.id === id);
+  /** What is shown, and what is answered. */
+  #threads(): Thread[] {
+    return [this.#thread, ...(this.#answering ? [this.#answering.thread] : [])];
   }
 
-  async #answer(unsaved: Message[]): Promise<void> {
+  #running(id: string): Thread | null {
+    return this.#answering?.thread.id === id ? this.#answering.thread : null;
+  }
+
+  get #liveId(): string | null {
+    return this.#thread.live?.id ?? null;
+  }
+
+  #ask(text: string, parentId: string | null): boolean {
+    if (this.#answering) return false;
+    const { conversation } = this;
+    if (parentId === null && !conversation.named) this.#thread.change({ title: titleOf(text) });
+    const question = this.#thread.add("user", parentId, { content: text });
+    if (location.hash !== `#${conversation.id}`) history.replaceState(null, "", `#${conversation.id}`);
+    void this.#answer(question);
+    return true;
+  }
+
+  async #answer(question: StoredMessage): Promise<void> {
     const { engine, models, transcript } = this.#parts;
-    const run = new Answering(this.conversation, this.#messages);
+    const run = new Answering(this.#thread, question);
+    const lock = holdNamed(writingLock(run.answer));
     this.#answering = run;
-    transcript.append(run.answer);
-    transcript.settle(run.answer.position);
+    transcript.update(this.messages, run.answer.id);
+    transcript.toEnd();
     this.#explainWait();
-    this.conversation.updatedAt = Date.now();
-    await this.#keep([...unsaved, run.answer]);
-    await this.refreshList();
+    // What the browser's storage does, and how long it takes, is no answer's business.
+    void this.#keep(run.thread).then(() => this.refreshList());
+    this.#parts.onChange();
     await run.run(engine, models, () => this.#grow(run));
-    this.#answering = null;
-    if (!run.discarded) await this.#keep([run.answer], run.conversation);
-    if (run.conversation.id === this.conversation.id) transcript.settle(null);
+    if (this.#answering === run) this.#answering = null;
+    if (run.thread === this.#thread) transcript.settle(null);
     this.#announce(run);
     this.#parts.onChange();
+    await this.#keep(run.thread);
+    (await lock)?.release();
   }
 
   #grow(run: Answering): void {
-    const { answer, conversation } = run;
-    if (conversation.id === this.conversation.id) {
+    const { answer, thread } = run;
+    if (thread === this.#thread) {
       if (answer.content) this.#parts.transcript.grow(answer);
       else this.#parts.transcript.wait(answer, "Thinking …");
     }
     if (answer.content === "") this.#parts.onChange();
-    if (run.discarded || Date.now() - this.#savedAt < SAVE_EVERY_MS) return;
+    if (Date.now() - this.#savedAt < SAVE_EVERY_MS) return;
     this.#savedAt = Date.now();
-    void this.#keep([answer], conversation);
+    thread.touch(answer);
+    void this.#keep(thread);
   }
 
   #explainWait(): void {
     const run = this.#answering;
-    if (!run?.waiting || run.conversation.id !== this.conversation.id) return;
+    if (!run?.waiting || run.thread !== this.#thread) return;
     const reasons: Partial<Record<Models["state"]["kind"], string>> = {
       idle: "Load the model below to get the answer.",
       error: "The model isn’t ready; see below.",
@@ -187,21 +236,61 @@ export class Chat {
     this.#parts.transcript.wait(run.answer, reason);
   }
 
-  #truncate(position: number): void {
-    this.#messages = this.#messages.filter((message) => message.position < position);
-    this.#parts.transcript.truncate(position);
-    void this.#parts.store.truncate(this.conversation.id, position);
+  async #follow({ id, kind }: Change): Promise<void> {
+    const { conversation, messages } = this;
+    if (kind === "deleted") this.#discard(id);
+    await this.refreshList();
+    if (id !== this.conversation.id) return;
+    const unanswered = messages.at(-1)?.state === "open" ? messages.at(-2)?.content : "";
+    if (kind === "deleted") this.#parts.onDeleted(conversation, unanswered ?? "");
+    else if (await this.#thread.refresh().catch(() => false)) this.#showRefreshed(conversation.id);
   }
 
-  async #keep(messages: Message[], conversation = this.conversation): Promise<void> {
-    const { notices, store } = this.#parts;
+  #showRefreshed(id: string): void {
+    if (id !== this.conversation.id) return;
+    this.#parts.transcript.update(this.messages, this.#liveId);
+    this.#explainWait();
+    this.#parts.onChange();
+    void this.#watchOthersAnswer();
+  }
+
+  /** Shows an answer that another tab writes as one that grows, until it ends. */
+  async #watchOthersAnswer(): Promise<void> {
+    const thread = this.#thread;
+    const last = this.messages.at(-1);
+    if (last?.state !== "open" || last.id === this.#liveId) return;
+    const name = writingLock(last);
+    if (!(await isHeld(name)) || thread !== this.#thread) return;
+    this.#parts.transcript.settle(last.id);
+    if (last.content === "") this.#parts.transcript.wait(last, "Being written in another tab …");
+    await whenFree(name, new AbortController().signal);
+    if (thread === this.#thread && (await thread.refresh().catch(() => false))) this.#showRefreshed(thread.id);
+  }
+
+  /** Ends an answer of a conversation that is deleted. */
+  #discard(id: string): void {
+    const run = this.#answering;
+    if (run?.thread.id !== id) return;
+    run.thread.discard();
+    run.stop();
+    this.#answering = null;
+  }
+
+  async #keep(thread: Thread): Promise<void> {
     try {
-      await store.put(conversation);
-      await store.putMessages(messages);
-    } catch {
-      const text = "This conversation can’t be saved: the browser’s storage is full. Export it, or delete others.";
-      notices.show("unsaved", { level: "warning", text });
+      const isThere = await thread.keep();
+      if (!isThere) await this.#follow({ id: thread.id, kind: "deleted" });
+    } catch (error) {
+      this.#tellUnsaved(error);
     }
+  }
+
+  #tellUnsaved(error: unknown): void {
+    const isFull = error instanceof DOMException && error.name === "QuotaExceededError";
+    const text = isFull
+      ? "This conversation can’t be saved: the browser’s storage is full. Export it, or delete others."
+      : "The browser’s storage doesn’t work now: conversations can’t be read or saved. Export what you need, then reload the page.";
+    this.#parts.notices.show("unsaved", { level: "warning", text });
   }
 
   #announce({ answer }: Answering): void {
@@ -211,17 +300,4 @@ export class Chat {
     else if (state === "abort") this.#parts.notices.announce("Stopped.");
     else this.#parts.notices.announce(`Assistant: ${text}`);
   }
-}
-
-/** A conversation that is kept from its first message on. */
-function draft(): Conversation {
-  const now = Date.now();
-  return {
-    id: [...crypto.getRandomValues(new Uint8Array(9))].map((b) => b.toString(36).padStart(2, "0")).join(""),
-    title: "New chat",
-    named: false,
-    createdAt: now,
-    updatedAt: now,
-    settings: loadDefaults(),
-  };
 }

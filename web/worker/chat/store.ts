@@ -1,7 +1,16 @@
 /** Conversations on this device, in IndexedDB. */
-import { type DBSchema, type IDBPDatabase, openDB } from "idb";
-import type { Conversation, Message } from "../ui/types.ts";
+import { type DBSchema, type IDBPDatabase, type IDBPTransaction, openDB } from "idb";
+import type { Conversation } from "../ui/types.ts";
 import { restoreSettings } from "./settings.ts";
+import type { StoredMessage } from "./tree.ts";
+
+/** What another tab did to a conversation. */
+export interface Change {
+  id: string;
+  kind: "changed" | "deleted";
+}
+
+export type ConversationFields = Partial<Omit<Conversation, "id">>;
 
 export interface ConversationStore {
   /** False where the browser keeps nothing: conversations then end with the page. */
@@ -9,104 +18,193 @@ export interface ConversationStore {
   /** The latest used first. */
   list(): Promise<Conversation[]>;
   get(id: string): Promise<Conversation | undefined>;
-  put(conversation: Conversation): Promise<void>;
-  /** In the order of their positions. */
-  messages(id: string): Promise<Message[]>;
-  putMessages(messages: readonly Message[]): Promise<void>;
-  /** Deletes the messages from `position` on. */
-  truncate(id: string, position: number): Promise<void>;
+  /** Of all branches; the oldest first. */
+  messages(id: string): Promise<StoredMessage[]>;
+  /** Keeps a conversation that isn't kept yet. */
+  create(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void>;
+  /** Changes these fields and keeps these messages; false if it was deleted meanwhile. */
+  change(id: string, fields: ConversationFields, messages?: readonly StoredMessage[]): Promise<boolean>;
+  deleteMessages(id: string, messageIds: readonly string[]): Promise<void>;
   delete(id: string): Promise<void>;
-  /** Called after another tab changed something. */
-  onForeignChange(listener: () => void): void;
+  onForeignChange(listener: (change: Change) => void): void;
 }
 
 interface Schema extends DBSchema {
   conversations: { key: string; value: Conversation };
-  messages: { key: [string, number]; value: Message };
+  messages: { key: [string, string]; value: StoredMessage };
 }
+
+const STORES = ["conversations", "messages"] as const;
+const VERSION = 2;
 
 /** Opens the database, or a store in memory where there is none. */
 export async function openStore(name = "mlc-edge-chat"): Promise<ConversationStore> {
+  const connection = new Connection(name);
   try {
-    const database = await openDB<Schema>(name, 1, {
-      upgrade(db) {
-        db.createObjectStore("conversations", { keyPath: "id" });
-        db.createObjectStore("messages", { keyPath: ["conversationId", "position"] });
-      },
-      blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
-    });
-    return new IndexedStore(database, name);
+    await connection.open();
   } catch {
     return new MemoryStore();
   }
+  return new IndexedStore(connection, name);
 }
 
-const from = (id: string, position = 0) =>
-  IDBKeyRange.bound([id, position], [id, Number.POSITIVE_INFINITY]);
+/** A database that is opened again after the browser closed it, as phones do to pages in the background. */
+class Connection {
+  readonly #name: string;
+  #opened: Promise<IDBPDatabase<Schema>> | null = null;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  open(): Promise<IDBPDatabase<Schema>> {
+    this.#opened ??= openDB<Schema>(this.#name, VERSION, {
+      upgrade,
+      blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
+      terminated: () => this.#forget(),
+    });
+    this.#opened.catch(() => this.#forget());
+    return this.#opened;
+  }
+
+  /** Runs `work`, once more if the connection turns out to be closed. */
+  async use<T>(work: (db: IDBPDatabase<Schema>) => Promise<T>): Promise<T> {
+    try {
+      return await work(await this.open());
+    } catch (error) {
+      if (!isLost(error)) throw error;
+      this.#forget();
+      return work(await this.open());
+    }
+  }
+
+  #forget(): void {
+    this.#opened = null;
+  }
+}
+
+function isLost(error: unknown): boolean {
+  return error instanceof DOMException && ["AbortError", "InvalidStateError", "UnknownError"].includes(error.name);
+}
+
+async function upgrade(
+  db: IDBPDatabase<Schema>,
+  before: number,
+  _after: number | null,
+  transaction: IDBPTransaction<Schema, (typeof STORES)[number][], "versionchange">,
+): Promise<void> {
+  const positioned = before === 1 ? await transaction.objectStore("messages").getAll() : [];
+  if (before < 1) db.createObjectStore("conversations", { keyPath: "id" });
+  else db.deleteObjectStore("messages");
+  const messages = db.createObjectStore("messages", { keyPath: ["conversationId", "id"] });
+  for (const message of positioned) await messages.put(chained(message as unknown as PositionedMessage));
+}
+
+/** As version 1 had them. */
+interface PositionedMessage extends Omit<StoredMessage, "id" | "parentId"> {
+  position: number;
+}
+
+function chained({ position, ...message }: PositionedMessage): StoredMessage {
+  const idAt = (at: number): string => `0${String(at).padStart(8, "0")}`;
+  return { ...message, id: idAt(position), parentId: position === 0 ? null : idAt(position - 1) };
+}
+
+const messagesOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
 
 const byUse = (a: Conversation, b: Conversation) => b.updatedAt - a.updatedAt;
 
 class IndexedStore implements ConversationStore {
   readonly lasting = true;
-  #db: IDBPDatabase<Schema>;
-  #channel: BroadcastChannel;
+  readonly #connection: Connection;
+  readonly #channel: BroadcastChannel;
 
-  constructor(db: IDBPDatabase<Schema>, name: string) {
-    this.#db = db;
+  constructor(connection: Connection, name: string) {
+    this.#connection = connection;
     this.#channel = new BroadcastChannel(name);
   }
 
   async list(): Promise<Conversation[]> {
-    const all = await this.#db.getAll("conversations");
+    const all = await this.#connection.use((db) => db.getAll("conversations"));
     return all.map(restored).sort(byUse);
   }
 
   async get(id: string): Promise<Conversation | undefined> {
-    const found = await this.#db.get("conversations", id);
+    const found = await this.#connection.use((db) => db.get("conversations", id));
     return found && restored(found);
   }
 
-  async put(conversation: Conversation): Promise<void> {
-    await this.#db.put("conversations", conversation);
-    this.#channel.postMessage(null);
+  messages(id: string): Promise<StoredMessage[]> {
+    return this.#connection.use((db) => db.getAll("messages", messagesOf(id)));
   }
 
-  messages(id: string): Promise<Message[]> {
-    return this.#db.getAll("messages", from(id));
+  async create(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void> {
+    await this.#connection.use(async (db) => {
+      const transaction = db.transaction(STORES, "readwrite");
+      await Promise.all([
+        transaction.objectStore("conversations").put(conversation),
+        ...messages.map((message) => transaction.objectStore("messages").put(message)),
+        transaction.done,
+      ]);
+    });
+    this.#tell({ id: conversation.id, kind: "changed" });
   }
 
-  async putMessages(messages: readonly Message[]): Promise<void> {
-    const transaction = this.#db.transaction("messages", "readwrite");
-    await Promise.all([...messages.map((m) => transaction.store.put(m)), transaction.done]);
+  async change(id: string, fields: ConversationFields, messages: readonly StoredMessage[] = []): Promise<boolean> {
+    const isThere = await this.#connection.use(async (db) => {
+      const transaction = db.transaction(STORES, "readwrite");
+      const conversations = transaction.objectStore("conversations");
+      const latest = await conversations.get(id);
+      const writes = latest
+        ? [
+            conversations.put({ ...latest, ...fields }),
+            ...messages.map((message) => transaction.objectStore("messages").put(message)),
+          ]
+        : [];
+      await Promise.all([...writes, transaction.done]);
+      return latest !== undefined;
+    });
+    if (isThere) this.#tell({ id, kind: "changed" });
+    return isThere;
   }
 
-  async truncate(id: string, position: number): Promise<void> {
-    await this.#db.delete("messages", from(id, position));
+  async deleteMessages(id: string, messageIds: readonly string[]): Promise<void> {
+    await this.#connection.use(async (db) => {
+      const transaction = db.transaction("messages", "readwrite");
+      await Promise.all([...messageIds.map((one) => transaction.store.delete([id, one])), transaction.done]);
+    });
+    this.#tell({ id, kind: "changed" });
   }
 
   async delete(id: string): Promise<void> {
-    const transaction = this.#db.transaction(["conversations", "messages"], "readwrite");
-    await Promise.all([
-      transaction.objectStore("conversations").delete(id),
-      transaction.objectStore("messages").delete(from(id)),
-      transaction.done,
-    ]);
-    this.#channel.postMessage(null);
+    await this.#connection.use(async (db) => {
+      const transaction = db.transaction(STORES, "readwrite");
+      await Promise.all([
+        transaction.objectStore("conversations").delete(id),
+        transaction.objectStore("messages").delete(messagesOf(id)),
+        transaction.done,
+      ]);
+    });
+    this.#tell({ id, kind: "deleted" });
   }
 
-  onForeignChange(listener: () => void): void {
-    this.#channel.addEventListener("message", listener);
+  onForeignChange(listener: (change: Change) => void): void {
+    this.#channel.addEventListener("message", ({ data }) => listener(data as Change));
+  }
+
+  #tell(change: Change): void {
+    this.#channel.postMessage(change);
   }
 }
 
 function restored(stored: Conversation): Conversation {
-  return { ...stored, settings: restoreSettings(stored.settings) };
+  return { ...stored, leafId: stored.leafId ?? null, settings: restoreSettings(stored.settings) };
 }
 
 class MemoryStore implements ConversationStore {
   readonly lasting = false;
   #conversations = new Map<string, Conversation>();
-  #messages = new Map<string, Message[]>();
+  #messages = new Map<string, Map<string, StoredMessage>>();
 
   async list(): Promise<Conversation[]> {
     return [...this.#conversations.values()].sort(byUse);
@@ -116,24 +214,26 @@ class MemoryStore implements ConversationStore {
     return this.#conversations.get(id);
   }
 
-  async put(conversation: Conversation): Promise<void> {
-    this.#conversations.set(conversation.id, { ...conversation });
+  async messages(id: string): Promise<StoredMessage[]> {
+    return [...(this.#messages.get(id)?.values() ?? [])];
   }
 
-  async messages(id: string): Promise<Message[]> {
-    return [...(this.#messages.get(id) ?? [])];
+  async create(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void> {
+    this.#conversations.set(conversation.id, conversation);
+    this.#messages.set(conversation.id, new Map());
+    await this.change(conversation.id, {}, messages);
   }
 
-  async putMessages(messages: readonly Message[]): Promise<void> {
-    for (const message of messages) {
-      const list = this.#messages.get(message.conversationId) ?? [];
-      list[message.position] = { ...message };
-      this.#messages.set(message.conversationId, list);
-    }
+  async change(id: string, fields: ConversationFields, messages: readonly StoredMessage[] = []): Promise<boolean> {
+    const latest = this.#conversations.get(id);
+    if (!latest) return false;
+    this.#conversations.set(id, { ...latest, ...fields });
+    for (const message of messages) this.#messages.get(id)?.set(message.id, { ...message });
+    return true;
   }
 
-  async truncate(id: string, position: number): Promise<void> {
-    this.#messages.get(id)?.splice(position);
+  async deleteMessages(id: string, messageIds: readonly string[]): Promise<void> {
+    for (const one of messageIds) this.#messages.get(id)?.delete(one);
   }
 
   async delete(id: string): Promise<void> {

@@ -9,9 +9,8 @@ export interface Held {
   release(): void;
 }
 
-/** Takes a name that nobody else has; null where there are no Web Locks, or where they are denied. */
-export function hold(prefix: string): Promise<Held | null> {
-  const name = `${prefix} ${crypto.randomUUID()}`;
+/** Takes a name, once nobody else holds it; null where there are no Web Locks, or where they are denied. */
+export function holdNamed(name: string): Promise<Held | null> {
   return new Promise((resolve) => {
     const none = (): void => resolve(null);
     if (!navigator.locks) none();
@@ -22,9 +21,20 @@ export function hold(prefix: string): Promise<Held | null> {
   });
 }
 
+/** Takes a name that nobody else has; null as `holdNamed`. */
+export async function hold(prefix: string): Promise<Held | null> {
+  return navigator.locks ? holdNamed(`${prefix} ${crypto.randomUUID()}`) : null;
+}
+
 /** The name of a lock that is held as long as this page or worker lives; null where there are none. */
 export async function holdForLife(prefix: string): Promise<string | null> {
   return (await hold(prefix))?.name ?? null;
+}
+
+/** Whether some page or worker holds the lock; false where that can't be known. */
+export async function isHeld(name: string): Promise<boolean> {
+  const { held = [] } = (await navigator.locks?.query().catch(() => undefined)) ?? {};
+  return held.some((lock) => lock.name === name);
 }
 
 /** True once nobody holds the lock; false if the signal is aborted before. */

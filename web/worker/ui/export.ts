@@ -25,7 +25,7 @@ export function toJson(conversation: Conversation, messages: readonly Message[])
     created: new Date(createdAt).toISOString(),
     updated: new Date(updatedAt).toISOString(),
     settings,
-    messages: messages.map(({ conversationId: _, position: __, createdAt: at, ...rest }) => ({
+    messages: messages.map(({ id: _, createdAt: at, ...rest }) => ({
       ...rest,
       created: new Date(at).toISOString(),
     })),

@@ -4,6 +4,8 @@ type Shape = [tag: string, attributes: Record<string, string>];
 
 export const ICONS = {
   chat: [["path", { d: "M5 5h14a1.5 1.5 0 0 1 1.5 1.5v9a1.5 1.5 0 0 1-1.5 1.5h-8L6.5 20v-3H5a1.5 1.5 0 0 1-1.5-1.5v-9A1.5 1.5 0 0 1 5 5Z" }]],
+  previous: [["path", { d: "m14 7-5 5 5 5" }]],
+  next: [["path", { d: "m10 7 5 5-5 5" }]],
   pause: [["path", { d: "M9 6v12M15 6v12" }]],
   check: [["path", { d: "m5 12.5 4.5 4.5L19 7.5" }]],
   chevron: [["path", { d: "m7 10 5 5 5-5" }]],

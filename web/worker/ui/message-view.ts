@@ -2,17 +2,23 @@
 import { button, el, isComposing } from "./dom.ts";
 import { formatCount, formatRate, formatSeconds } from "./format.ts";
 import { MarkdownView } from "./markdown.ts";
-import type { ConversationStrings } from "./strings.ts";
+import { type ConversationStrings, filled } from "./strings.ts";
 import type { AnswerStats, Message, Problem } from "./types.ts";
 
 export interface MessageActions {
   copy(message: Message): void;
-  regenerate(): void;
+  regenerate(message: Message): void;
   edit(message: Message, text: string): void;
   newChat(): void;
   /** Without it there is nothing to choose from. */
   chooseModel?(): void;
+  /** Which of how many versions it is, from 1 on; without it only the last is kept. */
+  versions?(message: Message): { at: number; of: number };
+  showVersion?(message: Message, step: 1 | -1): void;
 }
+
+/** Whether a message can be asked or answered anew: as the last, or in the middle, where versions are kept. */
+export type Redo = "now" | "beside" | "no";
 
 export class MessageView {
   readonly element: HTMLElement;
@@ -54,55 +60,74 @@ export class MessageView {
     this.#foot.replaceChildren(el("span", { class: "waiting" }, reason));
   }
 
-  /** Shows a message that won't change by itself; only the last ones can be redone. */
-  settle(message: Message, redo: boolean): void {
+  /** Shows a message that won't change by itself. */
+  settle(message: Message, redo: Redo): void {
     this.#message = message;
     this.element.removeAttribute("aria-busy");
     this.#markdown?.update(message.content);
     this.#foot.replaceChildren(...(message.role === "user" ? this.#userFoot(redo) : this.#answerFoot(redo)));
   }
 
-  #userFoot(redo: boolean): Node[] {
-    if (!redo) return [];
-    const edit = button({
-      icon: "edit",
-      text: this.#strings.edit,
-      label: this.#strings.editMessage,
-      className: "button quiet small",
-      onClick: () => this.#edit(),
-    });
-    return [el("div", { class: "actions" }, edit)];
+  #userFoot(redo: Redo): Node[] {
+    const actions = el("div", { class: "actions" }, this.#versions(redo));
+    if (redo !== "no") {
+      const { edit: text, editMessage: label } = this.#strings;
+      const onClick = () => this.#edit();
+      actions.append(button({ icon: "edit", text, label, className: "button quiet small", onClick }));
+    }
+    return actions.childElementCount > 0 ? [actions] : [];
   }
 
-  #answerFoot(redo: boolean): Node[] {
+  /** "2/3" between buttons to the versions before and after; null if there is one alone. */
+  #versions(redo: Redo): HTMLElement | null {
+    const { at, of } = this.#actions.versions?.(this.#message) ?? { at: 1, of: 1 };
+    if (of < 2) return null;
+    const { earlierVersion, laterVersion, versionOf } = this.#strings;
+    const step = (icon: "previous" | "next", label: string, by: 1 | -1): HTMLButtonElement => {
+      const onClick = () => this.#actions.showVersion?.(this.#message, by);
+      const go = button({ icon, label, className: "icon-button small", onClick });
+      go.disabled = redo === "no" || at + by < 1 || at + by > of;
+      return go;
+    };
+    const label = filled(versionOf, { at: String(at), of: String(of) });
+    return el(
+      "span",
+      { class: "versions", role: "group", "aria-label": label },
+      step("previous", earlierVersion, -1),
+      el("span", {}, `${at}/${of}`),
+      step("next", laterVersion, 1),
+    );
+  }
+
+  #answerFoot(redo: Redo): Node[] {
     const { content, problem, state, stats } = this.#message;
     const note = problem ? null : endNote(state, content, this.#strings);
     const nodes: Node[] = note ? [el("p", { class: "note" }, note)] : [];
-    if (problem) nodes.push(this.#problem(problem, redo));
+    if (problem) nodes.push(this.#problem(problem, redo === "now"));
     const strings = this.#strings;
-    const actions = el("div", { class: "actions" });
+    const actions = el("div", { class: "actions" }, this.#versions(redo));
     const small = "button quiet small";
     if (content !== "") {
       const copy = () => this.#actions.copy(this.#message);
       actions.append(button({ icon: "copy", text: strings.copy, label: strings.copyAnswer, className: small, onClick: copy }));
     }
-    if (redo && !problem) {
-      const again = () => this.#actions.regenerate();
+    if (redo !== "no" && !problem) {
+      const again = () => this.#actions.regenerate(this.#message);
       actions.append(button({ icon: "retry", text: strings.regenerate, className: small, onClick: again }));
     }
     if (stats) actions.append(statsView(stats, this.#message.model));
     return actions.childElementCount > 0 ? [...nodes, actions] : nodes;
   }
 
-  #problem(problem: Problem, redo: boolean): HTMLElement {
+  #problem(problem: Problem, isLast: boolean): HTMLElement {
     const box = el("div", { class: "problem" }, el("p", {}, el("strong", {}, problem.message)));
     box.append(el("p", {}, problem.remedy));
-    if (!redo) return box;
+    if (!isLast) return box;
     const again = button({
       icon: "retry",
       text: this.#strings.tryAgain,
       className: "button small",
-      onClick: () => this.#actions.regenerate(),
+      onClick: () => this.#actions.regenerate(this.#message),
     });
     box.append(el("div", { class: "buttons" }, again, this.#wayOut(problem)));
     return box;

@@ -15,6 +15,10 @@ export interface ConversationStrings {
   tryAgain: string;
   newChatFromHere: string;
   otherModels: string;
+  earlierVersion: string;
+  laterVersion: string;
+  /** {at} and {of} */
+  versionOf: string;
   /** Why an answer ended. */
   endedByLength: string;
   stopped: string;
@@ -46,6 +50,9 @@ export const ENGLISH: ConversationStrings = {
   tryAgain: "Try again",
   newChatFromHere: "New chat from here",
   otherModels: "Other models",
+  earlierVersion: "Earlier version",
+  laterVersion: "Later version",
+  versionOf: "Version {at} of {of}",
   endedByLength: "The answer reached its longest allowed length.",
   stopped: "Stopped.",
   stoppedAtOnce: "Stopped before the first word.",

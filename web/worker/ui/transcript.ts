@@ -1,6 +1,6 @@
 /** The log of messages: shows the latest, grows the open one once a frame, stays at the end. */
 import { button, byId, type Root } from "./dom.ts";
-import { MessageView, type MessageActions } from "./message-view.ts";
+import { MessageView, type MessageActions, type Redo } from "./message-view.ts";
 import type { ConversationStrings } from "./strings.ts";
 import type { Message } from "./types.ts";
 
@@ -16,8 +16,8 @@ export class Transcript {
   readonly #jump: HTMLButtonElement;
   readonly #actions: MessageActions;
   readonly #strings: ConversationStrings;
-  readonly #views = new Map<number, MessageView>();
-  #messages: Message[] = [];
+  readonly #views = new Map<string, MessageView>();
+  #messages: readonly Message[] = [];
   #first = 0;
   #atEnd = true;
   #frame = 0;
@@ -39,57 +39,61 @@ export class Transcript {
     this.#log.addEventListener("click", (event) => void copyCode(event, strings));
   }
 
-  /** Shows a conversation; `live` is the position of an answer that is being written. */
-  show(messages: Message[], live: number | null): void {
+  /** Shows a conversation; `live` is the id of an answer that is being written. */
+  show(messages: readonly Message[], live: string | null): void {
     cancelAnimationFrame(this.#frame);
-    this.#messages = [...messages];
     this.#first = Math.max(0, messages.length - PAGE);
     this.#views.clear();
     this.#log.replaceChildren();
-    this.#welcome.hidden = messages.length > 0;
-    for (const message of messages.slice(this.#first)) this.#log.append(this.#make(message).element);
+    this.update(messages, live);
     this.#offerEarlier();
-    this.settle(live);
     this.toEnd();
   }
 
-  append(message: Message): void {
-    this.#messages.push(message);
-    this.#welcome.hidden = true;
-    this.#log.append(this.#make(message).element);
-    this.toEnd();
-  }
-
-  /** Takes the messages from `position` on away. */
-  truncate(position: number): void {
-    this.#messages = this.#messages.filter((message) => message.position < position);
-    for (const [at, view] of this.#views) {
-      if (at < position) continue;
+  /** Shows what became of the conversation; messages that stay keep their elements. */
+  update(messages: readonly Message[], live: string | null): void {
+    this.#messages = [...messages];
+    this.#first = Math.min(this.#first, messages.length);
+    this.#welcome.hidden = messages.length > 0;
+    const shown = messages.slice(this.#first);
+    const ids = new Set(shown.map(({ id }) => id));
+    for (const [id, view] of this.#views) {
+      if (ids.has(id)) continue;
       view.element.remove();
-      this.#views.delete(at);
+      this.#views.delete(id);
     }
+    // What stays comes first: branches differ from some message on.
+    for (const message of shown) {
+      if (!this.#views.has(message.id)) this.#log.append(this.#make(message).element);
+    }
+    this.settle(live);
   }
 
   /** Shows new text of the open answer at the next frame. */
   grow(message: Message): void {
     cancelAnimationFrame(this.#frame);
-    this.#frame = requestAnimationFrame(() => this.#views.get(message.position)?.grow(message));
+    this.#frame = requestAnimationFrame(() => this.#views.get(message.id)?.grow(message));
   }
 
   wait(message: Message, reason: string): void {
-    this.#views.get(message.position)?.wait(reason);
+    this.#views.get(message.id)?.wait(reason);
   }
 
-  /** Gives all messages but the live one their buttons; only the last two can be redone. */
-  settle(live: number | null): void {
+  /** Gives all messages but the live one their buttons; only the last two can be redone, unless versions are kept. */
+  settle(live: string | null): void {
     cancelAnimationFrame(this.#frame);
     const lastUser = this.#messages.findLastIndex(({ role }) => role === "user");
     this.#messages.forEach((message, index) => {
-      const view = this.#views.get(message.position);
+      const view = this.#views.get(message.id);
       if (!view) return;
-      if (message.position === live) view.grow(message);
-      else view.settle(message, live === null && index >= lastUser);
+      if (message.id === live) view.grow(message);
+      else view.settle(message, live === null ? this.#redo(index >= lastUser) : "no");
     });
+  }
+
+  #redo(isLast: boolean): Redo {
+    if (isLast) return "now";
+    return this.#actions.versions ? "beside" : "no";
   }
 
   toEnd(): void {
@@ -100,7 +104,7 @@ export class Transcript {
 
   #make(message: Message): MessageView {
     const view = new MessageView(message, this.#actions, this.#strings);
-    this.#views.set(message.position, view);
+    this.#views.set(message.id, view);
     return view;
   }
 
@@ -122,7 +126,7 @@ export class Transcript {
     const below = this.#scroller.scrollHeight - this.#scroller.scrollTop;
     const older = this.#messages.slice(from, this.#first).map((message) => {
       const view = this.#make(message);
-      view.settle(message, false);
+      view.settle(message, this.#redo(false));
       return view.element;
     });
     this.#log.prepend(...older);

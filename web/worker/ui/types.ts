@@ -22,6 +22,8 @@ export interface Conversation {
   createdAt: number;
   updatedAt: number;
   settings: ChatSettings;
+  /** The last message of the branch that was shown last; null for the newest. */
+  leafId: string | null;
 }
 
 /** An error as people see it: what happened and what to do. */
@@ -53,10 +55,8 @@ export interface ToolUse {
   result?: string;
 }
 
-/** One message; `[conversationId, position]` is its key, and positions are its order. */
 export interface Message {
-  conversationId: string;
-  position: number;
+  id: string;
   role: "user" | "assistant";
   content: string;
   createdAt: number;

@@ -1,5 +1,6 @@
 /** The widget's conversation: what sending, stopping and redoing do. */
 import type { AnswerChunk, ChatRequest } from "../chat/engine.ts";
+import { newId } from "../ui/ids.ts";
 import { isAbort, losesModel, problemOf } from "../ui/problems.ts";
 import { toTurns } from "../ui/request.ts";
 import type { Transcript } from "../ui/transcript.ts";
@@ -59,12 +60,10 @@ export class Conversation {
     this.stop();
   }
 
-  /** The answer; null if nothing was sent: while another one is written, or if somebody prevented it. */
-  send(text: string): Promise<Message> | null {
+  /** The answer to a message that takes the place of those from `at` on; null if nothing was sent: while another one is written, or if somebody prevented it. */
+  send(text: string, at = this.#messages.length): Promise<Message> | null {
     if (this.#isBusy || !this.#parts.dispatch("message", { role: "user", content: text }, true)) return null;
-    const message = this.#next("user", text);
-    this.#messages.push(message);
-    this.#parts.transcript.append(message);
+    this.#messages.splice(at, Infinity, { id: newId(), role: "user", content: text, createdAt: Date.now() });
     return this.#answer();
   }
 
@@ -74,42 +73,31 @@ export class Conversation {
 
   /** Writes the last answer anew. */
   regenerate(): Promise<Message> | null {
-    const lastUser = this.#messages.findLast(({ role }) => role === "user");
-    if (!lastUser || this.#isBusy) return null;
-    this.#truncate(lastUser.position + 1);
+    const lastUser = this.#messages.findLastIndex(({ role }) => role === "user");
+    if (lastUser < 0 || this.#isBusy) return null;
+    this.#messages.splice(lastUser + 1);
     return this.#answer();
   }
 
   /** Replaces a message of the user and all that followed it. */
   edit(message: Message, text: string): void {
-    if (this.#isBusy) return;
-    this.#truncate(message.position);
-    void this.send(text);
+    const at = this.#messages.findIndex(({ id }) => id === message.id);
+    if (at >= 0) void this.send(text, at);
   }
 
   get #isBusy(): boolean {
     return this.#isEnded || this.#abort !== null;
   }
 
-  #truncate(position: number): void {
-    this.#messages = this.#messages.filter((message) => message.position < position);
-    this.#parts.transcript.truncate(position);
-  }
-
-  #next(role: Message["role"], content: string): Message {
-    const position = (this.#messages.at(-1)?.position ?? -1) + 1;
-    return { conversationId: "", position, role, content, createdAt: Date.now() };
-  }
-
   async #answer(): Promise<Message> {
     const { transcript, onChange, onEnd } = this.#parts;
-    const answer: Message = { ...this.#next("assistant", ""), state: "open" };
+    const answer: Message = { id: newId(), role: "assistant", content: "", createdAt: Date.now(), state: "open" };
     const request = this.#request();
     const abort = new AbortController();
     this.#messages.push(answer);
     this.#abort = abort;
-    transcript.append(answer);
-    transcript.settle(answer.position);
+    transcript.update(this.#messages, answer.id);
+    transcript.toEnd();
     onChange();
     await this.#run(answer, request, abort.signal);
     // Another conversation may have taken this one's place.

@@ -1,4 +1,5 @@
 /** The conversation in the browser's storage, where the site wants it kept. */
+import { newId } from "../ui/ids.ts";
 import type { Message } from "../ui/types.ts";
 import type { TranscriptStorage } from "./types.ts";
 
@@ -42,7 +43,7 @@ function isMessage(value: unknown): value is Message {
   return (role === "user" || role === "assistant") && typeof content === "string";
 }
 
-function restored({ role, content, state, createdAt }: Message, position: number): Message {
+function restored({ role, content, state, createdAt }: Message): Message {
   const ended = state === "length" || state === "abort" ? state : "stop";
-  return { conversationId: "", position, role, content, createdAt, state: ended };
+  return { id: newId(), role, content, createdAt, state: ended };
 }

@@ -1,4 +1,5 @@
 /** The conversation as sites read and write it. */
+import { newId } from "../ui/ids.ts";
 import type { Message, ToolUse } from "../ui/types.ts";
 import type { ToolCall, WidgetMessage } from "./types.ts";
 
@@ -23,7 +24,7 @@ export function fromWidgetMessages(given: unknown): Message[] {
     if (!known || typeof content !== "string") {
       throw new TypeError(`messages[${position}] must be { role: "user" or "assistant", content: a string }`);
     }
-    return { conversationId: "", position, role, content, createdAt: Date.now(), state: "stop" };
+    return { id: newId(), role, content, createdAt: Date.now(), state: "stop" };
   });
 }
 

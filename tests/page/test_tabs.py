@@ -1,0 +1,151 @@
+"""One conversation in two tabs: nothing that either did is lost, and what is deleted stays so."""
+
+import json
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from tests.page.conftest import POCKET, TIMEOUT_MS, Chat, OpenChat
+from tests.page.test_conversations import choose
+from tests.page.test_history import kept_texts
+
+
+def second_tab(chat: Chat, script: dict[str, Any]) -> Chat:
+    """The same address in another tab of the same browser."""
+    page: Page = chat.page.context.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    page.add_init_script(f"window.script = {json.dumps(script)};")
+    page.route("**/bundles/index.json", lambda route: route.fulfill(json={"bundles": [POCKET]}))
+    page.goto(chat.page.url)
+    other = Chat(page)
+    other.expect_engine("ready")
+    return other
+
+
+def rename(chat: Chat, before: str, after: str) -> None:
+    choose(chat, before, "Rename")
+    dialog = chat.page.get_by_role("dialog")
+    dialog.get_by_role("textbox").fill(after)
+    dialog.get_by_role("button", name="Rename").click()
+
+
+def test_what_one_tab_asks_the_other_shows(open_chat: OpenChat):
+    one = open_chat({"answers": ["One.", "Three."]})
+    one.ask("First?")
+    two = second_tab(one, {"answers": ["Two."]})
+    two.ask("Second?")
+    expect(one.texts).to_have_text(["First?", "One.", "Second?", "Two."])
+    one.ask("Third?")
+    turns = ["First?", "One.", "Second?", "Two.", "Third?", "Three."]
+    expect(two.texts).to_have_text(turns)
+    assert kept_texts(one) == turns
+
+
+def test_questions_at_the_same_time_become_versions(open_chat: OpenChat):
+    one = open_chat({"manualAnswer": True})
+    two = second_tab(one, {"manualAnswer": True})
+    one.box.fill("Mine?")
+    one.send_button.click()
+    two.page.goto(one.page.url)
+    two.expect_engine("ready")
+    one.engine("push", "Mine.")
+    one.engine("finish")
+    expect(two.texts).to_have_text(["Mine?", "Mine."])
+    for chat in (one, two):
+        chat.box.fill(f"From {'one' if chat is one else 'two'}?")
+    # Neither hears of the other before it has asked.
+    one.page.evaluate("BroadcastChannel.prototype.postMessage = () => undefined")
+    one.send_button.click()
+    one.engine("push", "To one.")
+    one.engine("finish")
+    one.expect_engine("ready")
+    two.send_button.click()
+    two.engine("push", "To two.")
+    two.engine("finish")
+    two.expect_engine("ready")
+    for chat in (one, two):
+        chat.page.reload()
+        chat.expect_engine("ready")
+        expect(chat.texts).to_have_text(["Mine?", "Mine.", "From two?", "To two."])
+        chat.questions.last.get_by_role("button", name="Earlier version").click()
+        expect(chat.texts).to_have_text(["Mine?", "Mine.", "From one?", "To one."])
+        chat.questions.last.get_by_role("button", name="Later version").click()
+
+
+def test_an_answer_grows_in_the_other_tab(open_chat: OpenChat):
+    one = open_chat({"manualAnswer": True})
+    one.box.fill("Story?")
+    one.send_button.click()
+    one.engine("push", "Once")
+    expect(one.texts.last).to_have_text("Once")
+    two = second_tab(one, {})
+    expect(two.questions).to_have_text(["Story?"])
+    expect(two.answers.last).to_have_attribute("aria-busy", "true")
+    expect(two.answers.last).not_to_contain_text("Interrupted")
+    one.engine("push", " upon a time.")
+    one.engine("finish")
+    expect(two.texts.last).to_have_text("Once upon a time.")
+    expect(two.answers.last.get_by_role("button", name="Copy answer")).to_be_visible()
+
+
+def test_a_name_given_in_one_tab_stays(open_chat: OpenChat):
+    one = open_chat({"answers": ["One."]})
+    one.ask("First?")
+    two = second_tab(one, {"answers": ["Two."]})
+    rename(one, "First?", "Numbers")
+    expect(two.conversations.get_by_role("link")).to_have_text(["Numbers"])
+    two.ask("Second?")
+    for chat in (one, two):
+        expect(chat.conversations.get_by_role("link")).to_have_text(["Numbers"])
+        expect(chat.page.get_by_role("heading", level=1)).to_have_text("Numbers")
+
+
+def test_a_tab_that_missed_a_new_name_does_not_take_it_back(open_chat: OpenChat):
+    one = open_chat({"answers": ["One."]})
+    one.ask("First?")
+    two = second_tab(one, {"answers": ["Two."]})
+    one.page.evaluate("BroadcastChannel.prototype.postMessage = () => undefined")
+    rename(one, "First?", "Numbers")
+    expect(one.conversations.get_by_role("link")).to_have_text(["Numbers"])
+    two.ask("Second?")
+    expect(two.conversations.get_by_role("link")).to_have_text(["Numbers"])
+
+
+def test_what_is_deleted_in_one_tab_goes_from_the_other(open_chat: OpenChat):
+    one = open_chat({"answers": ["One."]})
+    one.ask("First?")
+    two = second_tab(one, {"answers": ["Two."]})
+    choose(one, "First?", "Delete")
+    expect(two.questions).to_have_count(0)
+    notifications = two.page.get_by_role("region", name="Notifications")
+    expect(notifications).to_contain_text("“First?” was deleted in another tab.")
+    two.ask("Second?")
+    expect(one.conversations.get_by_role("link")).to_have_text(["Second?"])
+    assert kept_texts(two) == ["Second?", "Two."]
+
+
+def test_a_tab_that_missed_a_deletion_does_not_bring_it_back(open_chat: OpenChat):
+    one = open_chat({"answers": ["One."]})
+    one.ask("First?")
+    two = second_tab(one, {"manualAnswer": True})
+    one.page.evaluate("BroadcastChannel.prototype.postMessage = () => undefined")
+    choose(one, "First?", "Delete")
+    expect(one.conversations.get_by_role("link")).to_have_count(0)
+    two.box.fill("Second?")
+    two.send_button.click()
+    notifications = two.page.get_by_role("region", name="Notifications")
+    expect(notifications).to_contain_text("was deleted in another tab.")
+    # What was typed isn't lost with it.
+    expect(two.box).to_have_value("Second?")
+    assert kept_texts(two) == []
+
+
+def test_an_undone_deletion_comes_back_everywhere(open_chat: OpenChat):
+    one = open_chat({"answers": ["One."]})
+    one.ask("First?")
+    two = second_tab(one, {})
+    choose(one, "First?", "Delete")
+    expect(two.conversations.get_by_role("link")).to_have_count(0)
+    one.page.get_by_role("button", name="Undo").click()
+    expect(one.texts).to_have_text(["First?", "One."])
+    expect(two.conversations.get_by_role("link")).to_have_text(["First?"])
