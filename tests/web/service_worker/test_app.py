@@ -36,10 +36,11 @@ def test_bundles_are_left_to_the_engine(world: World, tab: Tab):
         assert tab.load("bundles/index.json")["status"] == 0
 
 
-def test_offline_an_unknown_address_shows_the_page(world: World, tab: Tab):
+def test_offline_an_unknown_address_leads_home(world: World, tab: Tab):
     with world.site.down():
         tab.page.goto(f"{tab.url}some/where")
         expect(tab.page).to_have_title("first")
+        expect(tab.page).to_have_url(tab.url)
 
 
 WORKER_ANSWERS = """() => new Promise((resolve, reject) => {
@@ -163,7 +164,13 @@ def test_hard_reload_bypasses_the_service_worker(tab: Tab):
     session = tab.page.context.new_cdp_session(tab.page)
     with tab.page.expect_navigation():
         session.send("Page.reload", {"ignoreCache": True})
-    status = tab.page.evaluate("app.registerServiceWorker(undefined, 10)")
+    # It would wait in vain, and the model with it.
+    status = tab.page.evaluate(
+        """() => Promise.race([
+          app.registerServiceWorker(undefined, 1e6),
+          new Promise((resolve) => setTimeout(resolve, 20_000, { state: "still waiting" })),
+        ])"""
+    )
     assert status["state"] == "uncontrolled"
 
 

@@ -237,11 +237,11 @@ export class Chat {
   }
 
   async #follow({ id, kind }: Change): Promise<void> {
-    const { conversation, messages } = this;
+    const { conversation } = this;
+    const unanswered = this.#running(id) ? this.messages.findLast(({ role }) => role === "user")?.content : "";
     if (kind === "deleted") this.#discard(id);
     await this.refreshList();
     if (id !== this.conversation.id) return;
-    const unanswered = messages.at(-1)?.state === "open" ? messages.at(-2)?.content : "";
     if (kind === "deleted") this.#parts.onDeleted(conversation, unanswered ?? "");
     else if (await this.#thread.refresh().catch(() => false)) this.#showRefreshed(conversation.id);
   }

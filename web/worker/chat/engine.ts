@@ -95,6 +95,8 @@ export interface ChatEngine {
     options: { signal?: AbortSignal; contextPolicy?: "error" | "truncate-oldest"; replace?: boolean },
     contextWindowSize?: number,
   ): Promise<LoadedModel>;
+  /** Gives the device's memory back. */
+  unload(): Promise<void>;
   chat: {
     completions: {
       create(

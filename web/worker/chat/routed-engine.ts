@@ -57,7 +57,13 @@ export class RoutedEngine implements ChatEngine {
     const daemon = new DaemonModel(bundleUrl, contextWindowSize);
     const model = await daemon.load(options.signal);
     this.#daemon = daemon;
+    await this.unload();
     return model;
+  }
+
+  /** What can't be given back, as after the device was lost, isn't held either. */
+  async unload(): Promise<void> {
+    await this.#browser?.unload().catch(() => undefined);
   }
 
   #engine(): ChatEngine {

@@ -35,8 +35,8 @@ export async function registerServiceWorker(
   }
   try {
     // A script that doesn't come leaves the registration open for as long as the network does.
-    const registration = navigator.serviceWorker.register(url, { updateViaCache: "none" });
-    await withinTime(timeoutMs, registration.then(untilControlled));
+    const registering = navigator.serviceWorker.register(url, { updateViaCache: "none" });
+    await withinTime(timeoutMs, registering.then(untilControlled));
   } catch (error) {
     return { state: "unavailable", reason: `The service worker didn't start: ${String(error)}` };
   }
@@ -78,9 +78,10 @@ export function onServiceWorkerEvent(listener: (event: ServiceWorkerEvent) => vo
   return () => navigator.serviceWorker.removeEventListener("message", onMessage);
 }
 
-async function untilControlled(): Promise<void> {
+async function untilControlled({ active, installing, waiting }: ServiceWorkerRegistration): Promise<void> {
   const container = navigator.serviceWorker;
-  if (container.controller) return;
+  // One that is active and doesn't control this page was bypassed by a hard reload, and stays so.
+  if (container.controller || (active?.state === "activated" && !installing && !waiting)) return;
   await new Promise((resolve) => {
     container.addEventListener("controllerchange", resolve, { once: true });
   });

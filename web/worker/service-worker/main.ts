@@ -50,8 +50,8 @@ async function respond(
       return (await shell.match(request)) ?? fetch(request);
     case "navigation":
       return fetch(request).catch(async (error: unknown) => {
-        const page = await shell.page();
-        if (page) return page;
+        // At another address the page would look for its files in the wrong place.
+        if (await shell.page()) return Response.redirect(scope);
         throw error;
       });
   }
