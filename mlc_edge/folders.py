@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,16 @@ def replacing(output: Path) -> Iterator[Path]:
     """A new folder beside `output`, which takes its place at the end, or disappears on an error.
 
     What an earlier, killed process has left there is removed, or put back if it was the folder.
-    Raises ConfigError while another process writes the same folder.
+    Raises ConfigError while another process writes the same folder, and where something that isn't
+    this user's own folder has that place.
     """
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
     former = output.with_name(f".{output.name}.former")
-    partial.mkdir(exist_ok=True)
+    _require_own(former)
+    if not _require_own(partial):
+        partial.mkdir()
     # The lock ends with the process, however that ends, so a killed process blocks no later one.
     with _locked(partial, output):
         _clear(partial)
@@ -38,9 +42,23 @@ def replacing(output: Path) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
 
 
+def _require_own(folder: Path) -> bool:
+    """Whether it is there. A link's target would be emptied; another user could change what is written."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise ConfigError(
+            f"{folder} is in the way: it is a link, a file or another user's folder. Remove it, or "
+            "name another folder to write."
+        )
+    return True
+
+
 @contextmanager
 def _locked(folder: Path, output: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,28 @@ def test_the_former_bundle_is_back_while_the_next_build_runs(output: Path):
         (folder / "new").touch()
         assert names(output) == ["old"]
     assert names(output) == ["new"]
+
+
+@pytest.mark.parametrize("place", [".out.partial", ".out.former"])
+def test_what_a_link_leads_to_stays(output: Path, tmp_path: Path, place: str):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious").touch()
+    output.with_name(place).symlink_to(other, target_is_directory=True)
+    with pytest.raises(ConfigError, match=f"{place} is in the way"), replacing(output):
+        pass
+    assert names(other) == ["precious"]
+    assert names(output) == ["old"]
+
+
+def test_nothing_is_written_into_another_users_folder(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+):
+    output.with_name(".out.partial").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ConfigError, match="another user's"), replacing(output):
+        pass
+    assert names(output) == ["old"]
 
 
 def test_what_a_build_killed_at_its_very_end_left_hinders_no_other(output: Path):

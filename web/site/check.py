@@ -81,9 +81,7 @@ def check_site(url: str, *, everything: bool = False) -> Report:
     Files above 2 MiB are judged by their length and a range of them unless `everything` is wanted. Raises
     ConfigError when there is no site at `url`.
     """
-    base = url.rstrip("/") + "/"
-    if urlsplit(base).scheme not in ("http", "https"):
-        raise ConfigError(f"--check is {url!r}, expected an address with https:// or http://.")
+    base = _base(url)
     headers = {"origin": OTHER_ORIGIN, "accept-encoding": ENCODING}
     with httpx.Client(base_url=base, headers=headers, timeout=TIMEOUT_S) as client:
         lock = _fetch_lock(client, base)
@@ -93,6 +91,22 @@ def check_site(url: str, *, everything: bool = False) -> Report:
             *(f for file in lock.files for f in _file(client, file, everything=everything)),
         ]
     return Report(base, lock.version, len(lock.files), tuple(_merged(findings)))
+
+
+def _base(url: str) -> str:
+    """The folder's address, checked before anything is asked."""
+    expected = "expected a folder's address, with https:// or http:// and without ? and #"
+    try:
+        parts = httpx.URL(url)
+        # As sockets do, which say so too late.
+        parts.raw_host.decode("ascii").encode("idna")
+    except (ValueError, httpx.InvalidURL) as error:
+        raise ConfigError(f"--check is {url!r}, {expected}: {error}.") from error
+    if parts.userinfo:
+        raise ConfigError("--check has a name or a password in it: sites are open to everybody.")
+    if parts.scheme not in ("http", "https") or not parts.host or "?" in url or "#" in url:
+        raise ConfigError(f"--check is {url!r}, {expected}.")
+    return url.rstrip("/") + "/"
 
 
 def _fetch_lock(client: httpx.Client, base: str) -> SiteLock:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from starlette.responses import JSONResponse
 
@@ -60,16 +60,19 @@ def _check_output(output: Path) -> None:
         raise ConfigError(
             f"{output} holds something other than a site of mlc-edge: name a new or an empty folder."
         )
-    ours = {file.path for file in lock.files} | {LOCK_NAME, HEADERS_NAME}
+    files = {PurePosixPath(file.path) for file in lock.files}
+    ours = files | {PurePosixPath(LOCK_NAME), PurePosixPath(HEADERS_NAME)}
+    folders = {folder for file in files for folder in file.parents}
     others = sorted(
-        name
+        name.as_posix()
         for path in output.rglob("*")
-        if not path.is_dir() and (name := path.relative_to(output).as_posix()) not in ours
+        if (name := PurePosixPath(path.relative_to(output)))
+        not in (folders if path.is_dir() and not path.is_symlink() else ours)
     )
     if others:
         raise ConfigError(
-            f"{output} holds files beside the site, such as {others[0]!r}, which would be deleted: move "
-            "them, or write to a new folder and copy that."
+            f"{output} holds more than the site, such as {others[0]!r}, which would be deleted: move "
+            "it, or write to a new folder and copy that."
         )
 
 

@@ -128,6 +128,30 @@ def test_an_address_without_a_site_is_said(host: Site, tmp_path: Path):
         assert "answers 404" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://\u2603.example/", "http://../", "ftp://a/", "x"],
+)
+def test_what_is_no_address_is_told(url: str):
+    done = run_site("--check", url)
+    assert done.returncode == 2
+    assert "expected a folder's address" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/site?v=1", "http://127.0.0.1:1/site/#top"])
+def test_only_a_folders_address_is_checked(url: str):
+    done = run_site("--check", url)
+    assert (done.returncode, "expected a folder's address" in done.stderr) == (2, True)
+
+
+def test_a_password_is_not_repeated(host: Site):
+    done = run_site("--check", host.url.replace("://", "://user:secret@"))
+    assert done.returncode == 2
+    assert "password" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
 def test_it_is_asked_as_a_page_of_another_origin(site: Path):
     bundles = tuple(path.parent for path in site.glob("bundles/*/mlc-lock.json"))
     app = create_app(

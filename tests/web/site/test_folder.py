@@ -70,8 +70,22 @@ def test_what_others_put_beside_the_site_is_not_deleted(site: Path, sources: tup
     (site / ".git/HEAD").write_text("ref: refs/heads/main")
     done = run_site(site, sources[1], "--static", sources[0])
     assert done.returncode == 2
-    assert "'.git/HEAD', which would be deleted" in " ".join(done.stderr.split())
+    assert "'.git', which would be deleted" in " ".join(done.stderr.split())
     assert (site / ".git/HEAD").is_file() and (site / "mlc-lock.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["media", "empty"])
+def test_nor_are_links_and_empty_folders(
+    site: Path, sources: tuple[Path, Path], tmp_path: Path, name: str
+):
+    if name == "media":
+        (site / name).symlink_to(tmp_path, target_is_directory=True)
+    else:
+        (site / name).mkdir()
+    done = run_site(site, sources[1], "--static", sources[0])
+    assert done.returncode == 2
+    assert f"'{name}', which would be deleted" in " ".join(done.stderr.split())
+    assert (site / name).is_dir()
 
 
 def test_a_site_can_be_made_of_a_site(site: Path, sources: tuple[Path, Path], tmp_path: Path):
