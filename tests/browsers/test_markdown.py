@@ -32,7 +32,7 @@ SETTINGS = {"systemPrompt": "", "contextPolicy": "error"}
 CONVERSATION = {"id": "fixed", "title": "Fixed", "named": True, "createdAt": 1, "updatedAt": 1}
 STORE = """
 async (conversation, messages) => {
-  const open = indexedDB.open("mlc-edge-chat", 1);
+  const open = indexedDB.open("mlc-edge-chat");
   await new Promise((resolve, reject) => { open.onsuccess = resolve; open.onerror = reject; });
   const all = open.result.transaction(["conversations", "messages"], "readwrite");
   all.objectStore("conversations").put(conversation);
@@ -42,8 +42,8 @@ async (conversation, messages) => {
 """
 
 
-def message(position: int, role: str, content: str) -> dict[str, Any]:
-    key = {"conversationId": "fixed", "position": position}
+def message(id: str, role: str, content: str, parent: str | None = None) -> dict[str, Any]:
+    key = {"conversationId": "fixed", "id": id, "parentId": parent}
     return {**key, "role": role, "content": content, "createdAt": 1, "state": "stop"}
 
 
@@ -51,7 +51,7 @@ def test_a_stored_conversation_is_rendered(browser: RealBrowser, open_site: Open
     url = open_site().url
     browser.open(url)
     browser.wait_for_text("#model-card", "This host offers no models.")
-    messages = [message(0, "user", "**Write** it."), message(1, "assistant", ANSWER)]
+    messages = [message("a", "user", "**Write** it."), message("b", "assistant", ANSWER, "a")]
     browser.run(STORE, {**CONVERSATION, "settings": SETTINGS}, messages)
     browser.open(f"{url}#fixed")
     browser.wait_for_text("article.assistant .body", "quoted")

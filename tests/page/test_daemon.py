@@ -279,6 +279,8 @@ def test_model_of_the_browser_answers_again_when_it_is_chosen(open_chat: OpenCha
     use_daemon(chat)
     chat.ask("Hello")
     expect(chat.answers.last).to_contain_text("From the host.")
+    # The GPU is for others then.
+    assert chat.page.evaluate("fake.engine.unloads") == 1
     chat.open_models()
     chat.page.get_by_role("button", name=f"Use this model: {MODEL}", exact=True).click()
     expect(chat.page.locator("#model-state")).to_have_text("Ready")

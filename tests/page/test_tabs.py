@@ -149,3 +149,19 @@ def test_an_undone_deletion_comes_back_everywhere(open_chat: OpenChat):
     one.page.get_by_role("button", name="Undo").click()
     expect(one.texts).to_have_text(["First?", "One."])
     expect(two.conversations.get_by_role("link")).to_have_text(["First?"])
+
+
+def test_a_menu_stays_open_while_the_other_tab_writes(open_chat: OpenChat):
+    one = open_chat({"answers": ["One."]})
+    one.ask("First?")
+    two = second_tab(one, {"answers": ["Two.", "Three."]})
+    one.open_menu("First?")
+    entry = one.page.get_by_role("button", name="Rename", exact=True)
+    entry.focus()
+    two.ask("Second?")
+    two.page.get_by_role("button", name="New chat").click()
+    two.ask("Other?")
+    expect(one.conversations.get_by_role("link")).to_have_text(["Other?", "First?"])
+    expect(entry).to_be_focused()
+    entry.click()
+    expect(one.page.get_by_role("dialog").get_by_role("textbox")).to_have_value("First?")

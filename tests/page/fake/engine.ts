@@ -46,6 +46,7 @@ class FakeError extends Error {
 export class FakeEngine implements ChatEngine {
   readonly requests: ChatRequest[] = [];
   readonly storage: FakeStorage;
+  unloads = 0;
   readonly loads: { url: string; policy: string | undefined; replace: boolean }[] = [];
   readonly #script: Script;
   readonly #listeners = new Set<(event: EngineEvent) => void>();
@@ -86,6 +87,10 @@ export class FakeEngine implements ChatEngine {
       missingBytes: downloadBytes,
       memoryBytes: downloadBytes * 2,
     };
+  }
+
+  async unload(): Promise<void> {
+    this.unloads += 1;
   }
 
   async load(

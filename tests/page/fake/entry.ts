@@ -2,6 +2,8 @@
 import { startChat } from "../../../web/worker/chat/app.ts";
 import type { AppFiles } from "../../../web/worker/chat/dependencies.ts";
 import { openStore } from "../../../web/worker/chat/store.ts";
+import { MarkdownView } from "../../../web/worker/ui/markdown.ts";
+import { ENGLISH } from "../../../web/worker/ui/strings.ts";
 import { FakeEngine, type Script } from "./engine.ts";
 
 declare global {
@@ -14,6 +16,8 @@ declare global {
       /** Ends a registration that hangs. */
       register(): void;
       updates: number;
+      /** What an answer shows after each of its beginnings: as it grows, and as the whole of it. */
+      streamed(text: string): { grown: string; whole: string }[];
     };
   }
 }
@@ -28,6 +32,17 @@ window.fake = {
   engine,
   register: registration.resolve,
   updates: 0,
+  streamed: (text) => {
+    const growing = document.createElement("div");
+    const view = new MarkdownView(growing, ENGLISH);
+    return [...text].map((_, at, characters) => {
+      const beginning = characters.slice(0, at + 1).join("");
+      view.update(beginning);
+      const whole = document.createElement("div");
+      new MarkdownView(whole, ENGLISH).update(beginning);
+      return { grown: growing.innerHTML, whole: whole.innerHTML };
+    });
+  },
   announceUpdate: () => {
     for (const listener of onUpdate) listener("2");
   },

@@ -8,6 +8,7 @@ import { copyText, Transcript } from "../ui/transcript.ts";
 import type { Bundle, Conversation, Message } from "../ui/types.ts";
 import { Chat } from "./chat.ts";
 import type { ChatDependencies } from "./dependencies.ts";
+import { keepDraft, loadDraft } from "./drafts.ts";
 import type { ChatEngine } from "./engine.ts";
 import { ModelCard, renderModelButton } from "./model-card.ts";
 import { ModelDialog } from "./model-dialog.ts";
@@ -83,6 +84,7 @@ class ChatPage {
     this.#composer = new Composer(document, {
       send: (text) => this.#send(text),
       stop: () => this.#chat.stop(),
+      typed: (text) => keepDraft(this.#draftKey, text),
     });
     this.#sidebar = new Sidebar(this.#sidebarActions());
     this.#card = new ModelCard(this.#cardActions());
@@ -107,7 +109,7 @@ class ChatPage {
       this.#settings.open(this.#chat.conversation.settings, this.#models.sampling),
     );
     byId("model-button", HTMLButtonElement).addEventListener("click", () => void this.#openModels());
-    await this.#chat.open(location.hash.slice(1));
+    await this.#show(location.hash.slice(1));
     await this.#chat.refreshList();
     if (matchMedia("(hover: hover)").matches) this.#composer.focus();
     await this.#registered;
@@ -127,13 +129,25 @@ class ChatPage {
       this.#card.focus();
       return false;
     }
+    const draftKey = this.#draftKey;
     const sent = this.#chat.send(text);
+    if (sent) keepDraft(draftKey, "");
     if (sent && this.#models.state.kind === "idle") this.#card.focus();
     return sent;
   }
 
-  async #open(id: string): Promise<void> {
+  /** What is typed now belongs to this chat: "" to a new one. */
+  get #draftKey(): string {
+    return this.#chat.messages.length > 0 ? this.#chat.conversation.id : "";
+  }
+
+  async #show(id: string): Promise<void> {
     await this.#chat.open(id);
+    this.#composer.text = loadDraft(this.#draftKey);
+  }
+
+  async #open(id: string): Promise<void> {
+    await this.#show(id);
     if (matchMedia("(hover: hover)").matches || !id) this.#composer.focus();
     else byId("scroller", HTMLElement).focus();
   }
@@ -159,8 +173,8 @@ class ChatPage {
       },
       newChat: () => {
         const last = this.#chat.messages.findLast(({ role }) => role === "user");
+        keepDraft("", last?.content ?? "");
         this.#newChat();
-        this.#composer.fill(last?.content ?? "");
       },
       chooseModel: () => void this.#openModels(),
       versions: (message: Message) => this.#chat.versions(message),
@@ -181,10 +195,13 @@ class ChatPage {
 
   async #remove(conversation: Conversation): Promise<void> {
     const current = conversation.id === this.#chat.conversation.id;
+    const draft = loadDraft(conversation.id);
     const restore = await this.#chat.remove(conversation);
+    keepDraft(conversation.id, "");
     if (current) await this.#leave();
     const undo = async () => {
       await restore();
+      keepDraft(conversation.id, draft);
       if (current) location.hash = conversation.id;
     };
     this.#notices.toast(`Deleted “${conversation.title}”.`, { text: "Undo", run: () => void undo(), focus: true });
@@ -193,12 +210,12 @@ class ChatPage {
   /** Shows a new chat without an event, which would move the focus. */
   async #leave(): Promise<void> {
     history.replaceState(null, "", location.pathname + location.search);
-    await this.#chat.open("");
+    await this.#show("");
   }
 
   async #deletedElsewhere({ title }: Conversation, unanswered: string): Promise<void> {
+    if (unanswered) keepDraft("", unanswered);
     await this.#leave();
-    if (unanswered) this.#composer.fill(unanswered);
     this.#notices.toast(`“${title}” was deleted in another tab.`);
   }
 

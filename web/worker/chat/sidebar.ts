@@ -1,5 +1,8 @@
 /** The list of conversations: a column on wide screens, a drawer on a phone. */
-import { button, byId, el, icon } from "../ui/dom.ts";
+import { html, nothing, render, type TemplateResult } from "lit-html";
+import { guard } from "lit-html/directives/guard.js";
+import { repeat } from "lit-html/directives/repeat.js";
+import { byId, icon } from "../ui/dom.ts";
 import type { IconName } from "../ui/icons.ts";
 import type { Conversation } from "../ui/types.ts";
 
@@ -42,7 +45,9 @@ export class Sidebar {
   render(conversations: readonly Conversation[], currentId: string): void {
     byId("no-conversations", HTMLElement).hidden = conversations.length > 0;
     const focused = this.#list.contains(document.activeElement) ? document.activeElement?.id : null;
-    this.#list.replaceChildren(...conversations.map((c) => this.#item(c, c.id === currentId)));
+    const items = repeat(conversations, ({ id }) => id, (c) => this.#item(c, c.id === currentId));
+    render(items, this.#list);
+    // An entry that moves up loses it.
     if (focused) document.getElementById(focused)?.focus();
   }
 
@@ -51,41 +56,56 @@ export class Sidebar {
     if (this.#open) this.#toggle(false, false);
   }
 
-  #item(conversation: Conversation, current: boolean): HTMLLIElement {
-    const link = el("a", { href: `#${conversation.id}`, id: `open-${conversation.id}` }, conversation.title);
-    link.title = conversation.title;
-    if (current) link.setAttribute("aria-current", "page");
-    link.addEventListener("click", () => this.close());
-    const menu = this.#menu(conversation);
-    const more = button({ icon: "more", label: `Options for ${conversation.title}`, className: "icon-button" });
-    more.id = `more-${conversation.id}`;
-    more.setAttribute("aria-expanded", "false");
-    more.setAttribute("popovertarget", menu.id);
-    menu.addEventListener("toggle", (event) => {
-      more.setAttribute("aria-expanded", String((event as ToggleEvent).newState === "open"));
-    });
-    menu.addEventListener("beforetoggle", () => place(menu, more));
-    return el("li", { class: current ? "conversation current" : "conversation" }, link, more, menu);
+  #item(conversation: Conversation, current: boolean): TemplateResult {
+    const { id, title } = conversation;
+    const label = `Options for ${title}`;
+    const expand = (event: ToggleEvent) =>
+      byId(`more-${id}`, HTMLButtonElement).setAttribute("aria-expanded", String(event.newState === "open"));
+    return html`
+      <li class=${current ? "conversation current" : "conversation"}>
+        <a
+          href="#${id}"
+          id="open-${id}"
+          title=${title}
+          aria-current=${current ? "page" : nothing}
+          @click=${() => this.close()}
+          >${title}</a
+        >
+        <button
+          type="button"
+          class="icon-button"
+          id="more-${id}"
+          aria-label=${label}
+          title=${label}
+          aria-expanded="false"
+          popovertarget="menu-${id}"
+        >
+          ${drawn("more")}
+        </button>
+        <div
+          class="menu"
+          popover="auto"
+          id="menu-${id}"
+          role="group"
+          aria-label=${label}
+          @beforetoggle=${() => place(byId(`menu-${id}`, HTMLElement), byId(`more-${id}`, HTMLElement))}
+          @toggle=${expand}
+        >
+          ${this.#entry("edit", "Rename", () => this.#actions.rename(conversation))}
+          ${this.#entry("download", "Export as Markdown", () => this.#actions.exportAs(conversation, "markdown"))}
+          ${this.#entry("download", "Export as JSON", () => this.#actions.exportAs(conversation, "json"))}
+          ${this.#entry("trash", "Delete", () => this.#actions.remove(conversation), "danger")}
+        </div>
+      </li>
+    `;
   }
 
-  #menu(conversation: Conversation): HTMLElement {
-    const menu = el("div", { class: "menu", popover: "auto", id: `menu-${conversation.id}` });
-    menu.setAttribute("role", "group");
-    menu.setAttribute("aria-label", `Options for ${conversation.title}`);
-    const add = (name: IconName, text: string, run: () => void, danger = false) => {
-      const entry = button({ text, className: `button quiet${danger ? " danger" : ""}` });
-      entry.prepend(icon(name));
-      entry.addEventListener("click", () => {
-        menu.hidePopover();
-        run();
-      });
-      menu.append(entry);
+  #entry(name: IconName, text: string, run: () => void, style = ""): TemplateResult {
+    const choose = (event: Event) => {
+      (event.currentTarget as HTMLElement).closest<HTMLElement>("[popover]")?.hidePopover();
+      run();
     };
-    add("edit", "Rename", () => this.#actions.rename(conversation));
-    add("download", "Export as Markdown", () => this.#actions.exportAs(conversation, "markdown"));
-    add("download", "Export as JSON", () => this.#actions.exportAs(conversation, "json"));
-    add("trash", "Delete", () => this.#actions.remove(conversation), true);
-    return menu;
+    return html`<button type="button" class="button quiet ${style}" @click=${choose}>${drawn(name)}${text}</button>`;
   }
 
   #toggle(open: boolean, moveFocus = true): void {
@@ -100,6 +120,9 @@ export class Sidebar {
     else this.#opener.focus();
   }
 }
+
+/** Drawn once, whatever else of its place changes. */
+const drawn = (name: IconName) => guard([name], () => icon(name));
 
 function place(menu: HTMLElement, anchor: HTMLElement): void {
   const { right, bottom, top } = anchor.getBoundingClientRect();

@@ -5,6 +5,8 @@ export interface ComposerActions {
   /** Returns false if the text could not be taken; it then stays in the box. */
   send(text: string): boolean;
   stop(): void;
+  /** Called with each change of what is typed. */
+  typed?(text: string): void;
 }
 
 export class Composer {
@@ -25,7 +27,10 @@ export class Composer {
       event.preventDefault();
       this.#submit();
     });
-    this.#box.addEventListener("input", () => this.#resize());
+    this.#box.addEventListener("input", () => {
+      this.#resize();
+      this.#actions.typed?.(this.#box.value);
+    });
     this.#box.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
       event.preventDefault();
@@ -57,22 +62,20 @@ export class Composer {
     this.#box.focus();
   }
 
-  /** Puts a text into the box, to be sent or changed. */
-  fill(text: string): void {
-    this.#box.value = text;
-    this.#resize();
-    this.focus();
-  }
-
   get text(): string {
     return this.#box.value;
+  }
+
+  /** To be sent or changed. */
+  set text(text: string) {
+    this.#box.value = text;
+    this.#resize();
   }
 
   #submit(): void {
     const text = this.#box.value.trim();
     if (!text || this.#busy || !this.#actions.send(text)) return;
-    this.#box.value = "";
-    this.#resize();
+    this.text = "";
   }
 
   #resize(): void {

@@ -1,6 +1,6 @@
 /** A model's Markdown as safe DOM. What the model writes is untrusted: no HTML, images or scripts. */
 import DOMPurify, { type Config } from "dompurify";
-import { Marked, type Token } from "marked";
+import { Lexer, Marked, type Token, type Tokens, type TokensList } from "marked";
 import { button, el } from "./dom.ts";
 import type { ConversationStrings } from "./strings.ts";
 
@@ -45,19 +45,30 @@ function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => entities[character] ?? character);
 }
 
+type Links = TokensList["links"];
+
 interface Block {
-  raw: string;
+  token: Token;
   nodes: Node[];
 }
 
+/** Blocks that text behind them may still change: "1. a", a blank line and "2" become one list with "2. b". */
+const OPEN_BLOCKS = 2;
+
 /**
- * Renders a growing text into `target`. Blocks whose source is unchanged keep their elements,
- * so a long answer costs one block a frame, and a selection in it survives.
+ * Renders a growing text into `target`, to the same elements as the whole text at once. Blocks whose source is
+ * unchanged keep their elements, and code that grows its text, so that a long answer costs its last blocks a frame,
+ * and selection, scroll and focus survive.
  */
 export class MarkdownView {
   readonly #target: HTMLElement;
   readonly #strings: ConversationStrings;
   #blocks: Block[] = [];
+  /** How many of the blocks nothing can change any more, but for links, and the text that they are made of. */
+  #settled = 0;
+  #settledText = "";
+  /** Where references lead, by their labels. */
+  #links: Links = {};
 
   constructor(target: HTMLElement, strings: ConversationStrings) {
     this.#target = target;
@@ -65,18 +76,99 @@ export class MarkdownView {
   }
 
   update(text: string): void {
-    const tokens = marked.lexer(text);
+    const source = text.replace(/\r\n?/g, "\n");
+    if (!source.startsWith(this.#settledText)) this.#reset();
+    const tokens = this.#lex(source.slice(this.#settledText.length));
+    this.#follow(tokens.links);
+    const open = this.#blocks.slice(this.#settled);
     let same = 0;
-    while (same < this.#blocks.length && this.#blocks[same]?.raw === tokens[same]?.raw) same += 1;
-    for (const block of this.#blocks.splice(same)) {
-      for (const node of block.nodes) node.parentNode?.removeChild(node);
+    while (same < open.length && this.#grows(open[same] as Block, tokens[same])) same += 1;
+    this.#replaceFrom(this.#settled + same, tokens.slice(same));
+    this.#settle();
+  }
+
+  /** Tokens of a part of the text, whose links may be defined before it. */
+  #lex(text: string): TokensList {
+    const lexer = new Lexer(marked.defaults);
+    Object.assign(lexer.tokens.links, this.#links);
+    return lexer.lex(text);
+  }
+
+  /** Renders what refers to links that are new or lead elsewhere now. */
+  #follow(links: Links): void {
+    const changed = Object.keys(links).some((label) => links[label]?.href !== this.#links[label]?.href);
+    this.#links = links;
+    if (!changed) return;
+    for (const block of this.#blocks.slice(0, this.#settled)) {
+      if (!block.token.raw.includes("[")) continue;
+      const nodes = this.#lex(block.token.raw).flatMap((token) => renderBlock(token, this.#strings));
+      block.nodes[0]?.parentNode?.insertBefore(fragmentOf(nodes), block.nodes[0]);
+      remove(block.nodes);
+      block.nodes = nodes;
     }
-    for (const token of tokens.slice(same)) {
+    this.#replaceFrom(this.#settled, []);
+  }
+
+  /** Whether the block stands for this token, or could be made to without a new element. */
+  #grows(block: Block, token: Token | undefined): boolean {
+    if (block.token.raw === token?.raw) return true;
+    const code = isCode(token) && isCode(block.token) && block.token.lang === token.lang ? codeOf(block) : null;
+    if (!code) return false;
+    replaceText(code, `${(token as Tokens.Code).text.replace(/\n$/, "")}\n`);
+    block.token = token as Tokens.Code;
+    return true;
+  }
+
+  #replaceFrom(first: number, tokens: Token[]): void {
+    for (const { nodes } of this.#blocks.splice(first)) remove(nodes);
+    for (const token of tokens) {
       const nodes = renderBlock(token, this.#strings);
       this.#target.append(...nodes);
-      this.#blocks.push({ raw: token.raw, nodes });
+      this.#blocks.push({ token, nodes });
     }
   }
+
+  #settle(): void {
+    const solid = this.#blocks.flatMap(({ token }, index) => (token.type === "space" ? [] : [index]));
+    const open = solid.at(-OPEN_BLOCKS) ?? 0;
+    for (const { token } of this.#blocks.slice(this.#settled, open)) this.#settledText += token.raw;
+    this.#settled = Math.max(this.#settled, open);
+  }
+
+  #reset(): void {
+    this.#replaceFrom(0, []);
+    this.#settled = 0;
+    this.#settledText = "";
+    this.#links = {};
+  }
+}
+
+function isCode(token: Token | undefined): token is Tokens.Code {
+  return token?.type === "code";
+}
+
+function codeOf({ nodes }: Block): Text | null {
+  const [frame] = nodes.filter((node) => node instanceof HTMLElement);
+  const text = frame?.querySelector("code")?.firstChild;
+  return text instanceof Text && text.nextSibling === null ? text : null;
+}
+
+/** Touches only what differs, so that a selection before it stays. */
+function replaceText(node: Text, text: string): void {
+  const before = node.data;
+  let same = 0;
+  while (same < before.length && before[same] === text[same]) same += 1;
+  node.replaceData(same, before.length - same, text.slice(same));
+}
+
+function fragmentOf(nodes: Node[]): DocumentFragment {
+  const fragment = document.createDocumentFragment();
+  fragment.append(...nodes);
+  return fragment;
+}
+
+function remove(nodes: Node[]): void {
+  for (const node of nodes) node.parentNode?.removeChild(node);
 }
 
 function renderBlock(token: Token, strings: ConversationStrings): Node[] {
@@ -91,6 +183,8 @@ function renderBlock(token: Token, strings: ConversationStrings): Node[] {
     table.replaceWith(wrap);
     wrap.append(table);
   }
+  // Each block reads from its own side, whatever the answer began with.
+  for (const block of fragment.children) block.setAttribute("dir", block.className === "code" ? "ltr" : "auto");
   return [...fragment.childNodes];
 }
 

@@ -85,7 +85,7 @@ export class MessageView {
     const { earlierVersion, laterVersion, versionOf } = this.#strings;
     const step = (icon: "previous" | "next", label: string, by: 1 | -1): HTMLButtonElement => {
       const onClick = () => this.#actions.showVersion?.(this.#message, by);
-      const go = button({ icon, label, className: "icon-button small", onClick });
+      const go = button({ icon, label, className: "icon-button", onClick });
       go.disabled = redo === "no" || at + by < 1 || at + by > of;
       return go;
     };
