@@ -62,7 +62,8 @@ opening.onupgradeneeded = () => {
   const messages = database.createObjectStore("messages", { keyPath: ["conversationId", "position"] });
   conversations.put({ id: "old", title: "Old", named: false, createdAt: 1, updatedAt: 1, settings: {} });
   ["First?", "One.", "Second?", "Two."].forEach((content, position) => messages.put({
-    conversationId: "old", position, role: position % 2 ? "assistant" : "user", content, createdAt: 1, state: "stop",
+    conversationId: "old", position, content, createdAt: 1, state: "stop",
+    role: position % 2 ? "assistant" : "user",
   }));
 };
 opening.onsuccess = () => opening.result.close();
@@ -353,7 +354,7 @@ def test_answers_come_while_the_database_does_not_answer(open_chat: OpenChat):
       IDBDatabase.prototype.transaction = () => { throw new DOMException("gone", "UnknownError"); };
     }""")
     chat.ask("Second?")
-    expect(chat.page.locator(".notice.warning")).to_contain_text("can’t be read or saved")
+    expect(chat.page.locator(".notice.warning")).to_contain_text("read or saved")
     assert chat.texts.all_inner_texts() == ["First?", "One.", "Second?", "Two."]
 
 

@@ -67,7 +67,8 @@ export class MarkdownView {
   /** How many of the blocks nothing can change any more, but for links, and the text that they are made of. */
   #settled = 0;
   #settledText = "";
-  /** Where references lead, by their labels. */
+  /** Where references lead, by their labels: as settled blocks say, and as is shown. */
+  #settledLinks: Links = {};
   #links: Links = {};
 
   constructor(target: HTMLElement, strings: ConversationStrings) {
@@ -78,7 +79,7 @@ export class MarkdownView {
   update(text: string): void {
     const source = text.replace(/\r\n?/g, "\n");
     if (!source.startsWith(this.#settledText)) this.#reset();
-    const tokens = this.#lex(source.slice(this.#settledText.length));
+    const tokens = lex(source.slice(this.#settledText.length), this.#settledLinks);
     this.#follow(tokens.links);
     const open = this.#blocks.slice(this.#settled);
     let same = 0;
@@ -87,21 +88,13 @@ export class MarkdownView {
     this.#settle();
   }
 
-  /** Tokens of a part of the text, whose links may be defined before it. */
-  #lex(text: string): TokensList {
-    const lexer = new Lexer(marked.defaults);
-    Object.assign(lexer.tokens.links, this.#links);
-    return lexer.lex(text);
-  }
-
   /** Renders what refers to links that are new or lead elsewhere now. */
   #follow(links: Links): void {
-    const changed = Object.keys(links).some((label) => links[label]?.href !== this.#links[label]?.href);
+    if (isEqual(links, this.#links)) return;
     this.#links = links;
-    if (!changed) return;
     for (const block of this.#blocks.slice(0, this.#settled)) {
       if (!block.token.raw.includes("[")) continue;
-      const nodes = this.#lex(block.token.raw).flatMap((token) => renderBlock(token, this.#strings));
+      const nodes = lex(block.token.raw, links).flatMap((token) => renderBlock(token, this.#strings));
       block.nodes[0]?.parentNode?.insertBefore(fragmentOf(nodes), block.nodes[0]);
       remove(block.nodes);
       block.nodes = nodes;
@@ -131,7 +124,10 @@ export class MarkdownView {
   #settle(): void {
     const solid = this.#blocks.flatMap(({ token }, index) => (token.type === "space" ? [] : [index]));
     const open = solid.at(-OPEN_BLOCKS) ?? 0;
-    for (const { token } of this.#blocks.slice(this.#settled, open)) this.#settledText += token.raw;
+    for (const { token } of this.#blocks.slice(this.#settled, open)) {
+      this.#settledText += token.raw;
+      if (token.raw.includes("]:")) this.#settledLinks = lex(token.raw, this.#settledLinks).links;
+    }
     this.#settled = Math.max(this.#settled, open);
   }
 
@@ -139,8 +135,22 @@ export class MarkdownView {
     this.#replaceFrom(0, []);
     this.#settled = 0;
     this.#settledText = "";
+    this.#settledLinks = {};
     this.#links = {};
   }
+}
+
+/** Tokens of a part of a text, whose links may be defined before it. */
+function lex(text: string, links: Links): TokensList {
+  const lexer = new Lexer(marked.defaults);
+  Object.assign(lexer.tokens.links, links);
+  return lexer.lex(text);
+}
+
+function isEqual(a: Links, b: Links): boolean {
+  const labels = Object.keys(a);
+  const isSame = (label: string) => a[label]?.href === b[label]?.href && a[label]?.title === b[label]?.title;
+  return labels.length === Object.keys(b).length && labels.every(isSame);
 }
 
 function isCode(token: Token | undefined): token is Tokens.Code {
