@@ -22,7 +22,7 @@ CASES = {
     "fence in a fence": "````md\n```js\nx\n```\n````\nend",
     "indented code": "Code:\n\n    a\n\n    b\n\nend",
     "quote": "> one\n> two\nlazy\n>\n> - a\n> - b\n\nend",
-    "reference": "See [it][1], [that], [none].\n\nMore.\n\n- x\n\n[1]: https://a.example\n[that]: <https://b> 'T'\n",
+    "reference": "See [it][1], [that], [none].\n\nMore.\n\n- x\n\n[1]: https://a\n[that]: <https://b> 'T'\n",
     "reference before": "[1]: https://a.example\n\nOne.\n\nTwo.\n\nThree [it][1].",
     "reference in a list": "- [a][x]\n- b\n\ntext\n\nmore\n\n[x]: https://a.example",
     "html": "<b>bold</b> and\n\n<div>\nblock\n\n</div>\nafter",
@@ -86,3 +86,14 @@ def test_code_that_grows_keeps_scroll_selection_and_focus(open_chat: OpenChat):
     assert chat.page.evaluate("String(getSelection())") == "wide"
     expect(code).to_contain_text("print(wide)")
     expect(code).not_to_contain_text("`")
+
+
+def test_the_end_stays_in_sight_while_a_shorter_answer_grows(open_chat: OpenChat):
+    """The page gets shorter and longer again before the browser tells that it has scrolled."""
+    long = "\n\n".join(f"Paragraph {n}." for n in range(40))
+    chat = open_chat({"answers": [long, long]}, viewport={"width": 900, "height": 600})
+    chat.ask("Write.")
+    chat.page.get_by_role("button", name="Regenerate").click()
+    expect(chat.page.get_by_role("group", name="Version")).to_have_count(1)
+    expect(chat.page.get_by_role("button", name="Latest")).to_be_hidden()
+    expect(chat.texts.last.locator("p").last).to_be_in_viewport()

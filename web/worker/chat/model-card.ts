@@ -36,9 +36,11 @@ export class ModelCard {
 
   /** Moves the focus to what can be done about the model; false if there is nothing to do. */
   focus(): boolean {
-    const first = this.#card.hidden ? null : this.#card.querySelector("button");
-    first?.focus();
-    return first !== null;
+    if (this.#card.hidden) return false;
+    const buttons = [...this.#card.querySelectorAll("button")];
+    const best = buttons.find(({ classList }) => classList.contains("primary")) ?? buttons[0];
+    best?.focus();
+    return best !== undefined;
   }
 
   #rebuild(state: ModelState, choices: number): void {

@@ -20,6 +20,7 @@ export class Transcript {
   #messages: readonly Message[] = [];
   #first = 0;
   #atEnd = true;
+  #scrolledTo = 0;
   #frame = 0;
 
   constructor(root: Root, strings: ConversationStrings, actions: MessageActions) {
@@ -89,6 +90,8 @@ export class Transcript {
       if (message.id === live) view.grow(message);
       else view.settle(message, live === null ? this.#redo(index >= lastUser) : "no");
     });
+    // What shrinks and grows between two frames has not changed its size, for observers.
+    this.#follow();
   }
 
   #redo(isLast: boolean): Redo {
@@ -98,7 +101,7 @@ export class Transcript {
 
   toEnd(): void {
     this.#atEnd = true;
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#scrollDown();
     this.#jump.hidden = true;
   }
 
@@ -140,13 +143,21 @@ export class Transcript {
 
   #watch(): void {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    this.#atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END) this.#atEnd = true;
+    // What grows below leaves the end behind, and people don't.
+    else if (scrollTop < this.#scrolledTo) this.#atEnd = false;
+    this.#scrolledTo = scrollTop;
     this.#jump.hidden = this.#atEnd || this.#messages.length === 0;
   }
 
   #follow(): void {
-    if (this.#atEnd) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    if (this.#atEnd) this.#scrollDown();
     else this.#watch();
+  }
+
+  #scrollDown(): void {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#scrolledTo = this.#scroller.scrollTop;
   }
 }
 
