@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import Chat, OpenChat
@@ -358,15 +359,19 @@ def test_answers_come_while_the_database_does_not_answer(open_chat: OpenChat):
     assert chat.texts.all_inner_texts() == ["First?", "One.", "Second?", "Two."]
 
 
-def test_what_a_full_storage_refused_is_kept_once_there_is_room(open_chat: OpenChat):
-    chat = open_chat({"answers": ["One.", "Two.", "Three."]}, init=FULL)
-    chat.page.evaluate("() => { full = true; }")
-    chat.ask("First?")
-    chat.ask("Second?")
-    expect(chat.page.locator(".notice.warning")).to_contain_text("storage is full")
-    chat.page.evaluate("() => { full = false; }")
-    chat.ask("Third?")
+@pytest.mark.parametrize("asked_before", [0, 1])
+def test_what_a_full_storage_refused_is_kept_once_there_is_room(
+    open_chat: OpenChat, asked_before: int
+):
     turns = ["First?", "One.", "Second?", "Two.", "Third?", "Three."]
+    chat = open_chat({"answers": turns[1::2]}, init=FULL)
+    for at, question in enumerate(turns[::2]):
+        if at == asked_before:
+            chat.page.evaluate("() => { full = true; }")
+        if at == 2:
+            expect(chat.page.locator(".notice.warning")).to_contain_text("storage is full")
+            chat.page.evaluate("() => { full = false; }")
+        chat.ask(question)
     expect(chat.conversations.get_by_role("link")).to_have_text(["First?"])
     reload(chat)
     expect(chat.texts).to_have_text(turns)

@@ -88,6 +88,22 @@ def test_an_answer_grows_in_the_other_tab(open_chat: OpenChat):
     expect(two.answers.last.get_by_role("button", name="Copy answer")).to_be_visible()
 
 
+def test_an_answer_goes_on_while_the_other_tab_changes_its_chat(open_chat: OpenChat):
+    one = open_chat({"manualAnswer": True})
+    one.box.fill("Story?")
+    one.send_button.click()
+    one.engine("push", "Once")
+    expect(one.texts.last).to_have_text("Once")
+    two = second_tab(one, {})
+    rename(two, "Story?", "Tale")
+    expect(one.conversations.get_by_role("link")).to_have_text(["Tale"])
+    one.engine("push", " upon a time.")
+    one.engine("finish")
+    one.expect_engine("ready")
+    expect(one.texts.last).to_have_text("Once upon a time.")
+    expect(two.texts.last).to_have_text("Once upon a time.")
+
+
 def test_a_name_given_in_one_tab_stays(open_chat: OpenChat):
     one = open_chat({"answers": ["One."]})
     one.ask("First?")
