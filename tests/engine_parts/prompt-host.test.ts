@@ -97,3 +97,12 @@ test("a prompt makes room for a quarter of the window, which its answer may take
   const { messages } = workers[0]?.asked.find(({ kind }) => kind === "complete").params;
   assert.deepEqual(messages.map(({ content }: { content: string }) => content.replaceAll("\n", "").length), [36]);
 });
+
+test("a prompt that never fits drops nothing of what came before it", async () => {
+  const session = await createLanguageModel(OPTIONS).create();
+  await session.append("a");
+  await assert.rejects(session.prompt("b".repeat(WINDOW)), { name: "QuotaExceededError" });
+  await session.prompt("c");
+  const { messages } = workers[0]?.asked.find(({ kind }) => kind === "complete").params;
+  assert.deepEqual(messages, [{ role: "user", content: "a\n\nc" }]);
+});

@@ -55,7 +55,9 @@ def test_the_wheel_s_record_names_every_file_with_size_and_hash(site: Path):
     (record,) = (name for name in files if name.endswith(".dist-info/RECORD"))
     rows = list(csv.reader(io.StringIO(files[record].decode())))
     digests = {name: hashlib.sha256(content).digest() for name, content in files.items()}
-    unpadded = {name: base64.urlsafe_b64encode(d).decode().strip("=") for name, d in digests.items()}
+    unpadded = {
+        name: base64.urlsafe_b64encode(d).decode().strip("=") for name, d in digests.items()
+    }
     assert sorted(rows) == sorted(
         [name, "", ""]
         if name == record
