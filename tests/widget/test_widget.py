@@ -198,6 +198,14 @@ def test_a_question_that_is_edited_takes_the_place_of_the_former(open_widget: Op
     assert asked[::2] == ["One", "Three"]
 
 
+def test_a_long_conversation_loses_its_oldest_turns_and_goes_on(open_widget: OpenWidget):
+    widget = open_widget({"missingBytes": 0})
+    widget.open()
+    widget.expect_state("ready")
+    loads = widget.page.evaluate("widgetEngines[0].loads")
+    assert [load["policy"] for load in loads] == ["truncate-oldest"]
+
+
 def test_a_long_conversation_begins_anew(open_widget: OpenWidget):
     widget = open_widget({"missingBytes": 0})
     widget.open()
