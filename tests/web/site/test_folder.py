@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from mlc_edge.errors import ConfigError
 from tests.web.site.conftest import run_site
+from web.site.lock import bundle_folders
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -140,6 +142,13 @@ def test_a_damaged_bundle_leaves_no_site(tmp_path: Path, sources: tuple[Path, Pa
     assert done.returncode == 2
     assert "params_shard_1.bin" in done.stderr
     assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize("id", ["../elsewhere", "..", "a/b", 7])
+def test_an_index_names_nothing_outside_of_its_site(site: Path, id: Any):
+    (site / "bundles/index.json").write_text(json.dumps({"bundles": [{"id": id}]}))
+    with pytest.raises(ConfigError, match="is no id"):
+        bundle_folders(site)
 
 
 def test_headers_are_for_the_path_where_the_folder_lies(site: Path, sources: tuple[Path, Path]):
