@@ -339,3 +339,26 @@ test("of a former engine's models those are loaded that were on the device, whil
   await turn();
   assert.equal(begun.signal.aborted, true);
 });
+
+test("who leaves a load that another one waits for doesn't end it", async () => {
+  const { connect, load, opening, device } = models();
+  const leaving = new AbortController();
+  const left = load(connect().client, "a", {}, leaving.signal);
+  const waiting = load(connect().client, "a");
+  const begun = await opening();
+  leaving.abort();
+  await assert.rejects(left, { name: "AbortError" });
+  assert.equal(begun.signal.aborted, false);
+  begun.end();
+  await waiting;
+  assert.deepEqual(device, ["a"]);
+});
+
+test("a model that was loaded twice is given up once", async () => {
+  const { models: all, connect, load, loaded, device } = models();
+  const { client } = connect();
+  await loaded(client, "a");
+  await load(client, "a", { deterministic: true });
+  await all.unload(client, "a");
+  assert.deepEqual(device, []);
+});
