@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import { Models, type OpenSession } from "../../web/worker/engine/models.ts";
 import { Client, type Lease, type Session } from "../../web/worker/engine/resident.ts";
-import type { LocalLoadOptions } from "../../web/worker/shared/protocol.ts";
+import { EngineError } from "../../web/worker/shared/errors.ts";
+import type { LocalBackend, LocalLoadOptions } from "../../web/worker/shared/protocol.ts";
 
 const BYTES = 100;
 /** Its configuration never comes. */
@@ -44,7 +45,8 @@ const store = {
 interface Opening {
   readonly id: string;
   readonly signal: AbortSignal;
-  end(): void;
+  /** By default it takes what was reckoned, on the backend that was to be tried first. */
+  end(model?: { memoryBytes?: number; kind?: LocalBackend }): void;
   fail(error: Error): void;
 }
 
@@ -56,10 +58,9 @@ function models() {
     const { id } = bundle.lock.model;
     return new Promise<Session>((resolve, reject) => {
       const runner = { dispose: () => device.splice(device.indexOf(id), 1) };
-      const backend = { kind: backends?.[0] ?? best };
-      const loaded = { id, memoryBytes: BYTES, backend };
-      const end = () => {
+      const end: Opening["end"] = ({ memoryBytes = BYTES, kind = backends?.[0] ?? best } = {}) => {
         device.push(id);
+        const loaded = { id, memoryBytes, backend: { kind } };
         resolve({ model: { loaded, runner, target: best, bundle }, release: () => undefined } as any);
       };
       signal.addEventListener("abort", () => reject(signal.reason));
@@ -245,4 +246,119 @@ test("a request without a name waits for a load only if that decides which model
   (await opening()).end();
   await replacing;
   assert.equal((await late).id, "c");
+});
+
+test("of several idle models the one that was used the longest ago makes room", async () => {
+  const { models: all, connect, load, opening, loaded, device } = models();
+  const { client } = connect(2.5 * BYTES);
+  const lease = await loaded(client, "a");
+  await loaded(client, "b");
+  all.leave(await all.use(lease, going));
+  const loading = load(client, "c");
+  (await opening()).end();
+  await loading;
+  assert.deepEqual(device, ["a", "c"]);
+});
+
+test("the smallest of the budgets counts", async () => {
+  const { connect, load, opening, loaded, device } = models();
+  const [, bob] = [connect(1.5 * BYTES), connect(10 * BYTES)];
+  await loaded(bob.client, "a");
+  const loading = load(bob.client, "b");
+  (await opening()).end();
+  await loading;
+  assert.deepEqual(device, ["b"]);
+});
+
+test("a model that takes more than was reckoned makes its room when it is loaded", async () => {
+  const { connect, load, opening, loaded, device } = models();
+  const { client } = connect(2.5 * BYTES);
+  await loaded(client, "a");
+  const loading = load(client, "b");
+  (await opening()).end({ memoryBytes: 2 * BYTES });
+  await loading;
+  assert.deepEqual(device, ["b"]);
+});
+
+test("a device that is full gets the room of a model that is idle", async () => {
+  const { connect, load, opening, loaded, device } = models();
+  const { client } = connect();
+  await loaded(client, "a");
+  const loading = load(client, "b");
+  const full = new EngineError({ code: "out_of_memory", message: "full", remedy: "" });
+  (await opening()).fail(full);
+  (await opening()).end();
+  await loading;
+  assert.deepEqual(device, ["b"]);
+  const third = load(client, "c");
+  (await opening()).fail(full);
+  (await opening()).fail(full);
+  await assert.rejects(third, /full/);
+});
+
+test("one client's small budget refuses no other what it may load", async () => {
+  const { connect, load, opening, device } = models();
+  const loads = [0.5 * BYTES, 10 * BYTES].map((budget) => load(connect(budget).client, "a"));
+  (await opening()).end();
+  await Promise.all(loads);
+  assert.deepEqual(device, ["a"]);
+});
+
+test("a model that fell back to another backend isn't one for who doesn't list that", async () => {
+  const { connect, load, opening, openings, device } = models();
+  const first = load(connect().client, "a");
+  (await opening()).end({ kind: "webgpu-f32" });
+  await first;
+  const second = load(connect().client, "a", { backends: ["webgpu-f16"] });
+  (await opening()).end();
+  await second;
+  await load(connect().client, "a", { backends: ["webgpu-f16", "webgpu-f32"] });
+  assert.deepEqual([device, openings.length], [["a", "a"], 0]);
+});
+
+test("unloading all waits for a load and takes its model, too", async () => {
+  const { models: all, connect, load, opening, device } = models();
+  const { client } = connect();
+  const loading = load(client, "a");
+  const unloading = all.unload(client, undefined);
+  assert.equal(await isSettled(unloading), false);
+  (await opening()).end();
+  await loading;
+  await unloading;
+  assert.deepEqual(device, []);
+});
+
+test("of a former engine's models those are loaded that were on the device, while their client is there", async () => {
+  const { models: all, connect, opening, openings } = models();
+  const { client } = connect();
+  const held = (id: string, loaded: boolean) => ({ id, bundleUrl: `https://site.example/${id}/`, options: {}, loaded });
+  all.adopt(client, [held("a", false), held("b", true)]);
+  const begun = await opening();
+  assert.deepEqual([begun.id, openings.length], ["b", 0]);
+  all.disconnect(client);
+  await turn();
+  assert.equal(begun.signal.aborted, true);
+});
+
+test("who leaves a load that another one waits for doesn't end it", async () => {
+  const { connect, load, opening, device } = models();
+  const leaving = new AbortController();
+  const left = load(connect().client, "a", {}, leaving.signal);
+  const waiting = load(connect().client, "a");
+  const begun = await opening();
+  leaving.abort();
+  await assert.rejects(left, { name: "AbortError" });
+  assert.equal(begun.signal.aborted, false);
+  begun.end();
+  await waiting;
+  assert.deepEqual(device, ["a"]);
+});
+
+test("a model that was loaded twice is given up once", async () => {
+  const { models: all, connect, load, loaded, device } = models();
+  const { client } = connect();
+  await loaded(client, "a");
+  await load(client, "a", { deterministic: true });
+  await all.unload(client, "a");
+  assert.deepEqual(device, []);
 });
