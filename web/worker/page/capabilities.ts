@@ -58,9 +58,7 @@ async function reportOf(
       if (error instanceof EngineError) return brokenReport(bundle, error);
       throw error;
     });
-    if (report.fits && report.backend) {
-      return { ...report, backend: { ...report.backend, tried: [...tried, ...report.backend.tried] } };
-    }
+    if (report.fits) return report;
     tried.push(...leftOf(group, report));
   }
   return report ?? brokenReport(bundle, new EngineError(NOTHING));
