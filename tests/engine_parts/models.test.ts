@@ -246,3 +246,32 @@ test("a request without a name waits for a load only if that decides which model
   await replacing;
   assert.equal((await late).id, "c");
 });
+
+test("a budget refuses what others have or are loading, as what would be loaded for it alone", async () => {
+  const { models: all, connect, load, opening, openings, loaded, device } = models();
+  const [rich, exact, poor] = [connect().client, connect(BYTES).client, connect(BYTES - 1).client];
+  const refused = { name: "EngineError", code: "out_of_memory" };
+  await assert.rejects(load(poor, "a"), refused);
+  await loaded(rich, "a");
+  await assert.rejects(load(poor, "a"), refused);
+  assert.equal((await load(exact, "a")).id, "a");
+  assert.deepEqual(device, ["a"]);
+  const loading = load(rich, "b");
+  const next = await opening();
+  await assert.rejects(load(poor, "b"), refused);
+  next.end();
+  await loading;
+  await assert.rejects(all.find(poor, "b", going), { code: "model_not_loaded" });
+  assert.deepEqual([device, openings.length], [["b"], 0]);
+});
+
+test("a load for a client whose budget doesn't allow it isn't helped by another one that joins", async () => {
+  const { models: all, connect, load, opening, openings, device } = models();
+  const [rich, poor] = [connect().client, connect(BYTES - 1).client];
+  const [tight, free] = [load(poor, "a"), load(rich, "a")];
+  await assert.rejects(tight, { code: "out_of_memory" });
+  (await opening()).end();
+  assert.equal((await free).id, "a");
+  assert.deepEqual([...all.residents].map(({ uses }) => uses), [0]);
+  assert.deepEqual([device, openings.length], [["a"], 0]);
+});
