@@ -322,6 +322,30 @@ def test_the_engine_starts_with_the_first_session(
     assert found["text"]
 
 
+def test_a_handler_of_progress_that_throws_is_reported_and_no_more(
+    browser: Browser, site_url: str, bundles: Any
+) -> None:
+    with engine_page(browser, site_url) as page:
+        page.run(SETUP)
+        found = page.run(
+            """async () => {
+              const reported = [];
+              addEventListener("error", (event) => {
+                event.preventDefault();
+                reported.push(event.message);
+              });
+              const monitor = (target) => {
+                target.ondownloadprogress = () => { throw new TypeError("mine"); };
+              };
+              const own = createLanguageModel(engine);
+              await engine.load("bundles/tiny-q0f32/");
+              const session = await own.create({ monitor });
+              return [session instanceof own, reported];
+            }"""
+        )
+    assert found == [True, ["Uncaught TypeError: mine"] * 2]
+
+
 def test_a_browser_that_runs_nothing_has_no_model(
     browser: Browser, site_url: str, bundles: Any
 ) -> None:

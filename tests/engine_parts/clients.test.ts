@@ -25,13 +25,33 @@ const server = createServer(async (request, response) => {
 /** An engine at the other end, with one model that it always has. */
 class Worker extends EventTarget implements Endpoint {
   readonly requests: WorkerRequest[] = [];
+  /** What becomes of the next load: null if it waits for `settle`. */
+  next: "succeed" | "fail" | null = "succeed";
+  #waiting: WorkerRequest | null = null;
 
   postMessage(message: Parameters<Endpoint["postMessage"]>[0]): void {
     if (message.kind === "hello") return;
-    const request = message as WorkerRequest;
+    const request = structuredClone(message) as WorkerRequest;
     this.requests.push(request);
-    if (!("id" in request)) return;
+    if (!("id" in request) || request.kind === "abort") return;
+    if (request.kind === "load" && this.next === null) this.#waiting = request;
+    else this.#answer(request);
+  }
+
+  settle(how: "succeed" | "fail"): void {
+    assert.ok(this.#waiting);
+    this.next = how;
+    this.#answer(this.#waiting);
+  }
+
+  #answer(request: WorkerRequest): void {
     const refusal = { code: "model_not_loaded" as const, message: "No model is loaded.", remedy: "Load one first." };
+    if (request.kind === "load" && this.next === "fail") {
+      const error = { code: "bundle_invalid" as const, message: "It is damaged.", remedy: "Use another." };
+      this.#tell({ kind: "error", id: request.id, error });
+      return;
+    }
+    if (request.kind === "load") this.emit({ kind: "progress", stage: "ready", ...done });
     const value = request.kind === "load" ? near : request.kind === "unload" ? null : undefined;
     const { id } = request;
     this.#tell(value === undefined ? { kind: "error", id, error: refusal } : { kind: "result", id, value });
@@ -68,6 +88,7 @@ const near: LoadedModel = {
   uploadMs: 0,
   pipelineMs: 0,
 };
+const done = { loadedBytes: 1, totalBytes: 1, bytesPerSecond: 0, done: 1, total: 1 };
 const failure = (code: string) => ({ name: "EngineError", code });
 
 before(async () => {
@@ -128,4 +149,20 @@ test("a server's model doesn't take the name of one that is loaded here, unless 
   worker.drop();
   await engine.chat.completions.create({ messages, model: "near" });
   assert.deepEqual(asked, ["", "", "near"]);
+});
+
+test("a listener that throws breaks neither a load nor other listeners", async () => {
+  const { engine } = started();
+  const reported: unknown[] = [];
+  const told: string[] = [];
+  const mine = new TypeError("mine");
+  Object.assign(globalThis, { reportError: (error: unknown) => reported.push(error) });
+  engine.onEvent(() => {
+    throw mine;
+  });
+  engine.onEvent(({ kind }) => told.push(kind));
+  await engine.load(BUNDLE);
+  assert.deepEqual(engine.models.map(({ id }) => id), ["near"]);
+  assert.deepEqual(told, ["progress", "backend"]);
+  assert.deepEqual(reported, [mine, mine]);
 });

@@ -1,6 +1,7 @@
 /** The engine as the main thread sees it: calls become messages to a worker that computes. */
 import { LOCAL_BACKENDS } from "../shared/backends.ts";
 import { EngineError } from "../shared/errors.ts";
+import { Listeners } from "../shared/listeners.ts";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -34,6 +35,7 @@ import type {
 } from "../shared/protocol.ts";
 import { resolved } from "./address.ts";
 import { type BackendsOption, openFirst } from "./backends.ts";
+import { aborted, disposed, stateless } from "./call-errors.ts";
 import { capabilitiesOf, type CapabilityOptions } from "./capabilities.ts";
 import { ChunkStream } from "./chunk-stream.ts";
 import { checkOptions } from "./engine-options.ts";
@@ -132,7 +134,7 @@ export class EngineClient {
   };
   readonly #worker: Recipient;
   readonly #calls = new Map<number, Call>();
-  readonly #listeners = new Set<(event: EngineEvent) => void>();
+  readonly #listeners = new Listeners<EngineEvent>();
   #lastId = 0;
   readonly #models = new OpenedModels();
   readonly #baseURL: string | URL | undefined;
@@ -189,8 +191,7 @@ export class EngineClient {
 
   /** Calls `listener` on every event; the returned function ends that. */
   onEvent(listener: (event: EngineEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#listeners.add(listener);
   }
 
   /** Says whether the bundle would run here, before anything big is downloaded. */
@@ -226,7 +227,8 @@ export class EngineClient {
       if (!replace) this.#models.checkRemoteName(model.loaded);
       return model;
     };
-    const opened = await openFirst(backends, { local, remote, signal: either, tell: (event) => this.#tell(event) });
+    const tell = (event: EngineEvent): void => this.#listeners.tell(event);
+    const opened = await openFirst(backends, { local, remote, signal: either, tell });
     if (opened.remote && replace) await this.#unloadLocal();
     if (replace) this.#models.clearRemote();
     this.#models.add(opened);
@@ -344,7 +346,7 @@ export class EngineClient {
     if (reply.kind === "started") return;
     if (reply.kind === "event") {
       this.#models.note(reply.event);
-      this.#tell(reply.event);
+      this.#listeners.tell(reply.event);
       return;
     }
     const call = this.#calls.get(reply.id);
@@ -361,34 +363,9 @@ export class EngineClient {
     this.#end.signal.throwIfAborted();
   }
 
-  #tell(event: EngineEvent): void {
-    for (const listener of this.#listeners) listener(event);
-  }
-
   #failAll(error: EngineError): void {
     for (const call of this.#calls.values()) call.reject(error);
   }
-}
-
-function aborted(): DOMException {
-  return new DOMException("The call was aborted.", "AbortError");
-}
-
-function disposed(): EngineError {
-  return new EngineError({
-    code: "model_not_loaded",
-    message: "The engine was disposed.",
-    remedy: "Create a new engine.",
-  });
-}
-
-function stateless(): EngineError {
-  return new EngineError({
-    code: "invalid_request",
-    message: "States are saved for models of this device, and a server answers for this one.",
-    remedy: "Look at `backend.kind` first, or go on without: its chats need none.",
-    param: "model",
-  });
 }
 
 function absolute(url: string | URL): string {
