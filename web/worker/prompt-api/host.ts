@@ -59,6 +59,7 @@ export class EngineHost {
    * Throws EngineError, and the signal's reason.
    */
   async acquire(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
     clearTimeout(this.#idle);
     this.#sessions += 1;
     try {
