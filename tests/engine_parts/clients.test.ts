@@ -151,6 +151,23 @@ test("a server's model doesn't take the name of one that is loaded here, unless 
   assert.deepEqual(asked, ["", "", "near"]);
 });
 
+test("a model that has been loaded is there, though the signal comes then", async () => {
+  const { engine } = started();
+  const controller = new AbortController();
+  engine.onEvent((event) => event.kind === "progress" && controller.abort());
+  assert.equal((await engine.load(BUNDLE, { signal: controller.signal })).id, "near");
+  assert.ok(controller.signal.aborted);
+  assert.deepEqual(engine.models.map(({ id }) => id), ["near"]);
+  await assert.rejects(engine.load(BUNDLE, { signal: controller.signal }), { name: "AbortError" });
+});
+
+test("an engine that is disposed of as a load ends has no model", async () => {
+  const { engine } = started();
+  engine.onEvent((event) => event.kind === "backend" && engine.dispose());
+  await assert.rejects(engine.load(BUNDLE), failure("model_not_loaded"));
+  assert.deepEqual(engine.models, []);
+});
+
 test("a listener that throws breaks neither a load nor other listeners", async () => {
   const { engine } = started();
   const reported: unknown[] = [];

@@ -98,7 +98,8 @@ type Body = WorkerRequest extends infer R ? (R extends { id: number } ? Omit<R, 
 /**
  * Runs a language model in a worker.
  *
- * Calls fail with EngineError, or with the AbortSignal's reason once that was given.
+ * Calls fail with EngineError, or with the AbortSignal's reason; a signal that comes when a call has
+ * succeeded changes nothing.
  */
 export class EngineClient {
   readonly chat: { readonly completions: Completions };
@@ -229,6 +230,7 @@ export class EngineClient {
     };
     const tell = (event: EngineEvent): void => this.#listeners.tell(event);
     const opened = await openFirst(backends, { local, remote, signal: either, tell });
+    this.#end.signal.throwIfAborted();
     if (opened.remote && replace) await this.#unloadLocal();
     if (replace) this.#models.clearRemote();
     this.#models.add(opened);
