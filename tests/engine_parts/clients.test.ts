@@ -183,3 +183,43 @@ test("a listener that throws breaks neither a load nor other listeners", async (
   assert.deepEqual(told, ["progress", "backend"]);
   assert.deepEqual(reported, [mine, mine]);
 });
+
+/** Lists in lists. */
+function nested(depth: number): unknown {
+  let value: unknown = [];
+  for (let level = 0; level < depth; level++) value = [value];
+  return value;
+}
+
+test("what can't be sent is a bad request, here and to a server", async () => {
+  const { engine, far } = started();
+  const refused = failure("invalid_request");
+  for (const load of [{}, { ...far, replace: true }]) {
+    await engine.load(BUNDLE, load);
+    const ask = (params: unknown) => engine.chat.completions.create(params as { messages: [] });
+    for (const params of [null, undefined, 5, "x"]) await assert.rejects(ask(params), refused);
+    const deep = nested(1e5);
+    await assert.rejects(ask({ messages: deep }), refused);
+    await assert.rejects(ask({ messages: deep, stream: true }).then((stream) => (stream as any).next()), refused);
+    const body = `{"messages":${"[".repeat(1e5)}${"]".repeat(1e5)}}`;
+    const response = await engine.fetch("https://x.example/v1/chat/completions", { method: "POST", body });
+    assert.deepEqual([response.status, (await response.json()).error.code], [400, "invalid_request"]);
+  }
+  const far60 = engine.chat.completions.create({ messages, seed: 2n ** 60n as unknown as number });
+  await assert.rejects(far60, refused);
+  assert.deepEqual(asked, [""]);
+});
+
+test("an engine never sees what a worker's stack may not take, or no message can carry", async () => {
+  const { engine, worker } = started();
+  const refused = failure("invalid_request");
+  const round: { messages: unknown[] } = { messages: [] };
+  round.messages.push(round);
+  for (const given of [nested(150), nested(3000), round, [() => "x"]] as any[]) {
+    await assert.rejects(engine.countTokens(given), refused);
+    await assert.rejects(engine.saveState("a", given), refused);
+    await assert.rejects(engine.chat.completions.create({ messages: given }), refused);
+  }
+  assert.deepEqual(worker.requests, []);
+  await assert.rejects(engine.countTokens(nested(50) as any), failure("model_not_loaded"));
+});

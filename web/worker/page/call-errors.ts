@@ -21,3 +21,8 @@ export function stateless(): EngineError {
     param: "model",
   });
 }
+
+export function noObject(): EngineError {
+  const message = "The request is no object.";
+  return new EngineError({ code: "invalid_request", message, remedy: "Give an object with messages." });
+}

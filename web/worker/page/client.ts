@@ -33,9 +33,10 @@ import type {
   WorkerReply,
   WorkerRequest,
 } from "../shared/protocol.ts";
+import { checkLevels, sent } from "../shared/sending.ts";
 import { resolved } from "./address.ts";
 import { type BackendsOption, openFirst } from "./backends.ts";
-import { aborted, disposed, stateless } from "./call-errors.ts";
+import { aborted, disposed, noObject, stateless } from "./call-errors.ts";
 import { capabilitiesOf, type CapabilityOptions } from "./capabilities.ts";
 import { ChunkStream } from "./chunk-stream.ts";
 import { checkOptions } from "./engine-options.ts";
@@ -289,6 +290,8 @@ export class EngineClient {
     { signal }: CallOptions = {},
   ): Promise<ChatCompletion | ChunkStream> {
     this.#end.signal.throwIfAborted();
+    // What else is wrong with a request is seen by whoever answers it.
+    if (typeof params !== "object" || params === null) throw noObject();
     const remote = this.#models.remoteFor(params.model);
     if (remote) return remote.create(params, signal);
     if (!params.stream) {
@@ -321,13 +324,14 @@ export class EngineClient {
   ): Promise<B["kind"] extends CallKind ? CallResults[B["kind"]] : never> {
     signal?.throwIfAborted();
     this.#end.signal.throwIfAborted();
+    checkLevels(body);
     const id = ++this.#lastId;
     const abort = (): void => this.#abort(id);
     signal?.addEventListener("abort", abort);
     try {
       const value = await new Promise<CallResults[CallKind]>((resolve, reject) => {
         this.#calls.set(id, { resolve, reject, ...(onChunk && { onChunk }) });
-        this.#worker.postMessage({ ...body, id } as WorkerRequest);
+        sent(() => this.#worker.postMessage({ ...body, id } as WorkerRequest));
       });
       return value as B["kind"] extends CallKind ? CallResults[B["kind"]] : never;
     } catch (error) {
