@@ -151,6 +151,51 @@ test("a server's model doesn't take the name of one that is loaded here, unless 
   assert.deepEqual(asked, ["", "", "near"]);
 });
 
+test("what may be asked of a model of this device stays here while that loads, and once that has failed", async () => {
+  for (const end of ["succeed", "fail"] as const) {
+    asked = [];
+    const { worker, engine, far } = started();
+    const ask = (model?: string) => engine.chat.completions.create({ messages, ...(model && { model }) });
+    await engine.load(BUNDLE, far);
+    worker.next = null;
+    const loading = engine.load(BUNDLE).catch(({ code }) => code);
+    await assert.rejects(ask("near"), failure("model_not_loaded"));
+    await assert.rejects(engine.countTokens(messages, { model: "near" }), failure("model_not_loaded"));
+    await ask();
+    worker.settle(end);
+    assert.equal(typeof (await loading), end === "fail" ? "string" : "object");
+    await assert.rejects(ask("near"), failure("model_not_loaded"));
+    await ask("far");
+    assert.deepEqual(asked, ["", "far", "far"]);
+  }
+});
+
+test("a load that falls back to a server lets that answer to the names of what didn't load", async () => {
+  const { worker, engine, far } = started();
+  const ask = (model: string) => engine.chat.completions.create({ messages, model });
+  worker.next = "fail";
+  const backends = ["webgpu-f32" as const, ...far.backends];
+  await engine.load(BUNDLE, { backends });
+  await ask("near");
+  await assert.rejects(engine.load(BUNDLE), failure("bundle_invalid"));
+  await assert.rejects(ask("near"), failure("model_not_loaded"));
+  await engine.load(BUNDLE, { backends });
+  await ask("near");
+  assert.deepEqual(asked, ["", "far", "", "far"]);
+});
+
+test("a request without a name isn't a server's while a model of this device loads in its place", async () => {
+  const { worker, engine, far } = started();
+  await engine.load(BUNDLE, far);
+  worker.next = null;
+  const loading = engine.load(BUNDLE, { replace: true });
+  await assert.rejects(engine.chat.completions.create({ messages }), failure("model_not_loaded"));
+  worker.settle("succeed");
+  await loading;
+  assert.deepEqual(engine.models.map(({ id }) => id), ["near"]);
+  assert.deepEqual(asked, [""]);
+});
+
 test("a model that has been loaded is there, though the signal comes then", async () => {
   const { engine } = started();
   const controller = new AbortController();

@@ -35,7 +35,7 @@ import type {
 } from "../shared/protocol.ts";
 import { checkLevels, sent } from "../shared/sending.ts";
 import { resolved } from "./address.ts";
-import { type BackendsOption, openFirst } from "./backends.ts";
+import { type BackendsOption, isRemote, openFirst } from "./backends.ts";
 import { aborted, disposed, noObject, stateless } from "./call-errors.ts";
 import { capabilitiesOf, type CapabilityOptions } from "./capabilities.ts";
 import { ChunkStream } from "./chunk-stream.ts";
@@ -230,12 +230,17 @@ export class EngineClient {
       return model;
     };
     const tell = (event: EngineEvent): void => this.#listeners.tell(event);
-    const opened = await openFirst(backends, { local, remote, signal: either, tell });
-    this.#end.signal.throwIfAborted();
-    if (opened.remote && replace) await this.#unloadLocal();
-    if (replace) this.#models.clearRemote();
-    this.#models.add(opened);
-    return opened.loaded;
+    const open = async (): Promise<LoadedModel> => {
+      const opened = await openFirst(backends, { local, remote, signal: either, tell });
+      this.#end.signal.throwIfAborted();
+      if (opened.remote && replace) await this.#unloadLocal();
+      if (replace) this.#models.clearRemote();
+      this.#models.add(opened);
+      return opened.loaded;
+    };
+    if (backends.every(isRemote)) return open();
+    const source = typeof bundleUrl === "function" ? bundleUrl : String(bundleUrl);
+    return this.#models.during({ source, replace }, open);
   }
 
   /** Tokens of the prompt that `messages` make; null where a remote server answers, which doesn't tell. */
