@@ -298,9 +298,10 @@ test("a device that is full gets the room of a model that is idle", async () => 
 
 test("one client's small budget refuses no other what it may load", async () => {
   const { connect, load, opening, device } = models();
-  const loads = [0.5 * BYTES, 10 * BYTES].map((budget) => load(connect(budget).client, "a"));
+  const [small, large] = [0.5 * BYTES, 10 * BYTES].map((budget) => load(connect(budget).client, "a"));
+  const refused = assert.rejects(small as Promise<unknown>, { code: "out_of_memory" });
   (await opening()).end();
-  await Promise.all(loads);
+  await Promise.all([refused, large]);
   assert.deepEqual(device, ["a"]);
 });
 
@@ -361,4 +362,33 @@ test("a model that was loaded twice is given up once", async () => {
   await load(client, "a", { deterministic: true });
   await all.unload(client, "a");
   assert.deepEqual(device, []);
+});
+
+test("a budget refuses what others have or are loading, as what would be loaded for it alone", async () => {
+  const { models: all, connect, load, opening, openings, loaded, device } = models();
+  const [rich, exact, poor] = [connect().client, connect(BYTES).client, connect(BYTES - 1).client];
+  const refused = { name: "EngineError", code: "out_of_memory" };
+  await assert.rejects(load(poor, "a"), refused);
+  await loaded(rich, "a");
+  await assert.rejects(load(poor, "a"), refused);
+  assert.equal((await load(exact, "a")).id, "a");
+  assert.deepEqual(device, ["a"]);
+  const loading = load(rich, "b");
+  const next = await opening();
+  await assert.rejects(load(poor, "b"), refused);
+  next.end();
+  await loading;
+  await assert.rejects(all.find(poor, "b", going), { code: "model_not_loaded" });
+  assert.deepEqual([device, openings.length], [["b"], 0]);
+});
+
+test("a load for a client whose budget doesn't allow it isn't helped by another one that joins", async () => {
+  const { models: all, connect, load, opening, openings, device } = models();
+  const [rich, poor] = [connect().client, connect(BYTES - 1).client];
+  const [tight, free] = [load(poor, "a"), load(rich, "a")];
+  await assert.rejects(tight, { code: "out_of_memory" });
+  (await opening()).end();
+  assert.equal((await free).id, "a");
+  assert.deepEqual([...all.residents].map(({ uses }) => uses), [0]);
+  assert.deepEqual([device, openings.length], [["a"], 0]);
 });

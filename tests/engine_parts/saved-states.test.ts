@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { SavedStates } from "../../web/worker/engine/saved-states.ts";
+import { carryOut } from "../../web/worker/engine/storage-actions.ts";
 import { LIMITS } from "../../web/worker/store/limits.ts";
 import { StateStore } from "../../web/worker/store/state-store.ts";
 import { install, PlainCache } from "./plain-cache.ts";
@@ -128,4 +129,18 @@ test("one that is too large is refused before it is computed", async () => {
   const { states, done } = statesOf(Array.from({ length: 51 }, (_, n) => n));
   await assert.rejects(states.save("a", MESSAGES, going), { code: "quota_exceeded" });
   assert.deepEqual(done, []);
+});
+
+test("what can't be a state's name is a bad request, wherever it is given", async () => {
+  const { states, done } = statesOf([1, 2, 3]);
+  const bundleUrl = "https://site.example/bundles/m/";
+  const refused = { name: "EngineError", code: "invalid_request", param: "name" };
+  for (const name of ["\ud800", "a\udc00", "", "a".repeat(201), undefined, null, {}, ["x"]] as string[]) {
+    await assert.rejects(states.save(name, MESSAGES, going), refused);
+    await assert.rejects(states.load(name), refused);
+    const action = { action: "delete-state", bundleUrl, name } as const;
+    await assert.rejects(carryOut(action, { deleteState: async () => done.push("delete") } as any, going), refused);
+  }
+  assert.deepEqual(done, []);
+  assert.equal((await states.save("\u{1f600}", MESSAGES, going)).name, "\u{1f600}");
 });

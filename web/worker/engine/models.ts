@@ -228,8 +228,13 @@ export class Models {
     return enter(resident);
   }
 
-  /** Waits until a model is loaded. */
+  /** Waits until a model is loaded. What one client has, another one's budget may not allow. */
   async #ready(resident: Resident, client: Client, signal: AbortSignal): Promise<void> {
+    if (client.memoryBudget !== null) {
+      const bytes = await needs(resident.wanted, signal);
+      signal.throwIfAborted();
+      client.checkBudget(bytes);
+    }
     try {
       await resident.load(client, signal);
       signal.throwIfAborted();

@@ -89,7 +89,7 @@ function remoteReport(
 }
 
 function brokenReport(bundle: URL, error: EngineError): FitReport {
-  const id = decodeURIComponent(bundle.pathname.split("/").filter(Boolean).at(-1) ?? "");
+  const id = bundle.pathname.split("/").filter(Boolean).at(-1) ?? "";
   const storage = { usage: 0, quota: 0, persisted: false };
   return { id, ...NEEDS_NOTHING, backend: null, problems: [error.toData()], storage };
 }
