@@ -217,6 +217,32 @@ test("who waits behind a load goes on once that has its room", async () => {
   await loading;
 });
 
+test("a model stays for a load that has no room without it either, and answers meanwhile", async () => {
+  const { models: all, connect, load, opening, loaded, device } = models();
+  const [alice, bob, carol] = [connect(1.5 * BYTES), connect(), connect()];
+  alice.client.memoryBudget = 2.5 * BYTES;
+  const lease = await loaded(alice.client, "a");
+  const slow = load(bob.client, "b");
+  const downloading = await opening();
+  alice.client.memoryBudget = 1.5 * BYTES;
+  const waiting = load(carol.client, "c");
+  assert.equal(await isSettled(waiting), false);
+  const [first, second] = [all.use(lease, going), all.use(lease, going)];
+  assert.equal(await isSettled(Promise.all([first, second])), true);
+  assert.deepEqual([device, alice.events], [["a"], []]);
+  // What is loaded can make room: requests no longer overtake who waits for it.
+  downloading.end();
+  await slow;
+  const third = all.use(lease, going);
+  assert.equal(await isSettled(third), false);
+  for (const use of [first, second]) all.leave(await use);
+  (await opening()).end();
+  await waiting;
+  assert.deepEqual(alice.events, ["unloaded a"]);
+  (await opening()).end();
+  all.leave(await third);
+});
+
 test("a load joins another one only if it may run on the same backends", async () => {
   const { connect, load, opening, openings } = models();
   const all: LocalLoadOptions[] = [{}, { backends: ["webgpu-f16"] }, {}];
