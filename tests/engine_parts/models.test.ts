@@ -35,6 +35,7 @@ const store = {
     const targets = new Map([target("webgpu-f16", "shader-f16"), target("webgpu-f32")]);
     return { lock: { model: { id }, files: new Map(id === SLOW ? [CONFIG] : []), targets }, raw: id, fromStorage: false };
   },
+  hasRoom: async () => true,
   content: {
     read: (_: unknown, { signal }: { signal: AbortSignal }) =>
       new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
@@ -66,10 +67,15 @@ function models() {
       openings.push({ id, signal, end, fail: reject });
     });
   };
-  const models = new Models(store as any, open);
+  /** Bytes of each bundle's files that aren't stored. */
+  const missing = { bytes: 0 };
+  const models = new Models({ ...store, missingBytes: async () => missing.bytes } as any, open);
   const connect = (memoryBudget: number | null = null) => {
     const events: string[] = [];
-    const client = new Client((event) => event.kind === "model" && events.push(`${event.state} ${event.id}`));
+    const client = new Client((event) => {
+      if (event.kind === "model") events.push(`${event.state} ${event.id}`);
+      else if (event.kind === "storage") events.push(Object.values(event).join(" "));
+    });
     client.memoryBudget = memoryBudget;
     models.connect(client);
     return { client, events };
@@ -89,7 +95,7 @@ function models() {
     await loading;
     return models.find(client, id, going);
   };
-  return { models, connect, load, opening, openings, loaded, device };
+  return { models, connect, load, opening, openings, loaded, device, missing };
 }
 
 /** All that can go on without further doing has gone on. */
@@ -241,6 +247,17 @@ test("a model stays for a load that has no room without it either, and answers m
   assert.deepEqual(alice.events, ["unloaded a"]);
   (await opening()).end();
   all.leave(await third);
+});
+
+test("who loads a model that is there is told what isn't stored of it", async () => {
+  const { connect, load, loaded, missing } = models();
+  const [alice, bob, carol] = [connect(), connect(), connect()];
+  await loaded(alice.client, "a");
+  await load(bob.client, "a");
+  missing.bytes = 7;
+  await load(carol.client, "a");
+  const told = "storage memory-only https://site.example/a/mlc-lock.json 7 deleted";
+  assert.deepEqual([alice.events, bob.events, carol.events], [[], [], [told]]);
 });
 
 test("a load joins another one only if it may run on the same backends", async () => {

@@ -2,6 +2,7 @@
 import { EngineError } from "../shared/errors.ts";
 import type { Bytes } from "../shared/hash.ts";
 import type { Lock, LockedFile } from "../shared/lock.ts";
+import type { StorageEvent } from "../shared/protocol.ts";
 import type { FileAddress } from "../store/content.ts";
 import { fileError } from "../store/errors.ts";
 import type { OpenedLock, Store } from "../store/store.ts";
@@ -95,6 +96,14 @@ export class Bundle {
   /** Bytes of these files that aren't stored. */
   missingBytes(files: readonly LockedFile[]): Promise<number> {
     return this.#store.missingBytes(files);
+  }
+
+  /** What is told to a page that loads it while these files are in use already; null if all are stored. */
+  async unkept(files: readonly LockedFile[]): Promise<StorageEvent | null> {
+    const neededBytes = await this.#store.missingBytes(files);
+    if (neededBytes === 0) return null;
+    const reason = (await this.#store.hasRoom(neededBytes)) ? "deleted" : "no-room";
+    return { kind: "storage", state: "memory-only", url: this.#url.href, neededBytes, reason };
   }
 
   /** Deletes stored files that aren't what they were; whether there were any. */

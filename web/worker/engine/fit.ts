@@ -21,7 +21,7 @@ export function downloadBytes({ lock }: Bundle, target: LockedTarget | null): nu
 }
 
 /** All files but other targets' own. */
-function neededFiles(lock: Lock, target: LockedTarget | null): LockedFile[] {
+export function neededFiles(lock: Lock, target: LockedTarget | null): LockedFile[] {
   const others = [...lock.targets.values()].filter((other) => other !== target);
   const skipped = new Set(others.map(({ library }) => library));
   return [...lock.files.values()].filter(({ path }) => !skipped.has(path));

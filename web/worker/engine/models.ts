@@ -5,7 +5,7 @@ import type { EngineEvent, HeldModel, LoadedModel, LocalLoadOptions, ModelEvent 
 import type { Store } from "../store/store.ts";
 import { first, rank } from "./backends.ts";
 import { Bundle, lockUrlOf } from "./bundle.ts";
-import { neededMemory } from "./fit.ts";
+import { neededFiles, neededMemory } from "./fit.ts";
 import { noModel, notLoaded, unnamed } from "./model-errors.ts";
 import { Client, Resident, type Lease, type Session, type Wanted } from "./resident.ts";
 import { Room } from "./room.ts";
@@ -187,10 +187,13 @@ export class Models {
         this.leave(resident);
         resident = next;
       }
+      const isThere = resident.session !== null;
       await this.#ready(resident, client, signal);
       const { loaded, bundle } = sessionOf(resident).model;
       bind(this.#lease(client, { id: loaded.id, bundleUrl, options }), resident);
       if (bundle.fromStorage) this.#revalidate(bundleUrl);
+      // Whoever waits for downloads is told of each; what they left may have been deleted since.
+      if (isThere) await tellUnkept(client, resident);
       return { ...loaded, memoryBytes: resident.bytes };
     } finally {
       this.leave(resident);
@@ -298,6 +301,14 @@ function bind(lease: Lease, resident: Resident): void {
 
 function tell({ client, id, resident }: Lease, state: ModelEvent["state"]): void {
   client.emit({ kind: "model", state, id, memoryBytes: state === "loaded" ? (resident?.bytes ?? 0) : 0 });
+}
+
+/** Says what isn't stored of a model that is on the device. */
+async function tellUnkept(client: Client, resident: Resident): Promise<void> {
+  const { bundle, target } = sessionOf(resident).model;
+  const files = neededFiles(bundle.lock, bundle.lock.targets.get(target) ?? null);
+  const event = await bundle.unkept(files).catch(() => null);
+  if (event) client.emit(event);
 }
 
 export function sessionOf({ session }: Resident): Session {
