@@ -1,113 +1,8 @@
 /** Which models are on the device, for whom, and who waits: with models that are only counted. */
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
-import { Models, type OpenSession } from "../../web/worker/engine/models.ts";
-import { Client, type Lease, type Session } from "../../web/worker/engine/resident.ts";
+import { test } from "node:test";
 import { EngineError } from "../../web/worker/shared/errors.ts";
-import type { LocalBackend, LocalLoadOptions } from "../../web/worker/shared/protocol.ts";
-
-const BYTES = 100;
-/** Its configuration never comes. */
-const SLOW = "slow";
-const CONFIG = ["mlc-chat-config.json", { path: "mlc-chat-config.json", bytes: 1, sha256: "" }] as const;
-const going = new AbortController().signal;
-const adapter = {
-  features: new Set(["shader-f16"]),
-  limits: {},
-  info: { vendor: "v", architecture: "a", description: "d" },
-};
-const own = Object.getOwnPropertyDescriptor(globalThis, "navigator") ?? {};
-
-beforeEach(() => {
-  const value = { gpu: { requestAdapter: async () => adapter } };
-  Object.defineProperty(globalThis, "navigator", { value, configurable: true });
-});
-afterEach(() => {
-  Object.defineProperty(globalThis, "navigator", { configurable: true, ...own });
-});
-
-/** A bundle's lock for each address, with targets of BYTES. */
-const store = {
-  async openLock(lockUrl: string) {
-    const id = lockUrl.split("/").at(-2);
-    const needs = (...features: string[]) => ({ features, limits: {} });
-    const target = (name: string, ...features: string[]) =>
-      [name, { name, library: "l", parameters: "p", parameterBytes: BYTES, needs: needs(...features) }] as const;
-    const targets = new Map([target("webgpu-f16", "shader-f16"), target("webgpu-f32")]);
-    return { lock: { model: { id }, files: new Map(id === SLOW ? [CONFIG] : []), targets }, raw: id, fromStorage: false };
-  },
-  content: {
-    read: (_: unknown, { signal }: { signal: AbortSignal }) =>
-      new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
-  },
-};
-
-interface Opening {
-  readonly id: string;
-  readonly signal: AbortSignal;
-  /** By default it takes what was reckoned, on the backend that was to be tried first. */
-  end(model?: { memoryBytes?: number; kind?: LocalBackend }): void;
-  fail(error: Error): void;
-}
-
-/** Models whose loads end when they are told to; `device` has those that are loaded. */
-function models() {
-  const openings: Opening[] = [];
-  const device: string[] = [];
-  const open: OpenSession = ({ bundle, best, backends }, { signal }) => {
-    const { id } = bundle.lock.model;
-    return new Promise<Session>((resolve, reject) => {
-      const runner = { dispose: () => device.splice(device.indexOf(id), 1) };
-      const end: Opening["end"] = ({ memoryBytes = BYTES, kind = backends?.[0] ?? best } = {}) => {
-        device.push(id);
-        const loaded = { id, memoryBytes, backend: { kind } };
-        resolve({ model: { loaded, runner, target: best, bundle }, release: () => undefined } as any);
-      };
-      signal.addEventListener("abort", () => reject(signal.reason));
-      openings.push({ id, signal, end, fail: reject });
-    });
-  };
-  const models = new Models(store as any, open);
-  const connect = (memoryBudget: number | null = null) => {
-    const events: string[] = [];
-    const client = new Client((event) => event.kind === "model" && events.push(`${event.state} ${event.id}`));
-    client.memoryBudget = memoryBudget;
-    models.connect(client);
-    return { client, events };
-  };
-  const load = (client: Client, id: string, options: LocalLoadOptions = {}, signal = going) =>
-    models.load(client, { bundleUrl: `https://site.example/${id}/`, options }, signal);
-  /** The next load that has begun. */
-  const opening = async (): Promise<Opening> => {
-    await turn();
-    const next = openings.shift();
-    assert.ok(next, "no load has begun");
-    return next;
-  };
-  const loaded = async (client: Client, id: string): Promise<Lease> => {
-    const loading = load(client, id);
-    (await opening()).end();
-    await loading;
-    return models.find(client, id, going);
-  };
-  return { models, connect, load, opening, openings, loaded, device };
-}
-
-/** All that can go on without further doing has gone on. */
-async function turn(): Promise<void> {
-  for (let count = 0; count < 5; count++) await new Promise((resolve) => setImmediate(resolve));
-}
-
-/** Whether it has settled by now, without further doing. */
-async function isSettled(work: Promise<unknown>): Promise<boolean> {
-  let settled = false;
-  const note = () => {
-    settled = true;
-  };
-  work.then(note, note);
-  await turn();
-  return settled;
-}
+import { BYTES, SLOW, going, isSettled, models, turn } from "./counted-models.ts";
 
 test("a model that is kept is neither given up nor evicted before that is done", async () => {
   const { models: all, connect, load, opening, loaded, device } = models();
@@ -216,6 +111,43 @@ test("who waits behind a load goes on once that has its room", async () => {
   assert.equal(await second, busy);
   begun.end();
   await loading;
+});
+
+test("a model stays for a load that has no room without it either, and answers meanwhile", async () => {
+  const { models: all, connect, load, opening, loaded, device } = models();
+  const [alice, bob, carol] = [connect(1.5 * BYTES), connect(), connect()];
+  alice.client.memoryBudget = 2.5 * BYTES;
+  const lease = await loaded(alice.client, "a");
+  const slow = load(bob.client, "b");
+  const downloading = await opening();
+  alice.client.memoryBudget = 1.5 * BYTES;
+  const waiting = load(carol.client, "c");
+  assert.equal(await isSettled(waiting), false);
+  const [first, second] = [all.use(lease, going), all.use(lease, going)];
+  assert.equal(await isSettled(Promise.all([first, second])), true);
+  assert.deepEqual([device, alice.events], [["a"], []]);
+  // What is loaded can make room: requests no longer overtake who waits for it.
+  downloading.end();
+  await slow;
+  const third = all.use(lease, going);
+  assert.equal(await isSettled(third), false);
+  for (const use of [first, second]) all.leave(await use);
+  (await opening()).end();
+  await waiting;
+  assert.deepEqual(alice.events, ["unloaded a"]);
+  (await opening()).end();
+  all.leave(await third);
+});
+
+test("who loads a model that is there is told what isn't stored of it", async () => {
+  const { connect, load, loaded, missing } = models();
+  const [alice, bob, carol] = [connect(), connect(), connect()];
+  await loaded(alice.client, "a");
+  await load(bob.client, "a");
+  missing.bytes = 7;
+  await load(carol.client, "a");
+  const told = "storage memory-only https://site.example/a/mlc-lock.json 7 deleted";
+  assert.deepEqual([alice.events, bob.events, carol.events], [[], [], [told]]);
 });
 
 test("a load joins another one only if it may run on the same backends", async () => {

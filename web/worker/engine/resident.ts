@@ -91,11 +91,6 @@ export class Resident {
     return this.#abort.signal.aborted;
   }
 
-  /** Bytes that those who wait for it let it take. */
-  get allowedBytes(): number {
-    return Math.max(...this.#waiting.map(({ memoryBudget }) => memoryBudget ?? Infinity));
-  }
-
   suits({ bundle, best, target, backends }: Wanted): boolean {
     if (this.abandoned || !this.identities.has(bundle.identity)) return false;
     // Which of them it will be isn't known yet.
