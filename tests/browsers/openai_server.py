@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +74,25 @@ async def _silence(beginning: str) -> AsyncIterator[str]:
 def silent() -> Response:
     """Never ends, after headers and a comment."""
     return StreamingResponse(_silence(": waiting\n\n"), media_type="text/event-stream")
+
+
+@dataclass
+class Held:
+    """A reply that begins and never ends; `left` is set once its client has gone."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self) -> Response:
+        return StreamingResponse(self._events(), media_type="text/event-stream")
+
+    async def _events(self) -> AsyncIterator[str]:
+        try:
+            yield event(chunk("Hal"))
+            self.begun.set()
+            await asyncio.sleep(3600)
+        finally:
+            self.left.set()
 
 
 @dataclass

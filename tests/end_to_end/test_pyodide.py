@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from mlc_edge.version import __version__
 from tests.browser import WORKER, bundle_script, serving
-from tests.browsers.openai_server import OpenAiServer
+from tests.browsers.openai_server import Held, OpenAiServer
 from tests.end_to_end.conftest import ROOT, Host
 from tests.web.serving import serving as serving_app
 from web.site.wheel import write_wheel
@@ -131,6 +131,27 @@ for more in ({"tools": tools}, {"tools": []}):
 found
 """
 
+STREAM_LEFT = """
+stream = await engine.chat.completions.create(messages=messages, stream=True)
+await anext(stream)
+await stream.aclose()
+"""
+ANSWER_AWAITED = """
+import asyncio
+task = asyncio.ensure_future(engine.chat.completions.create(messages=messages))
+None
+"""
+ENGINE_LEFT = """
+async with engine:
+    open = engine.model
+try:
+    await engine.chat.completions.create(messages=messages)
+except EngineError as error:
+    found = [open, error.code]
+found
+"""
+WAIT_S = 60
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -187,7 +208,7 @@ def test_micropip_installs_it(open_python: Callable[[], Page], site: str, folder
     assert refusals == "network_error invalid_request"
 
 
-def test_with_a_server_the_library_is_fetched_again_and_tools_are_refused(
+def test_with_a_server_the_library_is_fetched_again_tools_are_refused_and_leaving_ends(
     open_python: Callable[[], Page], folder: Path
 ):
     library = folder / "dist"
@@ -199,13 +220,30 @@ def test_with_a_server_the_library_is_fetched_again_and_tools_are_refused(
     page.evaluate(
         "(wheel) => python.loadPackage(new URL(wheel, location).href)", f"dist/{wheel.name}"
     )
+    # Some browsers remember of an address that it failed.
+    addresses: list[str] = []
     page.route("**/dist/mlc-edge.js*", lambda route: route.abort(), times=2)
+    page.on("request", lambda asked: addresses.append(asked.url))
     with serving_app(far.app()) as site:
         code = WITH_SERVER % site.url
         found = page.evaluate("async (code) => (await python.runPythonAsync(code)).toJs()", code)
-    failed = ["network_error"] * 2
-    assert found == [*failed, "far-1", "invalid_request tools", "Hello from afar."]
-    assert len(far.asked) == 1
+        failed = ["network_error"] * 2
+        assert found == [*failed, "far-1", "invalid_request tools", "Hello from afar."]
+        assert len(far.asked) == 1
+        assert len({address for address in addresses if "/mlc-edge.js" in address}) == 3
+
+        stream = far.next = Held()
+        page.evaluate("async (code) => void await python.runPythonAsync(code)", STREAM_LEFT)
+        assert stream.left.wait(WAIT_S)
+        answer = far.next = Held()
+        page.evaluate("async (code) => void await python.runPythonAsync(code)", ANSWER_AWAITED)
+        assert answer.begun.wait(WAIT_S)
+        page.evaluate("() => void python.runPython('task.cancel()')")
+        assert answer.left.wait(WAIT_S)
+        left = page.evaluate(
+            "async (code) => (await python.runPythonAsync(code)).toJs()", ENGINE_LEFT
+        )
+        assert left == ["far-1", "model_not_loaded"]
 
 
 def test_a_page_with_a_policy_brings_the_library_itself(

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser
 
 from tests.browser import EnginePage, engine_page
@@ -61,6 +62,35 @@ def test_an_invalid_lock_is_refused_with_all_its_problems(fresh: EnginePage, dam
 def test_another_abi_is_refused(fresh: EnginePage, damaged: Path) -> None:
     edit_lock(damaged, abi_version=99)
     assert fresh.load_failure("damaged")["code"] == "abi_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("mlc-chat-config.json", b"{"),
+        ("tokenizer.json", b"null"),
+        ("tensor-cache.json", b"null"),
+        ("lib/webgpu-f32.wasm", b"no library"),
+        ("lib/webgpu-f32.wasm", b"\0asm\1\0\0\0"),
+    ],
+)
+def test_files_of_another_form_are_refused_by_name(
+    fresh: EnginePage, damaged: Path, path: str, content: bytes
+) -> None:
+    (damaged / path).write_bytes(content)
+    edit_lock(damaged, path)
+    failed = fresh.load_failure("damaged")
+    assert failed["code"] == "bundle_invalid"
+    assert path in failed["message"] and "build" in failed["remedy"]
+
+
+def test_a_bundle_whose_configuration_is_none_is_not_checked_as_one_that_fits(
+    fresh: EnginePage, damaged: Path
+) -> None:
+    (damaged / "mlc-chat-config.json").write_text('{"model_config": []}')
+    edit_lock(damaged, "mlc-chat-config.json")
+    failed = fresh.run("() => failure(() => engine.check('bundles/damaged/'))")
+    assert failed["code"] == "bundle_invalid" and "model_config" in failed["message"]
 
 
 def test_changed_weights_are_refused(fresh: EnginePage, damaged: Path) -> None:

@@ -121,17 +121,17 @@ def test_a_model_that_answers_keeps_its_place(page: EnginePage) -> None:
     create(page, model=A)
     bytes_of_one = page.run("() => engine.models[0].memoryBytes")
     create(page, model=A, memoryBudget=1.2 * bytes_of_one)
-    order, text = page.run(
+    order, ended = page.run(
         """async (params) => {
           const order = [];
           const answer = stream(params).then((ended) => { order.push("answer"); return ended; });
           const load = engine.load("bundles/tiny-two/").then(() => order.push("load"));
-          const [{ text }] = await Promise.all([answer, load]);
-          return [order, text];
+          const [{ ended, finish }] = await Promise.all([answer, load]);
+          return [order, [ended, ...finish]];
         }""",
         {**GREEDY, "model": A, "max_tokens": 90},
     )
-    assert order == ["answer", "load"] and text
+    assert order == ["answer", "load"] and ended == ["done", "length"]
     assert page.run("() => loaded()") == {A: False, B: True}
 
 

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.browser import EnginePage
 
 # About 40 tokens, in a context of 128 with chunks of 32.
@@ -44,6 +46,11 @@ def bits(answer: dict[str, Any]) -> str:
     return json.dumps([choice["logprobs"] for choice in answer["choices"]])
 
 
+def logprobs(answer: dict[str, Any]) -> list[float]:
+    (choice,) = answer["choices"]
+    return [entry["logprob"] for entry in choice["logprobs"]["content"]]
+
+
 def test_a_shared_system_prompt_is_computed_once_and_both_chats_are_kept(tiny: EnginePage) -> None:
     forget(tiny)
     chats = [user("When do you open?"), user("Who built them?")]
@@ -69,6 +76,25 @@ def test_forks_have_the_bits_of_a_fresh_computation(tiny: EnginePage) -> None:
     answers = [ask(tiny, user(question), **fields) for question in questions]
     assert [bits(answer) for answer in answers] == fresh
     assert [cached(answer) for answer in answers] == [0, 32, 32, 32]
+
+
+def test_a_fork_of_a_chat_that_grew_within_a_page_has_what_the_chat_computed(
+    tiny: EnginePage,
+) -> None:
+    fields = {"max_tokens": 3, "temperature": 0}
+    turns = [user("clock " * 3)]
+    forget(tiny)
+    said = tiny.complete(messages=turns, **{**ASKED, **fields})
+    begun = asked(said) + 3
+    assert begun % 16 != 0
+    turns.append({"role": "assistant", "content": said["choices"][0]["message"]["content"]})
+    long, branch = ([*turns, user("tea " * 12 + end)] for end in ("clock " * 12, "is there?"))
+    tiny.complete(messages=long, **{**ASKED, **fields})
+    forked = tiny.complete(messages=branch, **{**ASKED, **fields})
+    forget(tiny)
+    fresh = tiny.complete(messages=branch, **{**ASKED, **fields})
+    assert cached(fresh) == 0 and cached(forked) > begun + 16
+    assert logprobs(forked) == pytest.approx(logprobs(fresh), abs=1e-3)
 
 
 def test_pages_are_taken_from_the_end_of_the_chat_that_was_left_longest(tiny: EnginePage) -> None:

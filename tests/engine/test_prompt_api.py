@@ -322,6 +322,61 @@ def test_the_engine_starts_with_the_first_session(
     assert found["text"]
 
 
+def test_an_abort_at_the_first_progress_starts_nothing(
+    browser: Browser, site_url: str, bundles: Any
+) -> None:
+    with engine_page(browser, site_url) as page:
+        page.run(SETUP)
+        found = page.run(
+            """async () => {
+              const started = [];
+              globalThis.Worker = class extends Worker {
+                constructor(...given) {
+                  super(...given);
+                  started.push(given);
+                }
+              };
+              const options = { workerURL: "worker.js", shared: false, model: "bundles/tiny-q0f32/" };
+              const ends = [];
+              for (const watch of [
+                (monitor, end) => monitor.addEventListener("downloadprogress", end),
+                (monitor, end) => { monitor.ondownloadprogress = end; },
+              ]) {
+                const controller = new AbortController();
+                const monitor = (target) => watch(target, () => controller.abort(new RangeError("mine")));
+                const Model = createLanguageModel(options);
+                ends.push(await thrown(() => Model.create({ signal: controller.signal, monitor })));
+              }
+              return [ends, started];
+            }"""
+        )
+    assert found == [[["RangeError", "RangeError"]] * 2, []]
+
+
+def test_a_handler_of_progress_that_throws_is_reported_and_no_more(
+    browser: Browser, site_url: str, bundles: Any
+) -> None:
+    with engine_page(browser, site_url) as page:
+        page.run(SETUP)
+        found = page.run(
+            """async () => {
+              const reported = [];
+              addEventListener("error", (event) => {
+                event.preventDefault();
+                reported.push(event.message);
+              });
+              const monitor = (target) => {
+                target.ondownloadprogress = () => { throw new TypeError("mine"); };
+              };
+              const own = createLanguageModel(engine);
+              await engine.load("bundles/tiny-q0f32/");
+              const session = await own.create({ monitor });
+              return [session instanceof own, reported];
+            }"""
+        )
+    assert found == [True, ["Uncaught TypeError: mine"] * 2]
+
+
 def test_a_browser_that_runs_nothing_has_no_model(
     browser: Browser, site_url: str, bundles: Any
 ) -> None:

@@ -50,7 +50,8 @@ test("the site's order counts, and what it leaves out isn't tried", async () => 
 test("a GPU that the CPU stands in for comes after WebAssembly, and is used where that isn't", async () => {
   const webgpu = runtime(gpu(true));
   assert.deepEqual(await names({ webgpu, wasm }, [F16, F32, WASM]), ["wasm32-simd", "webgpu-f16", "webgpu-f32"]);
-  assert.deepEqual(await names({ webgpu, wasm }, [F16, WASM], ["webgpu-f16"]), ["webgpu-f16"]);
+  const asked = await rank(bundle(F16, WASM), { backends: ["webgpu-f16"] }, { webgpu, wasm });
+  assert.deepEqual(asked.map(({ kind }) => kind), ["webgpu-f16"]);
   const { kind, target, runtime: found, tried } = first(await rank(bundle(F32), {}, { webgpu, wasm }));
   const backend = backendOf({ kind, target, runtime: found }, tried);
   assert.deepEqual([backend.kind, backend.target, backend.origin], ["webgpu-f32", "webgpu-f32", null]);
@@ -78,6 +79,7 @@ test("why nothing runs is what is wrong with the last target that there is", asy
     assert.deepEqual(error.tried.map(({ kind }) => kind), ["webgpu-f16", "webgpu-f32", "wasm"]);
     return error.code === "adapter_unsuitable" && /webgpu-f16 needs: the feature shader-f16/.test(error.message);
   });
+  await assert.rejects(async () => first(await rank(bundle(F16, F32), {}, lacking)), /webgpu-f32 needs/);
   const missing = () =>
     Promise.reject(new EngineError({ code: "webgpu_unavailable", message: "none", remedy: "wait" }));
   await assert.rejects(async () => first(await rank(bundle(F32), {}, { webgpu: missing, wasm })), {

@@ -45,3 +45,20 @@ for (const [number, given] of golden("model_text").cases.entries()) {
     assert.equal(written, given.template_file ? "!Hi" : "Hi");
   });
 }
+
+for (const { file, field, value } of golden("model_text").refused) {
+  test(`${file}: ${field} can't be ${JSON.stringify(value)}`, async () => {
+    const files: Record<string, object> = {
+      "mlc-chat-config.json": { vocab_size: 100 },
+      "generation_config.json": {},
+      "tokenizer.json": TOKENIZER,
+      "tokenizer_config.json": { chat_template: TEMPLATE },
+    };
+    const changed = new Map(Object.entries({ ...files, [file]: { ...files[file], [field]: value } }));
+    const bundle = { lock: { files: changed }, readJson: async (path: string) => changed.get(path) };
+    await assert.rejects(readText(bundle as any, {} as any, going), {
+      code: "bundle_invalid",
+      message: new RegExp(file.replaceAll(".", "\\.")),
+    });
+  });
+}

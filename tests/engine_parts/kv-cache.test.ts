@@ -141,6 +141,21 @@ test("what doesn't fit twice isn't copied", () => {
   assert.deepEqual(fed.store.log, ["pop 0 64"]);
 });
 
+test("what is worth its place isn't copied either where both don't fit", () => {
+  const fed = cacheOf(10);
+  feed(fed, range(144));
+  // Of the 9 pages 5 would be kept for 4 that are lost; but 4 pages of the copy don't fit beside the 9.
+  assert.equal(feed(fed, [...range(64), 7]), 64);
+  assert.deepEqual(fed.store.log, ["pop 0 80"]);
+});
+
+test("a state that is read takes the pages of others that it needs", () => {
+  const fed = cacheOf(10);
+  feed(fed, range(144));
+  fed.cache.adopt(range(40, 200), 0);
+  assert.deepEqual(fed.store.log, ["pop 0 32"]);
+});
+
 test("at most 64 sequences are kept", () => {
   const fed = cacheOf();
   for (let chat = 0; chat < 65; chat++) feed(fed, range(20, 100 * chat));

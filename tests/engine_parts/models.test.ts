@@ -1,112 +1,8 @@
 /** Which models are on the device, for whom, and who waits: with models that are only counted. */
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
-import { Models, type OpenSession } from "../../web/worker/engine/models.ts";
-import { Client, type Lease, type Session } from "../../web/worker/engine/resident.ts";
-import type { LocalLoadOptions } from "../../web/worker/shared/protocol.ts";
-
-const BYTES = 100;
-/** Its configuration never comes. */
-const SLOW = "slow";
-const CONFIG = ["mlc-chat-config.json", { path: "mlc-chat-config.json", bytes: 1, sha256: "" }] as const;
-const going = new AbortController().signal;
-const adapter = {
-  features: new Set(["shader-f16"]),
-  limits: {},
-  info: { vendor: "v", architecture: "a", description: "d" },
-};
-const own = Object.getOwnPropertyDescriptor(globalThis, "navigator") ?? {};
-
-beforeEach(() => {
-  const value = { gpu: { requestAdapter: async () => adapter } };
-  Object.defineProperty(globalThis, "navigator", { value, configurable: true });
-});
-afterEach(() => {
-  Object.defineProperty(globalThis, "navigator", { configurable: true, ...own });
-});
-
-/** A bundle's lock for each address, with targets of BYTES. */
-const store = {
-  async openLock(lockUrl: string) {
-    const id = lockUrl.split("/").at(-2);
-    const needs = (...features: string[]) => ({ features, limits: {} });
-    const target = (name: string, ...features: string[]) =>
-      [name, { name, library: "l", parameters: "p", parameterBytes: BYTES, needs: needs(...features) }] as const;
-    const targets = new Map([target("webgpu-f16", "shader-f16"), target("webgpu-f32")]);
-    return { lock: { model: { id }, files: new Map(id === SLOW ? [CONFIG] : []), targets }, raw: id, fromStorage: false };
-  },
-  content: {
-    read: (_: unknown, { signal }: { signal: AbortSignal }) =>
-      new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
-  },
-};
-
-interface Opening {
-  readonly id: string;
-  readonly signal: AbortSignal;
-  end(): void;
-  fail(error: Error): void;
-}
-
-/** Models whose loads end when they are told to; `device` has those that are loaded. */
-function models() {
-  const openings: Opening[] = [];
-  const device: string[] = [];
-  const open: OpenSession = ({ bundle, best, backends }, { signal }) => {
-    const { id } = bundle.lock.model;
-    return new Promise<Session>((resolve, reject) => {
-      const runner = { dispose: () => device.splice(device.indexOf(id), 1) };
-      const backend = { kind: backends?.[0] ?? best };
-      const loaded = { id, memoryBytes: BYTES, backend };
-      const end = () => {
-        device.push(id);
-        resolve({ model: { loaded, runner, target: best, bundle }, release: () => undefined } as any);
-      };
-      signal.addEventListener("abort", () => reject(signal.reason));
-      openings.push({ id, signal, end, fail: reject });
-    });
-  };
-  const models = new Models(store as any, open);
-  const connect = (memoryBudget: number | null = null) => {
-    const events: string[] = [];
-    const client = new Client((event) => event.kind === "model" && events.push(`${event.state} ${event.id}`));
-    client.memoryBudget = memoryBudget;
-    models.connect(client);
-    return { client, events };
-  };
-  const load = (client: Client, id: string, options: LocalLoadOptions = {}, signal = going) =>
-    models.load(client, { bundleUrl: `https://site.example/${id}/`, options }, signal);
-  /** The next load that has begun. */
-  const opening = async (): Promise<Opening> => {
-    await turn();
-    const next = openings.shift();
-    assert.ok(next, "no load has begun");
-    return next;
-  };
-  const loaded = async (client: Client, id: string): Promise<Lease> => {
-    const loading = load(client, id);
-    (await opening()).end();
-    await loading;
-    return models.find(client, id, going);
-  };
-  return { models, connect, load, opening, openings, loaded, device };
-}
-
-/** All that can go on without further doing has gone on. */
-async function turn(): Promise<void> {
-  for (let count = 0; count < 5; count++) await new Promise((resolve) => setImmediate(resolve));
-}
-
-/** Whether it has settled by now, without further doing. */
-async function isSettled(work: Promise<unknown>): Promise<boolean> {
-  let settled = false;
-  const note = () => {
-    settled = true;
-  };
-  work.then(note, note);
-  await turn();
-  return settled;
-}
+import { test } from "node:test";
+import { EngineError } from "../../web/worker/shared/errors.ts";
+import { BYTES, SLOW, going, isSettled, models, turn } from "./counted-models.ts";
 
 test("a model that is kept is neither given up nor evicted before that is done", async () => {
   const { models: all, connect, load, opening, loaded, device } = models();
@@ -217,6 +113,43 @@ test("who waits behind a load goes on once that has its room", async () => {
   await loading;
 });
 
+test("a model stays for a load that has no room without it either, and answers meanwhile", async () => {
+  const { models: all, connect, load, opening, loaded, device } = models();
+  const [alice, bob, carol] = [connect(1.5 * BYTES), connect(), connect()];
+  alice.client.memoryBudget = 2.5 * BYTES;
+  const lease = await loaded(alice.client, "a");
+  const slow = load(bob.client, "b");
+  const downloading = await opening();
+  alice.client.memoryBudget = 1.5 * BYTES;
+  const waiting = load(carol.client, "c");
+  assert.equal(await isSettled(waiting), false);
+  const [first, second] = [all.use(lease, going), all.use(lease, going)];
+  assert.equal(await isSettled(Promise.all([first, second])), true);
+  assert.deepEqual([device, alice.events], [["a"], []]);
+  // What is loaded can make room: requests no longer overtake who waits for it.
+  downloading.end();
+  await slow;
+  const third = all.use(lease, going);
+  assert.equal(await isSettled(third), false);
+  for (const use of [first, second]) all.leave(await use);
+  (await opening()).end();
+  await waiting;
+  assert.deepEqual(alice.events, ["unloaded a"]);
+  (await opening()).end();
+  all.leave(await third);
+});
+
+test("who loads a model that is there is told what isn't stored of it", async () => {
+  const { connect, load, loaded, missing } = models();
+  const [alice, bob, carol] = [connect(), connect(), connect()];
+  await loaded(alice.client, "a");
+  await load(bob.client, "a");
+  missing.bytes = 7;
+  await load(carol.client, "a");
+  const told = "storage memory-only https://site.example/a/mlc-lock.json 7 deleted";
+  assert.deepEqual([alice.events, bob.events, carol.events], [[], [], [told]]);
+});
+
 test("a load joins another one only if it may run on the same backends", async () => {
   const { connect, load, opening, openings } = models();
   const all: LocalLoadOptions[] = [{}, { backends: ["webgpu-f16"] }, {}];
@@ -245,4 +178,149 @@ test("a request without a name waits for a load only if that decides which model
   (await opening()).end();
   await replacing;
   assert.equal((await late).id, "c");
+});
+
+test("of several idle models the one that was used the longest ago makes room", async () => {
+  const { models: all, connect, load, opening, loaded, device } = models();
+  const { client } = connect(2.5 * BYTES);
+  const lease = await loaded(client, "a");
+  await loaded(client, "b");
+  all.leave(await all.use(lease, going));
+  const loading = load(client, "c");
+  (await opening()).end();
+  await loading;
+  assert.deepEqual(device, ["a", "c"]);
+});
+
+test("the smallest of the budgets counts", async () => {
+  const { connect, load, opening, loaded, device } = models();
+  const [, bob] = [connect(1.5 * BYTES), connect(10 * BYTES)];
+  await loaded(bob.client, "a");
+  const loading = load(bob.client, "b");
+  (await opening()).end();
+  await loading;
+  assert.deepEqual(device, ["b"]);
+});
+
+test("a model that takes more than was reckoned makes its room when it is loaded", async () => {
+  const { connect, load, opening, loaded, device } = models();
+  const { client } = connect(2.5 * BYTES);
+  await loaded(client, "a");
+  const loading = load(client, "b");
+  (await opening()).end({ memoryBytes: 2 * BYTES });
+  await loading;
+  assert.deepEqual(device, ["b"]);
+});
+
+test("a device that is full gets the room of a model that is idle", async () => {
+  const { connect, load, opening, loaded, device } = models();
+  const { client } = connect();
+  await loaded(client, "a");
+  const loading = load(client, "b");
+  const full = new EngineError({ code: "out_of_memory", message: "full", remedy: "" });
+  (await opening()).fail(full);
+  (await opening()).end();
+  await loading;
+  assert.deepEqual(device, ["b"]);
+  const third = load(client, "c");
+  (await opening()).fail(full);
+  (await opening()).fail(full);
+  await assert.rejects(third, /full/);
+});
+
+test("one client's small budget refuses no other what it may load", async () => {
+  const { connect, load, opening, device } = models();
+  const [small, large] = [0.5 * BYTES, 10 * BYTES].map((budget) => load(connect(budget).client, "a"));
+  const refused = assert.rejects(small as Promise<unknown>, { code: "out_of_memory" });
+  (await opening()).end();
+  await Promise.all([refused, large]);
+  assert.deepEqual(device, ["a"]);
+});
+
+test("a model that fell back to another backend isn't one for who doesn't list that", async () => {
+  const { connect, load, opening, openings, device } = models();
+  const first = load(connect().client, "a");
+  (await opening()).end({ kind: "webgpu-f32" });
+  await first;
+  const second = load(connect().client, "a", { backends: ["webgpu-f16"] });
+  (await opening()).end();
+  await second;
+  await load(connect().client, "a", { backends: ["webgpu-f16", "webgpu-f32"] });
+  assert.deepEqual([device, openings.length], [["a", "a"], 0]);
+});
+
+test("unloading all waits for a load and takes its model, too", async () => {
+  const { models: all, connect, load, opening, device } = models();
+  const { client } = connect();
+  const loading = load(client, "a");
+  const unloading = all.unload(client, undefined);
+  assert.equal(await isSettled(unloading), false);
+  (await opening()).end();
+  await loading;
+  await unloading;
+  assert.deepEqual(device, []);
+});
+
+test("of a former engine's models those are loaded that were on the device, while their client is there", async () => {
+  const { models: all, connect, opening, openings } = models();
+  const { client } = connect();
+  const held = (id: string, loaded: boolean) => ({ id, bundleUrl: `https://site.example/${id}/`, options: {}, loaded });
+  all.adopt(client, [held("a", false), held("b", true)]);
+  const begun = await opening();
+  assert.deepEqual([begun.id, openings.length], ["b", 0]);
+  all.disconnect(client);
+  await turn();
+  assert.equal(begun.signal.aborted, true);
+});
+
+test("who leaves a load that another one waits for doesn't end it", async () => {
+  const { connect, load, opening, device } = models();
+  const leaving = new AbortController();
+  const left = load(connect().client, "a", {}, leaving.signal);
+  const waiting = load(connect().client, "a");
+  const begun = await opening();
+  leaving.abort();
+  await assert.rejects(left, { name: "AbortError" });
+  assert.equal(begun.signal.aborted, false);
+  begun.end();
+  await waiting;
+  assert.deepEqual(device, ["a"]);
+});
+
+test("a model that was loaded twice is given up once", async () => {
+  const { models: all, connect, load, loaded, device } = models();
+  const { client } = connect();
+  await loaded(client, "a");
+  await load(client, "a", { deterministic: true });
+  await all.unload(client, "a");
+  assert.deepEqual(device, []);
+});
+
+test("a budget refuses what others have or are loading, as what would be loaded for it alone", async () => {
+  const { models: all, connect, load, opening, openings, loaded, device } = models();
+  const [rich, exact, poor] = [connect().client, connect(BYTES).client, connect(BYTES - 1).client];
+  const refused = { name: "EngineError", code: "out_of_memory" };
+  await assert.rejects(load(poor, "a"), refused);
+  await loaded(rich, "a");
+  await assert.rejects(load(poor, "a"), refused);
+  assert.equal((await load(exact, "a")).id, "a");
+  assert.deepEqual(device, ["a"]);
+  const loading = load(rich, "b");
+  const next = await opening();
+  await assert.rejects(load(poor, "b"), refused);
+  next.end();
+  await loading;
+  await assert.rejects(all.find(poor, "b", going), { code: "model_not_loaded" });
+  assert.deepEqual([device, openings.length], [["b"], 0]);
+});
+
+test("a load for a client whose budget doesn't allow it isn't helped by another one that joins", async () => {
+  const { models: all, connect, load, opening, openings, device } = models();
+  const [rich, poor] = [connect().client, connect(BYTES - 1).client];
+  const [tight, free] = [load(poor, "a"), load(rich, "a")];
+  await assert.rejects(tight, { code: "out_of_memory" });
+  (await opening()).end();
+  assert.equal((await free).id, "a");
+  assert.deepEqual([...all.residents].map(({ uses }) => uses), [0]);
+  assert.deepEqual([device, openings.length], [["a"], 0]);
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Template } from "@huggingface/jinja";
+import { ControlTokens } from "../../web/worker/engine/control-tokens.ts";
 import { Conversation } from "../../web/worker/engine/conversation.ts";
 import { Detokenizer } from "../../web/worker/engine/detokenizer.ts";
 import { Vocabulary } from "../../web/worker/engine/vocabulary.ts";
@@ -128,6 +129,53 @@ for (const name of ["chatml", "headers", "brackets"]) {
     assert.deepEqual(await conversation.tokens(messages, going), conversation.encode(text));
   });
 }
+
+/** One message that has borders of every kind: code, prose of several scripts, and base64. */
+const MIXED = [
+  "def add(a, b):\n    return a+b  # sum\n\n",
+  "Café, naïve — the quick brown fox's 12345 dogs don't. ",
+  "日本語のテキスト，中文。и русский текст! 👩‍👩‍👧🙂 e\u0301\t\tx \u00a0y",
+  "dGhlIHF1aWNrIGJyb3duIGZveA0123456789abcdef+/==",
+  "  ... --- 3.14159;;foo_bar(baz)[0]",
+].join("");
+
+for (const [name, files] of Object.entries<any>({ ...control.tokenizers, ...tokenizers })) {
+  test(`${name}: one long text is encoded in pieces as it is in whole`, async () => {
+    const conversation = new Conversation(files.tokenizer, files.config);
+    // Pieces end elsewhere in each.
+    for (const lead of ["", "abcdef gh"]) {
+      const content = (lead + MIXED).repeat(160);
+      const messages = [{ role: "user" as const, content }];
+      const { bos_token: bos, eos_token } = files.config;
+      const context = { messages, add_generation_prompt: true, bos_token: bos?.content ?? bos, eos_token };
+      const text = new Template(files.config.chat_template).render(context);
+      assert.deepEqual(await conversation.tokens(messages, going), conversation.encode(text));
+    }
+  });
+}
+
+for (const [kind, content] of [
+  ["prose", "The quick brown fox. ".repeat(5_000)],
+  ["base64", "dGhlIHF1aWNr1IGJyb3duIGZveA".repeat(4_000)],
+  ["a script without spaces", "日本語のテキスト，".repeat(11_000)],
+] as const) {
+  test(`${kind}: no long text is encoded in one go`, () => {
+    const parts = [...new ControlTokens(json, config, "").encodeParts(content, new Map())];
+    assert.ok(parts.length > 5 && parts.length < 9, `${parts.length} parts`);
+  });
+}
+
+test("one very long message lets others' work in while it is counted, too", async () => {
+  const messages = [{ role: "user" as const, content: "The quick brown fox. ".repeat(20_000) }];
+  const limits = { window: 4096, policy: "truncate-oldest", reserve: 256 } as const;
+  let ticks = 0;
+  const ticking = setInterval(() => (ticks += 1));
+  const start = performance.now();
+  await assert.rejects(chat.fit(messages, limits, going), { code: "context_length_exceeded" });
+  const ms = performance.now() - start;
+  clearInterval(ticking);
+  assert.ok(ticks >= Math.min(6, ms / 200), `${ticks} ticks in ${ms} ms`);
+});
 
 test("a template's complaint becomes an invalid request", async () => {
   const { tokenizer, config: alternating } = tokenizers.brackets;

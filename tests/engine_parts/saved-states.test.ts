@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { SavedStates } from "../../web/worker/engine/saved-states.ts";
+import { carryOut } from "../../web/worker/engine/storage-actions.ts";
 import { LIMITS } from "../../web/worker/store/limits.ts";
 import { StateStore } from "../../web/worker/store/state-store.ts";
 import { install, PlainCache } from "./plain-cache.ts";
@@ -18,11 +19,24 @@ beforeEach(() => {
   store = new StateStore({ ...LIMITS, maxStateBytes: 100 });
 });
 
-/** A model whose prefix is `tokens`; each takes a byte in a layer. */
-function statesOf(tokens: readonly number[], { onLayer = async () => {} } = {}) {
+interface Device {
+  onLayer?: () => Promise<void>;
+  adapter?: string;
+  contextWindowSize?: number;
+  /** Whether the KV cache has the tokens. */
+  holds?: boolean;
+  /** Bytes of a token in a layer. */
+  tokenBytes?: number;
+}
+
+/** A model whose prefix is `tokens`. */
+function statesOf(
+  tokens: readonly number[],
+  { onLayer = async () => {}, adapter = "", contextWindowSize = 1000, holds = false, tokenBytes = 1 }: Device = {},
+) {
   const done: string[] = [];
   const sequence = {
-    holds: () => false,
+    holds: () => holds,
     compute: async () => {
       done.push("compute");
       const layers = (async function* () {
@@ -37,10 +51,10 @@ function statesOf(tokens: readonly number[], { onLayer = async () => {} } = {}) 
   };
   const model = {
     text: { conversation: { prefix: async () => tokens } },
-    loaded: { contextWindowSize: 1000, adapter: null },
+    loaded: { contextWindowSize, adapter },
     bundle: { identity: "x" },
     target: "t",
-    runner: { sequences: { layerBytes: (count: number) => count, layers: LAYERS } },
+    runner: { sequences: { layerBytes: (count: number) => count * tokenBytes, layers: LAYERS } },
   };
   const lockUrl = "https://site.example/bundles/m/mlc-lock.json";
   const notify = ({ state }: { state: string }) => done.push(state);
@@ -78,8 +92,55 @@ test("one that is deleted before its first layer is read isn't there", async () 
   assert.deepEqual(done, ["compute"]);
 });
 
+test("one of another device isn't there, and stays for that", async () => {
+  await statesOf([1, 2, 3], { adapter: "a" }).states.save("a", MESSAGES, going);
+  assert.equal(await statesOf([1, 2, 3], { adapter: "b" }).states.load("a"), null);
+  assert.notEqual(await statesOf([1, 2, 3], { adapter: "a" }).states.load("a"), null);
+});
+
+test("one whose tokens are in the KV cache isn't read again", async () => {
+  const saved = await statesOf([1, 2, 3]).states.save("a", MESSAGES, going);
+  const { states, done } = statesOf([1, 2, 3], { holds: true });
+  assert.deepEqual(await states.load("a"), saved);
+  assert.deepEqual(done, []);
+});
+
+test("one that is damaged, or of another shape, is told of once and deleted", async () => {
+  const damage = async () => {
+    const url = (await cache.keys()).find(({ url }) => url.endsWith("/1"))?.url ?? "";
+    await cache.put(url, new Response(new Uint8Array([7, 7, 7])));
+  };
+  for (const [device, spoil] of [[{}, damage], [{ tokenBytes: 2 }, async () => {}]] as const) {
+    await statesOf([1, 2, 3]).states.save("a", MESSAGES, going);
+    await spoil();
+    const { states, done } = statesOf([1, 2, 3], device);
+    for (let time = 0; time < 2; time++) assert.equal(await states.load("a"), null);
+    assert.deepEqual([done, await store.list()], [["damaged"], []]);
+  }
+});
+
+test("one that leaves no room for a question is refused", async () => {
+  const { states, done } = statesOf([1, 2, 3], { contextWindowSize: 3 });
+  await assert.rejects(states.save("a", MESSAGES, going), { code: "context_length_exceeded" });
+  assert.deepEqual(done, []);
+});
+
 test("one that is too large is refused before it is computed", async () => {
   const { states, done } = statesOf(Array.from({ length: 51 }, (_, n) => n));
   await assert.rejects(states.save("a", MESSAGES, going), { code: "quota_exceeded" });
   assert.deepEqual(done, []);
+});
+
+test("what can't be a state's name is a bad request, wherever it is given", async () => {
+  const { states, done } = statesOf([1, 2, 3]);
+  const bundleUrl = "https://site.example/bundles/m/";
+  const refused = { name: "EngineError", code: "invalid_request", param: "name" };
+  for (const name of ["\ud800", "a\udc00", "", "a".repeat(201), undefined, null, {}, ["x"]] as string[]) {
+    await assert.rejects(states.save(name, MESSAGES, going), refused);
+    await assert.rejects(states.load(name), refused);
+    const action = { action: "delete-state", bundleUrl, name } as const;
+    await assert.rejects(carryOut(action, { deleteState: async () => done.push("delete") } as any, going), refused);
+  }
+  assert.deepEqual(done, []);
+  assert.equal((await states.save("\u{1f600}", MESSAGES, going)).name, "\u{1f600}");
 });

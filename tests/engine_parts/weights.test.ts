@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkTensors, type TensorRecord, tensorSlices } from "../../web/worker/engine/weights.ts";
+import { parseTensors, type TensorRecord, tensorSlices } from "../../web/worker/engine/weights.ts";
 import { golden } from "./golden.ts";
 
 interface Weights {
@@ -126,8 +126,19 @@ test("all missing and misshapen parameters are named at once", () => {
     { name: "v", shape: [1], dtype: "float32" as const },
   ];
   assert.throws(
-    () => checkTensors(cache, wanted),
+    () => parseTensors(cache, wanted),
     ({ code, message }) =>
       code === "bundle_invalid" && message.includes("v is missing") && message.includes("2 x 3"),
   );
+});
+
+test("what is no list of shards is no tensor-cache.json", () => {
+  const tensor = { name: "a", shape: [2], dtype: "float32", format: "raw", nbytes: 8, byteOffset: 0 };
+  const shard = { dataPath: "params_shard_0.bin", nbytes: 8, records: [tensor] };
+  assert.equal(parseTensors({ records: [shard] }, []).records.length, 1);
+  const broken = Object.keys(tensor).map((field) => ({ ...shard, records: [{ ...tensor, [field]: null }] }));
+  const wrong = [null, {}, { ...shard, dataPath: 3 }, { ...shard, records: [null] }, ...broken];
+  for (const records of [undefined, "x", ...wrong.map((shard) => [shard])]) {
+    assert.throws(() => parseTensors({ records }, []), { code: "bundle_invalid" }, JSON.stringify(records));
+  }
 });

@@ -64,6 +64,36 @@ def _case(
     }
 
 
+def _refused(file: str, field: str, *values: Any) -> list[dict[str, Any]]:
+    return [{"file": file, "field": field, "value": value} for value in values]
+
+
+# Values that no engine takes: the error names file and field.
+REFUSED = [
+    case
+    for file in ("mlc-chat-config.json", "generation_config.json")
+    for case in (
+        *_refused(file, "temperature", "x", -0.5, True, []),
+        *_refused(file, "top_p", -3, 0, 1.5),
+        *_refused(file, "top_k", 1.5, "2"),
+        *_refused(file, "min_p", -0.1, 1.1),
+        *_refused(file, "presence_penalty", "1"),
+        *_refused(file, "frequency_penalty", {}),
+        *_refused(file, "repetition_penalty", 0),
+        *_refused(file, "eos_token_id", -1, "2", [1, "2"], 1 << 31),
+    )
+] + [
+    *_refused("mlc-chat-config.json", "vocab_size", 0, -1, 10**12, "100", None),
+    *_refused("mlc-chat-config.json", "active_vocab_size", 0, 101, "1"),
+    *_refused("mlc-chat-config.json", "conv_template", [], "chatml"),
+    *_refused("mlc-chat-config.json", "conv_template", {"stop_token_ids": ["2"]}),
+    *_refused("mlc-chat-config.json", "model_config", [], 3, {"vocab_size": 7}),
+    *_refused("generation_config.json", "do_sample", 0, "yes"),
+    *_refused("tokenizer_config.json", "chat_template", 3, {"a": 1}, ["x"], "{% for"),
+    *_refused("tokenizer.json", "model", None, []),
+]
+
+
 def make() -> dict[str, Any]:
     stops = {"stop_token_ids": [7, 8], "name": "chatml"}
     return {
@@ -111,4 +141,5 @@ def make() -> dict[str, Any]:
             _case({"conv_template": {"name": "chatml"}, "eos_token_id": None}),
             _case({}, template_file=True),
         ],
+        "refused": REFUSED,
     }

@@ -11,10 +11,12 @@ from mlc_edge.chat_template import ChatTemplate
 from mlc_edge.engine.model_text import read_model_text
 from mlc_edge.engine.protocol import ChatMessage
 from mlc_edge.engine.sampling_defaults import chat_sampling
+from mlc_edge.errors import BundleError
 from tests.golden import make
 from tests.web.fakes import TEMPLATE, write_bundle
 
-CASES = json.loads((make.FOLDER / "model_text.json").read_text())["cases"]
+GOLDEN = json.loads((make.FOLDER / "model_text.json").read_text())
+CASES, REFUSED = GOLDEN["cases"], GOLDEN["refused"]
 FIELDS = {
     "temperature": "temperature",
     "topP": "top_p",
@@ -46,6 +48,17 @@ def test_a_bundles_files_say_what_its_text_is(index: int, tmp_path: Path):
     ids = text.conversation.tokens([ChatMessage("user", "Hi")])
     written = b"".join(map(text.vocabulary.bytes, ids)).decode()
     assert written == ("!Hi" if case["template_file"] else "Hi")
+
+
+@pytest.mark.parametrize("index", range(len(REFUSED)))
+def test_values_that_no_engine_takes_are_refused(index: int, tmp_path: Path):
+    case = REFUSED[index]
+    path, field = case["file"], case["field"]
+    bundle = write_bundle(tmp_path, {"generation_config.json": b"{}"})
+    content = {**json.loads((bundle / path).read_text()), field: case["value"]}
+    changed = {"generation_config.json": b"{}", path: json.dumps(content).encode()}
+    with pytest.raises(BundleError, match=path):
+        read_model_text(write_bundle(tmp_path / "changed", changed))
 
 
 @pytest.mark.parametrize(

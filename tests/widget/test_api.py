@@ -92,6 +92,19 @@ def test_requests_have_what_the_site_set(open_widget: OpenWidget):
     assert "tools" not in request
 
 
+@pytest.mark.parametrize(
+    ("named", "expected"), [({}, 0.7), ({"top_p": 0.8}, None), ({"temperature": 0}, None)]
+)
+def test_a_model_whose_files_name_no_sampling_draws_as_a_chat_does(
+    open_widget: OpenWidget, named: dict[str, float], expected: float | None
+):
+    widget = open_widget({"missingBytes": 0, "sampling": named})
+    widget.open()
+    widget.ask("Hi")
+    (request,) = widget.asked_of_engine()
+    assert request.get("temperature") == expected
+
+
 def test_wrong_messages_are_refused(open_widget: OpenWidget):
     widget = open_widget()
     for wrong in ("'Hi'", "[{ role: 'system', content: 'x' }]", "[{ role: 'user' }]", "[null]"):
@@ -213,6 +226,16 @@ def test_a_question_is_kept_before_its_answer_is_whole(open_widget: OpenWidget):
     widget.open()
     expect(widget.questions.locator(".body")).to_have_text(["Hi"])
     expect(widget.answers).to_have_count(0)
+
+
+def test_of_a_long_conversation_the_end_is_kept(open_widget: OpenWidget):
+    former = [{"role": "user", "content": str(number)} for number in range(200)]
+    init = f"sessionStorage['mlc-chat:help'] ??= {json.dumps(json.dumps(former))};"
+    widget = ready(open_widget, attributes='storage="session" id="help"', init=init)
+    widget.ask("Last")
+    found = "JSON.parse(sessionStorage['mlc-chat:help']).map(({ content }) => content)"
+    kept = widget.page.evaluate(found)
+    assert (len(kept), kept[0], kept[-2]) == (200, "2", "Last")
 
 
 def test_what_is_kept_is_forgotten_without_opening(open_widget: OpenWidget):

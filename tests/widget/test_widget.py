@@ -183,6 +183,29 @@ def test_an_answer_that_lost_its_model_is_redone(open_widget: OpenWidget):
     assert len(widget.page.evaluate("widgetEngines[0].loads")) == 2
 
 
+def test_a_question_that_is_edited_takes_the_place_of_the_former(open_widget: OpenWidget):
+    widget = open_widget({"missingBytes": 0})
+    widget.open()
+    widget.ask("One")
+    widget.ask("Two")
+    widget.questions.last.hover()
+    widget.questions.last.get_by_role("button", name="Edit message").click()
+    box = widget.questions.last.get_by_role("textbox", name="Edit message")
+    box.fill("Three")
+    box.press("Enter")
+    expect(widget.questions.locator(".body")).to_have_text(["One", "Three"])
+    asked = [turn["content"] for turn in widget.asked_of_engine()[-1]["messages"]]
+    assert asked[::2] == ["One", "Three"]
+
+
+def test_a_long_conversation_loses_its_oldest_turns_and_goes_on(open_widget: OpenWidget):
+    widget = open_widget({"missingBytes": 0})
+    widget.open()
+    widget.expect_state("ready")
+    loads = widget.page.evaluate("widgetEngines[0].loads")
+    assert [load["policy"] for load in loads] == ["truncate-oldest"]
+
+
 def test_a_long_conversation_begins_anew(open_widget: OpenWidget):
     widget = open_widget({"missingBytes": 0})
     widget.open()

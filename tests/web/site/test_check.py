@@ -72,6 +72,15 @@ def test_what_breaks_a_site_is_an_error(host: Site, path: str, reply: Response, 
     assert all(text.isprintable() for _, _, text in found)
 
 
+def test_both_types_of_scripts_are_right(host: Site, site: Path):
+    path = "dist/mlc-edge.js"
+    script = Response((site / path).read_bytes(), media_type="application/javascript")
+    host.network.replies["/" + path] = [script]
+    code, found, _ = check(host.url)
+    assert code == 0
+    assert not any("type" in problem for _, _, problem in found)
+
+
 def test_weights_are_hashed_when_everything_is_wanted(host: Site, site: Path):
     shard = site / SHARD
     content = bytearray(shard.read_bytes())
@@ -91,6 +100,7 @@ def test_weights_are_hashed_when_everything_is_wanted(host: Site, site: Path):
     [
         ({"access-control-allow-origin": ""}, "other origins"),
         ({"cross-origin-resource-policy": "same-origin"}, "cross-origin"),
+        ({"cross-origin-resource-policy": "same-site"}, "cross-origin"),
         ({"cache-control": "public, max-age=31536000"}, "365 days"),
         ({"cache-control": "no-store"}, "never cached"),
     ],

@@ -1,15 +1,20 @@
 """The folder that `mlc-edge site` writes: whole, relocatable, named and hashed."""
 
 import base64
+import csv
 import hashlib
+import io
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlc_edge.errors import ConfigError
 from tests.web.site.conftest import run_site
+from web.site.lock import bundle_folders
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -43,6 +48,24 @@ def test_scripts_and_styles_have_integrity_values(site: Path):
             continue
         digest = hashlib.sha256((site / file["path"]).read_bytes()).digest()
         assert file["integrity"] == "sha256-" + base64.b64encode(digest).decode()
+
+
+def test_the_wheel_s_record_names_every_file_with_size_and_hash(site: Path):
+    (path,) = site.glob("dist/*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        files = {name: wheel.read(name) for name in wheel.namelist()}
+    (record,) = (name for name in files if name.endswith(".dist-info/RECORD"))
+    rows = list(csv.reader(io.StringIO(files[record].decode())))
+    digests = {name: hashlib.sha256(content).digest() for name, content in files.items()}
+    unpadded = {
+        name: base64.urlsafe_b64encode(d).decode().strip("=") for name, d in digests.items()
+    }
+    assert sorted(rows) == sorted(
+        [name, "", ""]
+        if name == record
+        else [name, f"sha256={unpadded[name]}", str(len(files[name]))]
+        for name in files
+    )
 
 
 def test_models_are_listed_and_whole(site: Path, sources: tuple[Path, Path]):
@@ -135,6 +158,13 @@ def test_a_damaged_bundle_leaves_no_site(tmp_path: Path, sources: tuple[Path, Pa
     assert not (tmp_path / "site").exists()
 
 
+@pytest.mark.parametrize("id", ["../elsewhere", "..", "a/b", 7])
+def test_an_index_names_nothing_outside_of_its_site(site: Path, id: Any):
+    (site / "bundles/index.json").write_text(json.dumps({"bundles": [{"id": id}]}))
+    with pytest.raises(ConfigError, match="is no id"):
+        bundle_folders(site)
+
+
 def test_headers_are_for_the_path_where_the_folder_lies(site: Path, sources: tuple[Path, Path]):
     assert run_site(site, sources[1], "--static", sources[0], "--at", "/chat/").returncode == 0
     blocks = (site / "_headers").read_text().strip().split("\n\n")
@@ -149,6 +179,8 @@ def test_headers_are_for_the_path_where_the_folder_lies(site: Path, sources: tup
     assert "immutable" in rules["/chat/bundles/fake-q4f32_1/params_shard_*"]["cache-control"]
     assert rules["/chat/service-worker.js"]["cache-control"] == "no-cache"
     assert rules["/chat/bundles/fake-q4f32_1/mlc-lock.json"]["cache-control"] == "no-cache"
+    (wheel,) = site.glob("dist/*.whl")
+    assert rules[f"/chat/dist/{wheel.name}"]["cache-control"] == "no-cache"
     assert "/chat/dist/mlc-edge.js" not in rules
 
 

@@ -32,7 +32,7 @@ export class StorageNotices {
   }
 
   tell(event: StorageEvent): void {
-    if (event.state === "memory-only") this.#tellFull(event.neededBytes);
+    if (event.state === "memory-only") this.#tellUnkept(event);
     else if (event.state === "damaged") {
       const where = event.source === "cache" ? "on this device" : "on its way";
       this.#notices.toast(`A file of the model was damaged ${where}; it is downloaded again.`);
@@ -47,13 +47,15 @@ export class StorageNotices {
     return `This site uses ${formatBytes(usage)} of ${formatBytes(quota)} on this device.${kept}`;
   }
 
-  #tellFull(neededBytes: number): void {
+  #tellUnkept({ neededBytes, reason }: StorageEvent & { state: "memory-only" }): void {
     if (this.#fullTold) return;
     this.#fullTold = true;
     this.#notices.show("storage-full", {
       level: "warning",
       text:
-        `The browser has no room to keep this model (a file of ${formatBytes(neededBytes)} didn’t fit): ` +
+        (reason === "deleted"
+          ? `This model was deleted from this device while it is in use (${formatBytes(neededBytes)}): `
+          : `The browser has no room to keep this model (a file of ${formatBytes(neededBytes)} didn’t fit): `) +
         "it works now, and is downloaded again at the next visit.",
       action: { text: "Models", run: this.#openModels },
     });

@@ -2,11 +2,14 @@
 import { EngineError } from "../shared/errors.ts";
 import type { Bytes } from "../shared/hash.ts";
 import type { Lock, LockedFile } from "../shared/lock.ts";
+import type { StorageEvent } from "../shared/protocol.ts";
 import type { FileAddress } from "../store/content.ts";
 import { fileError } from "../store/errors.ts";
 import type { OpenedLock, Store } from "../store/store.ts";
 import type { StoredFile } from "../store/stored-file.ts";
 import { RefusedError } from "../store/transfer.ts";
+import { isObject, understood, unusable } from "./bundle-errors.ts";
+import { show } from "./fields.ts";
 import type { Progress } from "./progress.ts";
 
 const ATTEMPTS = 4;
@@ -87,14 +90,25 @@ export class Bundle {
     return persistently(file, signal, () => this.#store.content.open(file, this.#options(progress, signal)));
   }
 
-  /** A JSON file; T is trusted to be what this bundle's builder writes. */
-  async readJson<T>(path: string, progress: Progress, signal: AbortSignal): Promise<T> {
-    return JSON.parse(new TextDecoder().decode(await this.read(path, progress, signal))) as T;
+  /** A JSON object, whose fields are for the caller to check. Throws EngineError "bundle_invalid" for others. */
+  async readJson<T extends object>(path: string, progress: Progress, signal: AbortSignal): Promise<T> {
+    const bytes = await this.read(path, progress, signal);
+    const value: unknown = understood(path, () => JSON.parse(new TextDecoder().decode(bytes)));
+    if (!isObject(value)) throw unusable(`${path} holds ${show(value)}, expected a JSON object`);
+    return value as T;
   }
 
   /** Bytes of these files that aren't stored. */
   missingBytes(files: readonly LockedFile[]): Promise<number> {
     return this.#store.missingBytes(files);
+  }
+
+  /** What is told to a page that loads it while these files are in use already; null if all are stored. */
+  async unkept(files: readonly LockedFile[]): Promise<StorageEvent | null> {
+    const neededBytes = await this.#store.missingBytes(files);
+    if (neededBytes === 0) return null;
+    const reason = (await this.#store.hasRoom(neededBytes)) ? "deleted" : "no-room";
+    return { kind: "storage", state: "memory-only", url: this.#url.href, neededBytes, reason };
   }
 
   /** Deletes stored files that aren't what they were; whether there were any. */

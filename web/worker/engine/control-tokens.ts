@@ -2,7 +2,8 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import { EngineError } from "../shared/errors.ts";
 import type { ChatMessage } from "./protocol.ts";
-import { oneOf, TokenFinder } from "./token-finder.ts";
+import { TextPieces } from "./text-pieces.ts";
+import { TokenFinder } from "./token-finder.ts";
 import type { AddedToken, TokenizerJson } from "./vocabulary.ts";
 
 /** Private use: characters that stand for something in this module alone. */
@@ -13,9 +14,8 @@ const PRIVATE = [
 ] as const;
 /** Texts that a tokenizer hardly joins with what follows. */
 const JOINTS = ["\n", "."];
-
-/** Characters that are encoded at a time: a tenth of a second or less. */
-const PIECE = 16384;
+/** Characters on each side that decide whether tokens cross a place: more than the longest control token has. */
+const CONTEXT = 128;
 
 /** Messages in which characters stand for strings, and these strings. */
 export interface SetApart {
@@ -39,7 +39,7 @@ export class ControlTokens {
   readonly #special: TokenFinder;
   readonly #all: TokenFinder;
   readonly #beginsWithSpace: boolean;
-  readonly #borders: RegExp;
+  readonly #pieces: TextPieces;
 
   /** `tokenizer` and `config` are tokenizer.json and tokenizer_config.json; `template` writes prompts. */
   constructor(tokenizer: TokenizerJson, config: object, template: string) {
@@ -60,7 +60,8 @@ export class ControlTokens {
     this.#all = new TokenFinder(contents([...special, ...named]), main.normalizer);
     this.#beginsWithSpace = parts(tokenizer).some(putsSpaceFirst);
     // Those that take the space before them belong together with it.
-    this.#borders = oneOf([...contents(special.filter(({ lstrip }) => !lstrip))]);
+    const marks = [...contents(special.filter(({ lstrip }) => !lstrip))];
+    this.#pieces = new TextPieces(marks, (text, at) => this.#isBorder(text, at));
   }
 
   /**
@@ -98,30 +99,41 @@ export class ControlTokens {
     const separator = new RegExp(`([${[...strings.keys()].join("")}])`, "u");
     let last: number | undefined;
     for (const part of strings.size > 0 ? text.split(separator) : [text]) {
-      // A space that is put in front belongs to the first text after an added token.
-      let goesOn = last !== undefined && !this.#addedIds.has(last);
       const string = strings.get(part);
-      for (const piece of string === undefined ? this.#pieces(part) : [string]) {
+      for (const piece of string === undefined ? this.#pieces.cut(part) : [string]) {
+        const goesOn = this.#goesOn(last);
         const ids =
           string === undefined
             ? this.#tokens(this.#main, piece, goesOn)
             : this.#plainIds(string, goesOn);
         last = ids.at(-1) ?? last;
-        goesOn = false;
         yield ids;
       }
     }
   }
 
-  /** Cuts a long text before control tokens of the template, where tokens never cross. */
-  *#pieces(text: string): Generator<string> {
-    let start = 0;
-    for (const { index } of text.matchAll(this.#borders)) {
-      if (index - start < PIECE) continue;
-      yield text.slice(start, index);
-      start = index;
+  /** A space that is put in front belongs to the first text after an added token. */
+  #goesOn(last: number | undefined): boolean {
+    return last !== undefined && !this.#addedIds.has(last);
+  }
+
+  /** Whether the tokens of a text are those of its two sides, as its surroundings say. */
+  #isBorder(text: string, at: number): boolean {
+    const before = text.slice(Math.max(0, at - CONTEXT), at);
+    const after = text.slice(at, at + CONTEXT);
+    // Within a word, which tokens it has depends on the whole of it.
+    if (!/^\s/.test(after) && this.#countWords(before) + this.#countWords(after) > this.#countWords(before + after)) {
+      return false;
     }
-    if (start < text.length) yield text.slice(start);
+    const left = this.encode(before);
+    const right = this.#tokens(this.#main, after, this.#goesOn(left.at(-1)));
+    return String([...left, ...right]) === String(this.encode(before + after));
+  }
+
+  /** Parts of a text that a tokenizer's model gets one by one. */
+  #countWords(text: string): number {
+    const normalized = this.#main.normalizer?.normalize(text) ?? text;
+    return this.#main.pre_tokenizer?.pre_tokenize(normalized).length ?? 1;
   }
 
   /** The tokens of a text, none of which is a control token. */

@@ -98,19 +98,30 @@ export class Conversation {
     await pauses.take();
     const { messages: contents, strings } = this.#control.setApart(messages);
     const ids: number[] = [];
-    for (const part of this.#control.encodeParts(this.#render(contents), strings)) {
+    for await (const part of this.#parts(this.#render(contents), strings, pauses)) {
       for (const id of part) ids.push(id);
-      await pauses.take();
     }
     return ids;
+  }
+
+  async *#parts(
+    text: string,
+    strings: ReadonlyMap<string, string>,
+    pauses: Pauses,
+  ): AsyncGenerator<number[]> {
+    for (const part of this.#control.encodeParts(text, strings)) {
+      yield part;
+      await pauses.take();
+    }
   }
 
   /** How many tokens each message's content has by itself. */
   async #lengths(messages: readonly ChatMessage[], pauses: Pauses): Promise<number[]> {
     const lengths: number[] = [];
     for (const { content } of messages) {
-      lengths.push(this.encode(content).length);
-      await pauses.take();
+      let length = 0;
+      for await (const part of this.#parts(content, new Map(), pauses)) length += part.length;
+      lengths.push(length);
     }
     return lengths;
   }

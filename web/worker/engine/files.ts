@@ -1,13 +1,14 @@
 /** The small files of a bundle, and what the engine takes from them. */
+import { understood, unusable } from "./bundle-errors.ts";
 import type { Bundle } from "./bundle.ts";
 import { Conversation, type TokenizerConfig } from "./conversation.ts";
 import { NEUTRAL, namedSampling, type Sampling } from "../shared/sampling-defaults.ts";
 import type { Progress } from "./progress.ts";
 import type { SamplingDefaults } from "./protocol.ts";
+import { CHAT_CONFIG, checkTextFiles, GENERATION, TOKENIZER, TOKENIZER_CONFIG } from "./text-files.ts";
 import { Vocabulary, type TokenizerJson } from "./vocabulary.ts";
 
 const TEMPLATE_FILE = "chat_template.jinja";
-const GENERATION_FILE = "generation_config.json";
 
 export interface ChatConfig extends Sampling {
   model_config: Record<string, unknown>;
@@ -38,27 +39,33 @@ export interface ModelText {
   readonly activeVocabSize: number;
 }
 
+/** Throws EngineError "bundle_invalid" for files that can't be used. */
 export async function readText(
   bundle: Bundle,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<ModelText> {
-  const read = <T>(path: string): Promise<T> => bundle.readJson<T>(path, progress, signal);
+  const read = <T extends object>(path: string): Promise<T> => bundle.readJson<T>(path, progress, signal);
   const has = (path: string): boolean => bundle.lock.files.has(path);
   const [chat, tokenizer, config, generation] = await Promise.all([
-    read<ChatConfig>("mlc-chat-config.json"),
-    read<TokenizerJson>("tokenizer.json"),
-    read<TokenizerConfig>("tokenizer_config.json"),
-    has(GENERATION_FILE) ? read<GenerationConfig>(GENERATION_FILE) : ({} as GenerationConfig),
+    read<ChatConfig>(CHAT_CONFIG),
+    read<TokenizerJson>(TOKENIZER),
+    read<TokenizerConfig>(TOKENIZER_CONFIG),
+    has(GENERATION) ? read<GenerationConfig>(GENERATION) : ({} as GenerationConfig),
   ]);
   if (has(TEMPLATE_FILE)) {
     const bytes = await bundle.read(TEMPLATE_FILE, progress, signal);
     config.chat_template = new TextDecoder().decode(bytes);
   }
+  checkTextFiles({ chat, generation, tokenizer, config });
   const sampling = namedSampling(chat, generation);
+  const vocabulary = understood(TOKENIZER, () => new Vocabulary(tokenizer));
+  if (vocabulary.size > chat.vocab_size) {
+    throw unusable(`${TOKENIZER} has token ids up to ${vocabulary.size - 1}, and vocab_size is ${chat.vocab_size}`);
+  }
   return {
-    conversation: new Conversation(tokenizer, config),
-    vocabulary: new Vocabulary(tokenizer),
+    conversation: understood(`${TOKENIZER} with ${TOKENIZER_CONFIG}`, () => new Conversation(tokenizer, config)),
+    vocabulary,
     stopTokens: new Set([
       ...(chat.conv_template?.stop_token_ids ?? []),
       ...[chat.eos_token_id ?? [], generation.eos_token_id ?? []].flat(),

@@ -11,6 +11,7 @@ import type { ChatConfig } from "./files.ts";
 import { Progress } from "./progress.ts";
 import { RUNTIMES } from "./runtime.ts";
 import { estimate } from "./speed.ts";
+import { CHAT_CONFIG, modelConfigOf } from "./text-files.ts";
 
 /** navigator.deviceMemory may say no more than this, in GiB. */
 export const TOLD_MEMORY_GIB = 8;
@@ -21,7 +22,7 @@ export function downloadBytes({ lock }: Bundle, target: LockedTarget | null): nu
 }
 
 /** All files but other targets' own. */
-function neededFiles(lock: Lock, target: LockedTarget | null): LockedFile[] {
+export function neededFiles(lock: Lock, target: LockedTarget | null): LockedFile[] {
   const others = [...lock.targets.values()].filter((other) => other !== target);
   const skipped = new Set(others.map(({ library }) => library));
   return [...lock.files.values()].filter(({ path }) => !skipped.has(path));
@@ -106,9 +107,7 @@ type ModelConfig = ChatConfig["model_config"];
 
 async function readConfig(bundle: Bundle, signal: AbortSignal): Promise<ModelConfig> {
   const quiet = new Progress(() => undefined);
-  const path = "mlc-chat-config.json";
-  const { model_config: config = {} } = await bundle.readJson<Partial<ChatConfig>>(path, quiet, signal);
-  return config;
+  return modelConfigOf(await bundle.readJson(CHAT_CONFIG, quiet, signal));
 }
 
 function cacheBytes({ lock }: Bundle, target: LockedTarget, config: ModelConfig): number {

@@ -14,7 +14,7 @@ import type { Progress } from "./progress.ts";
 import { RUNTIMES } from "./runtime.ts";
 import { selfTest } from "./self-test.ts";
 import { StoredRows } from "./stored-rows.ts";
-import { checkTensors, tensorSlices, type TensorCache, type TensorRecord } from "./weights.ts";
+import { parseTensors, tensorSlices, type TensorRecord } from "./weights.ts";
 
 export interface LoadContext {
   readonly progress: Progress;
@@ -197,8 +197,7 @@ async function uploadWeights(
 ): Promise<Pick<Times, "downloadMs" | "uploadMs">> {
   const start = performance.now();
   progress.enter("download");
-  const cache = await bundle.readJson<TensorCache>(parameters, progress, signal);
-  checkTensors(cache, runner.metadata.params);
+  const cache = parseTensors(await bundle.readJson(parameters, progress, signal), runner.metadata.params);
   const wanted = new Map(runner.metadata.params.map((parameter) => [parameter.name, parameter]));
   const open = (index: number): Promise<StoredFile> | null => {
     const record = cache.records[index];

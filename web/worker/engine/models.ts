@@ -5,9 +5,10 @@ import type { EngineEvent, HeldModel, LoadedModel, LocalLoadOptions, ModelEvent 
 import type { Store } from "../store/store.ts";
 import { first, rank } from "./backends.ts";
 import { Bundle, lockUrlOf } from "./bundle.ts";
-import { neededMemory, TOLD_MEMORY_GIB } from "./fit.ts";
-import { noModel, notLoaded, overBudget, unnamed } from "./model-errors.ts";
+import { neededFiles, neededMemory } from "./fit.ts";
+import { noModel, notLoaded, unnamed } from "./model-errors.ts";
 import { Client, Resident, type Lease, type Session, type Wanted } from "./resident.ts";
+import { Room } from "./room.ts";
 import { RUNTIMES } from "./runtime.ts";
 
 export type OpenSession = (
@@ -20,15 +21,14 @@ export class Models {
   readonly #open: OpenSession;
   readonly #clients = new Set<Client>();
   readonly #residents = new Set<Resident>();
-  /** Those who wait for a model to become idle or to go, or for a load to get its room. */
-  #waiting: (() => void)[] = [];
-  /** Loads that wait for room. */
-  #seekers = 0;
+  readonly #room: Room;
   #uses = 0;
 
   constructor(store: Store, open: OpenSession) {
     this.#store = store;
     this.#open = open;
+    const evict = (resident: Resident): void => this.#evict(resident);
+    this.#room = new Room({ clients: this.#clients, residents: this.#residents, evict });
   }
 
   get residents(): Iterable<Resident> {
@@ -109,7 +109,7 @@ export class Models {
   async use(lease: Lease, signal: AbortSignal): Promise<Resident> {
     const { client, bundleUrl, options } = lease;
     // Requests that keep a model busy don't overtake a load that waits for its place.
-    while (lease.resident && this.#seekers > 0) await this.#change(signal);
+    while (lease.resident && this.#room.isSought) await this.#room.change(signal);
     if (lease.resident) return enter(lease.resident);
     const resident = await this.#resident(bundleUrl, options, signal);
     await this.#ready(resident, client, signal).catch((error: unknown) => {
@@ -127,7 +127,7 @@ export class Models {
     resident.uses -= 1;
     resident.lastUse = this.#uses += 1;
     this.#discardUnused(resident);
-    this.#changed();
+    this.#room.changed();
   }
 
   /** Keeps a model on the device, whoever gives it up, until `work` is done. */
@@ -160,7 +160,7 @@ export class Models {
       tell(lease, "unloaded");
     }
     resident.leases.clear();
-    this.#changed();
+    this.#room.changed();
   }
 
   /** Drops a model whose device is lost for good. */
@@ -187,10 +187,13 @@ export class Models {
         this.leave(resident);
         resident = next;
       }
+      const isThere = resident.session !== null;
       await this.#ready(resident, client, signal);
       const { loaded, bundle } = sessionOf(resident).model;
       bind(this.#lease(client, { id: loaded.id, bundleUrl, options }), resident);
       if (bundle.fromStorage) this.#revalidate(bundleUrl);
+      // Whoever waits for downloads is told of each; what they left may have been deleted since.
+      if (isThere) await tellUnkept(client, resident);
       return { ...loaded, memoryBytes: resident.bytes };
     } finally {
       this.leave(resident);
@@ -228,8 +231,13 @@ export class Models {
     return enter(resident);
   }
 
-  /** Waits until a model is loaded. */
+  /** Waits until a model is loaded. What one client has, another one's budget may not allow. */
   async #ready(resident: Resident, client: Client, signal: AbortSignal): Promise<void> {
+    if (client.memoryBudget !== null) {
+      const bytes = await needs(resident.wanted, signal);
+      signal.throwIfAborted();
+      client.checkBudget(bytes);
+    }
     try {
       await resident.load(client, signal);
       signal.throwIfAborted();
@@ -245,70 +253,20 @@ export class Models {
     { signal, emit }: { signal: AbortSignal; emit: (event: EngineEvent) => void },
   ): Promise<Session> {
     const { wanted } = resident;
-    await this.#makeRoom(resident, await needs(wanted, signal), signal);
+    await this.#room.make(resident, await needs(wanted, signal), signal);
     for (;;) {
       try {
         const session = await this.#open(wanted, { signal, emit, resident });
         resident.bytes = session.model.loaded.memoryBytes;
-        this.#trim(resident);
+        this.#room.trim(resident);
         resident.identities.add(session.model.bundle.identity);
         return session;
       } catch (error) {
         // A device that is full may be full of models that nobody uses now.
         const full = error instanceof EngineError && error.code === "out_of_memory";
-        const idle = full && !signal.aborted ? this.#longestUnused(resident) : undefined;
-        if (!idle) throw error;
-        this.#evict(idle);
+        if (!full || signal.aborted || !this.#room.free(resident)) throw error;
       }
     }
-  }
-
-  async #makeRoom(resident: Resident, bytes: number, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (bytes > resident.allowedBytes) throw overBudget(bytes, resident.allowedBytes);
-    resident.bytes = 0;
-    this.#seekers += 1;
-    try {
-      while (this.#isTight(bytes)) {
-        const idle = this.#longestUnused(resident);
-        if (idle) this.#evict(idle);
-        else await this.#change(signal);
-      }
-      signal.throwIfAborted();
-      resident.bytes = bytes;
-    } finally {
-      this.#seekers -= 1;
-      this.#changed();
-    }
-  }
-
-  /** Makes room for what a model takes beyond what was reckoned. */
-  #trim(resident: Resident): void {
-    while (this.#isTight(0)) {
-      const idle = this.#longestUnused(resident);
-      if (!idle) return;
-      this.#evict(idle);
-    }
-  }
-
-  /** Whether there is less room than for so many more bytes; one model alone may take what it needs. */
-  #isTight(bytes: number): boolean {
-    const taken = [...this.#residents].map((resident) => resident.bytes).filter((taken) => taken > 0);
-    if (taken.length + (bytes > 0 ? 1 : 0) < 2) return false;
-    return taken.reduce((sum, taken) => sum + taken, bytes) > this.#budget();
-  }
-
-  /** Bytes that all models may take together, if it is more than one. */
-  #budget(): number {
-    const stated = [...this.#clients].flatMap(({ memoryBudget }) => memoryBudget ?? []);
-    const { deviceMemory = TOLD_MEMORY_GIB } = navigator as { deviceMemory?: number };
-    return stated.length > 0 ? Math.min(...stated) : deviceMemory * 2 ** 30;
-  }
-
-  #longestUnused(except: Resident): Resident | undefined {
-    return [...this.#residents]
-      .filter((other) => other !== except && other.session !== null && other.uses === 0)
-      .sort((a, b) => a.lastUse - b.lastUse)[0];
   }
 
   async #giveUp(leases: readonly Lease[]): Promise<void> {
@@ -328,15 +286,7 @@ export class Models {
     if (resident.uses > 0 || resident.leases.size > 0) return;
     this.#residents.delete(resident);
     resident.dispose();
-    this.#changed();
-  }
-
-  #change(signal: AbortSignal): Promise<void> {
-    return unlessAborted(new Promise<void>((resolve) => this.#waiting.push(resolve)), signal);
-  }
-
-  #changed(): void {
-    for (const wake of this.#waiting.splice(0)) wake();
+    this.#room.changed();
   }
 
   #revalidate(bundleUrl: string): void {
@@ -356,6 +306,14 @@ function bind(lease: Lease, resident: Resident): void {
 
 function tell({ client, id, resident }: Lease, state: ModelEvent["state"]): void {
   client.emit({ kind: "model", state, id, memoryBytes: state === "loaded" ? (resident?.bytes ?? 0) : 0 });
+}
+
+/** Says what isn't stored of a model that is on the device. */
+async function tellUnkept(client: Client, resident: Resident): Promise<void> {
+  const { bundle, target } = sessionOf(resident).model;
+  const files = neededFiles(bundle.lock, bundle.lock.targets.get(target) ?? null);
+  const event = await bundle.unkept(files).catch(() => null);
+  if (event) client.emit(event);
 }
 
 export function sessionOf({ session }: Resident): Session {

@@ -2,6 +2,7 @@
 import type { EngineEvent, LocalBackend, LocalLoadOptions } from "../shared/protocol.ts";
 import type { Bundle } from "./bundle.ts";
 import type { Model } from "./loader.ts";
+import { overBudget } from "./model-errors.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 
@@ -29,6 +30,12 @@ export class Client {
 
   constructor(emit: (event: EngineEvent) => void) {
     this.emit = emit;
+  }
+
+  /** Throws EngineError "out_of_memory" for a model that alone takes more bytes than this client lets models take. */
+  checkBudget(bytes: number): void {
+    const most = this.memoryBudget ?? Infinity;
+    if (bytes > most) throw overBudget(bytes, most);
   }
 }
 
@@ -82,11 +89,6 @@ export class Resident {
   /** Whether everybody who waited for its load has left. */
   get abandoned(): boolean {
     return this.#abort.signal.aborted;
-  }
-
-  /** Bytes that those who wait for it let it take. */
-  get allowedBytes(): number {
-    return Math.max(...this.#waiting.map(({ memoryBudget }) => memoryBudget ?? Infinity));
   }
 
   suits({ bundle, best, target, backends }: Wanted): boolean {

@@ -1,6 +1,8 @@
 /** What opens model libraries: one runtime for each kind of device. */
 import type { LockedTarget } from "../shared/lock.ts";
+import { EngineError } from "../shared/errors.ts";
 import type { AdapterDescription } from "../shared/protocol.ts";
+import { unusable } from "./bundle-errors.ts";
 import { describe, findAdapter, Gpu, misfits } from "./device.ts";
 import { ModelRunner } from "./model-runner.ts";
 import { type DeviceSpeed, measureGpu } from "./speed.ts";
@@ -51,7 +53,8 @@ export class WebGpuRuntime implements Runtime {
     } catch (error) {
       const explained = await gpu.explain(error);
       gpu.close();
-      throw explained;
+      if (explained instanceof EngineError) throw explained;
+      throw unusable(`${target.library} is no model library (${explained})`, explained);
     }
   }
 }

@@ -6,7 +6,7 @@ import {
 } from "../store/state-store.ts";
 import type { Store } from "../store/store.ts";
 import { contextFull } from "./conversation.ts";
-import { invalid } from "./fields.ts";
+import { invalid, text } from "./fields.ts";
 import { GRID_TOKENS } from "./kv-cache.ts";
 import { readMessages } from "./protocol.ts";
 import type { Session } from "./resident.ts";
@@ -80,10 +80,7 @@ export class SavedStates {
   }
 
   #key(name: unknown): StateKey {
-    if (typeof name === "string" && name.length > 0 && name.length <= MAX_NAME_CHARACTERS) {
-      return { lockUrl: this.#lockUrl, name };
-    }
-    throw invalid("name", `name must be a text of 1 to ${MAX_NAME_CHARACTERS} characters`, "Choose another.");
+    return { lockUrl: this.#lockUrl, name: stateName(name) };
   }
 
   /** All that the numbers depend on beside the tokens. */
@@ -103,6 +100,13 @@ export class SavedStates {
     if (layerBytes === shape.layerBytes && layerCount === shape.layerCount) return;
     throw new DamagedStateError("the state has another shape than the KV cache");
   }
+}
+
+/** What a state may be called. Throws EngineError "invalid_request". */
+export function stateName(name: unknown): string {
+  const given = text(name, "name");
+  if (given.length > 0 && given.length <= MAX_NAME_CHARACTERS) return given;
+  throw invalid("name", `name must be a text of 1 to ${MAX_NAME_CHARACTERS} characters`, "Choose another.");
 }
 
 function nothingShared(): Error {

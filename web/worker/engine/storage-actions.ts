@@ -2,6 +2,7 @@
 import type { StorageAction, StorageReplies } from "../shared/protocol.ts";
 import type { Store } from "../store/store.ts";
 import { lockUrlOf } from "./bundle.ts";
+import { stateName } from "./saved-states.ts";
 
 export async function carryOut(
   action: StorageAction,
@@ -14,7 +15,7 @@ export async function carryOut(
     case "delete":
       return store.delete(lockUrlOf(action.bundleUrl));
     case "delete-state":
-      return store.deleteState(lockUrlOf(action.bundleUrl), action.name);
+      return store.deleteState(lockUrlOf(action.bundleUrl), stateName(action.name));
     case "delete-leftovers":
       return store.deleteLeftovers();
     case "update":

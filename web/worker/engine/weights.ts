@@ -1,6 +1,7 @@
 /** tensor-cache.json and its shards: from stored bytes to the bytes that a library wants. */
 import { EngineError } from "../shared/errors.ts";
 import type { Bytes } from "../shared/hash.ts";
+import { isObject } from "./bundle-errors.ts";
 import { float16Bits } from "./float-types.ts";
 import type { ParameterShape } from "./metadata.ts";
 
@@ -18,8 +19,11 @@ export interface TensorCache {
   records: { dataPath: string; nbytes: number; records: TensorRecord[] }[];
 }
 
-/** Checks that every parameter is stored once, in the right shape. Throws "bundle_invalid". */
-export function checkTensors(cache: TensorCache, parameters: readonly ParameterShape[]): void {
+/** tensor-cache.json, in which every parameter is stored, in the right shape. Throws "bundle_invalid". */
+export function parseTensors(content: object, parameters: readonly ParameterShape[]): TensorCache {
+  const cache = content as TensorCache;
+  const shards = Array.isArray(cache.records) ? cache.records : [null];
+  if (!shards.every(isShard)) throw invalid("tensor-cache.json is no list of shards and their tensors");
   const stored = new Map(cache.records.flatMap(({ records }) => records).map((r) => [r.name, r]));
   const problems = parameters.flatMap(({ name, shape }) => {
     const record = stored.get(name);
@@ -28,6 +32,24 @@ export function checkTensors(cache: TensorCache, parameters: readonly ParameterS
     return [`${name} is ${record.shape.join(" x ")}, not ${shape.join(" x ")}`];
   });
   if (problems.length > 0) throw invalid(problems.join("; "));
+  return cache;
+}
+
+function isShard(shard: unknown): boolean {
+  return (
+    isObject(shard) && typeof shard["dataPath"] === "string" &&
+    Array.isArray(shard["records"]) && shard["records"].every(isTensor)
+  );
+}
+
+function isTensor(record: unknown): boolean {
+  if (!isObject(record)) return false;
+  const { name, shape, dtype, format, nbytes, byteOffset } = record;
+  const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+  return (
+    [name, dtype, format].every((field) => typeof field === "string") &&
+    [nbytes, byteOffset].every(isCount) && Array.isArray(shape) && shape.every(isCount)
+  );
 }
 
 /** A multiple of every element's size; what is on its way to the device at once. */

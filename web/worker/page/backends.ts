@@ -33,7 +33,8 @@ export function isRemote(option: BackendOption): option is RemoteBackend {
 /**
  * Opens the first that works.
  *
- * Throws the last one's EngineError with all of them in `tried`, or the signal's reason.
+ * A model that has been loaded on this device is taken, also where the signal comes then. Throws the last
+ * one's EngineError with all of them in `tried`, or the signal's reason.
  */
 export async function openFirst(options: readonly BackendOption[], context: OpenContext): Promise<Opened> {
   const { tell, signal } = context;
@@ -43,7 +44,6 @@ export async function openFirst(options: readonly BackendOption[], context: Open
     try {
       signal.throwIfAborted();
       const { loaded, remote } = await open(group, tried, context);
-      signal.throwIfAborted();
       const chosen = { ...loaded.backend, tried: remote ? tried : [...tried, ...loaded.backend.tried] };
       for (const left of chosen.tried.slice(tried.length)) tell({ kind: "backend", state: "left", left });
       tell({ kind: "backend", state: "chosen", chosen });
@@ -79,6 +79,7 @@ async function open(
 ): Promise<Opened> {
   if (Array.isArray(group)) return { loaded: await context.local(group), remote: null };
   const remote = await context.remote(group, [...tried]);
+  context.signal.throwIfAborted();
   return { loaded: remote.loaded, remote };
 }
 

@@ -58,9 +58,7 @@ async function reportOf(
       if (error instanceof EngineError) return brokenReport(bundle, error);
       throw error;
     });
-    if (report.fits && report.backend) {
-      return { ...report, backend: { ...report.backend, tried: [...tried, ...report.backend.tried] } };
-    }
+    if (report.fits) return report;
     tried.push(...leftOf(group, report));
   }
   return report ?? brokenReport(bundle, new EngineError(NOTHING));
@@ -91,7 +89,7 @@ function remoteReport(
 }
 
 function brokenReport(bundle: URL, error: EngineError): FitReport {
-  const id = decodeURIComponent(bundle.pathname.split("/").filter(Boolean).at(-1) ?? "");
+  const id = bundle.pathname.split("/").filter(Boolean).at(-1) ?? "";
   const storage = { usage: 0, quota: 0, persisted: false };
   return { id, ...NEEDS_NOTHING, backend: null, problems: [error.toData()], storage };
 }

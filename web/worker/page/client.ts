@@ -1,6 +1,7 @@
 /** The engine as the main thread sees it: calls become messages to a worker that computes. */
 import { LOCAL_BACKENDS } from "../shared/backends.ts";
 import { EngineError } from "../shared/errors.ts";
+import { Listeners } from "../shared/listeners.ts";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -32,8 +33,10 @@ import type {
   WorkerReply,
   WorkerRequest,
 } from "../shared/protocol.ts";
+import { checkLevels, sent } from "../shared/sending.ts";
 import { resolved } from "./address.ts";
-import { type BackendsOption, openFirst } from "./backends.ts";
+import { type BackendsOption, isRemote, openFirst } from "./backends.ts";
+import { aborted, disposed, noObject, stateless } from "./call-errors.ts";
 import { capabilitiesOf, type CapabilityOptions } from "./capabilities.ts";
 import { ChunkStream } from "./chunk-stream.ts";
 import { checkOptions } from "./engine-options.ts";
@@ -96,7 +99,8 @@ type Body = WorkerRequest extends infer R ? (R extends { id: number } ? Omit<R, 
 /**
  * Runs a language model in a worker.
  *
- * Calls fail with EngineError, or with the AbortSignal's reason once that was given.
+ * Calls fail with EngineError, or with the AbortSignal's reason; a signal that comes when a call has
+ * succeeded changes nothing.
  */
 export class EngineClient {
   readonly chat: { readonly completions: Completions };
@@ -132,7 +136,7 @@ export class EngineClient {
   };
   readonly #worker: Recipient;
   readonly #calls = new Map<number, Call>();
-  readonly #listeners = new Set<(event: EngineEvent) => void>();
+  readonly #listeners = new Listeners<EngineEvent>();
   #lastId = 0;
   readonly #models = new OpenedModels();
   readonly #baseURL: string | URL | undefined;
@@ -189,8 +193,7 @@ export class EngineClient {
 
   /** Calls `listener` on every event; the returned function ends that. */
   onEvent(listener: (event: EngineEvent) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#listeners.add(listener);
   }
 
   /** Says whether the bundle would run here, before anything big is downloaded. */
@@ -226,11 +229,18 @@ export class EngineClient {
       if (!replace) this.#models.checkRemoteName(model.loaded);
       return model;
     };
-    const opened = await openFirst(backends, { local, remote, signal: either, tell: (event) => this.#tell(event) });
-    if (opened.remote && replace) await this.#unloadLocal();
-    if (replace) this.#models.clearRemote();
-    this.#models.add(opened);
-    return opened.loaded;
+    const tell = (event: EngineEvent): void => this.#listeners.tell(event);
+    const open = async (): Promise<LoadedModel> => {
+      const opened = await openFirst(backends, { local, remote, signal: either, tell });
+      this.#end.signal.throwIfAborted();
+      if (opened.remote && replace) await this.#unloadLocal();
+      if (replace) this.#models.clearRemote();
+      this.#models.add(opened);
+      return opened.loaded;
+    };
+    if (backends.every(isRemote)) return open();
+    const source = typeof bundleUrl === "function" ? bundleUrl : String(bundleUrl);
+    return this.#models.during({ source, replace }, open);
   }
 
   /** Tokens of the prompt that `messages` make; null where a remote server answers, which doesn't tell. */
@@ -285,6 +295,8 @@ export class EngineClient {
     { signal }: CallOptions = {},
   ): Promise<ChatCompletion | ChunkStream> {
     this.#end.signal.throwIfAborted();
+    // What else is wrong with a request is seen by whoever answers it.
+    if (typeof params !== "object" || params === null) throw noObject();
     const remote = this.#models.remoteFor(params.model);
     if (remote) return remote.create(params, signal);
     if (!params.stream) {
@@ -317,13 +329,14 @@ export class EngineClient {
   ): Promise<B["kind"] extends CallKind ? CallResults[B["kind"]] : never> {
     signal?.throwIfAborted();
     this.#end.signal.throwIfAborted();
+    checkLevels(body);
     const id = ++this.#lastId;
     const abort = (): void => this.#abort(id);
     signal?.addEventListener("abort", abort);
     try {
       const value = await new Promise<CallResults[CallKind]>((resolve, reject) => {
         this.#calls.set(id, { resolve, reject, ...(onChunk && { onChunk }) });
-        this.#worker.postMessage({ ...body, id } as WorkerRequest);
+        sent(() => this.#worker.postMessage({ ...body, id } as WorkerRequest));
       });
       return value as B["kind"] extends CallKind ? CallResults[B["kind"]] : never;
     } catch (error) {
@@ -344,7 +357,7 @@ export class EngineClient {
     if (reply.kind === "started") return;
     if (reply.kind === "event") {
       this.#models.note(reply.event);
-      this.#tell(reply.event);
+      this.#listeners.tell(reply.event);
       return;
     }
     const call = this.#calls.get(reply.id);
@@ -361,34 +374,9 @@ export class EngineClient {
     this.#end.signal.throwIfAborted();
   }
 
-  #tell(event: EngineEvent): void {
-    for (const listener of this.#listeners) listener(event);
-  }
-
   #failAll(error: EngineError): void {
     for (const call of this.#calls.values()) call.reject(error);
   }
-}
-
-function aborted(): DOMException {
-  return new DOMException("The call was aborted.", "AbortError");
-}
-
-function disposed(): EngineError {
-  return new EngineError({
-    code: "model_not_loaded",
-    message: "The engine was disposed.",
-    remedy: "Create a new engine.",
-  });
-}
-
-function stateless(): EngineError {
-  return new EngineError({
-    code: "invalid_request",
-    message: "States are saved for models of this device, and a server answers for this one.",
-    remedy: "Look at `backend.kind` first, or go on without: its chats need none.",
-    param: "model",
-  });
 }
 
 function absolute(url: string | URL): string {

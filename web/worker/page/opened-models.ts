@@ -4,10 +4,20 @@ import type { EngineEvent, LoadedModel } from "../shared/protocol.ts";
 import type { Opened } from "./backends.ts";
 import type { RemoteModel } from "./remote.ts";
 
+/** A load that tries this device: what its model is called is known once it has succeeded. */
+export interface LocalLoad {
+  /** The bundle's address, or what finds it. */
+  readonly source: string | (() => Promise<URL>);
+  readonly replace: boolean;
+}
+
 export class OpenedModels {
   readonly #models = new Map<string, Opened>();
   /** Every name that a model of this device ever had here. */
   readonly #localNames = new Set<string>();
+  readonly #loading = new Set<LocalLoad>();
+  /** Sources whose last load failed. */
+  readonly #failed = new Set<LocalLoad["source"]>();
 
   /** The last one last. */
   get all(): LoadedModel[] {
@@ -17,6 +27,22 @@ export class OpenedModels {
   /** Names of those that run here. */
   get local(): string[] {
     return [...this.#models].filter(([, { remote }]) => !remote).map(([id]) => id);
+  }
+
+  /** Does the work of a load, which must `add` what it opens. */
+  async during<T>(load: LocalLoad, work: () => Promise<T>): Promise<T> {
+    const { source } = load;
+    this.#loading.add(load);
+    try {
+      const done = await work();
+      this.#failed.delete(source);
+      return done;
+    } catch (error) {
+      this.#failed.add(source);
+      throw error;
+    } finally {
+      this.#loading.delete(load);
+    }
   }
 
   add(opened: Opened): void {
@@ -54,18 +80,27 @@ export class OpenedModels {
   /**
    * The server's model that a request is for; null if it is the engine's to answer, or to refuse.
    *
-   * The only one answers to any name but that of a model of this device, which may be gone by now.
+   * The only one answers to any name but that of a model of this device, which may be gone by now, or still
+   * be loading, or have failed to. Without a name it doesn't answer while another is loading in its place.
    * Throws EngineError "invalid_request" if none is named and the only one isn't evident.
    */
   remoteFor(name: string | null | undefined): RemoteModel | null {
     const isNamed = name !== undefined && name !== null;
     const named = isNamed ? this.#models.get(name) : undefined;
     if (named) return named.remote;
-    if (isNamed && this.#localNames.has(name)) return null;
+    if (isNamed ? this.#mayBeLocal(name) : this.#isBeingReplaced) return null;
     const [first, ...others] = this.#models.values();
     if (others.length === 0) return first?.remote ?? null;
     if (!isNamed && [...this.#models.values()].some(({ remote }) => remote)) throw unnamed([...this.#models.keys()]);
     return null;
+  }
+
+  #mayBeLocal(name: string): boolean {
+    return this.#localNames.has(name) || this.#loading.size > 0 || this.#failed.size > 0;
+  }
+
+  get #isBeingReplaced(): boolean {
+    return [...this.#loading].some(({ replace }) => replace);
   }
 
   /** Throws EngineError "invalid_request" if a model of this device has this name. */

@@ -1,5 +1,6 @@
 /** A site's models: where their bundles are. */
 import { EngineError } from "../shared/errors.ts";
+import { isBundleId } from "../shared/lock.ts";
 import { Documents } from "../store/documents.ts";
 import { LIMITS } from "../store/limits.ts";
 import { resolved } from "./address.ts";
@@ -15,7 +16,7 @@ export function listed(model: string | URL | (string | URL)[] | undefined): (str
   return Array.isArray(model) ? model : [model];
 }
 
-/** Throws EngineError if nothing says where the bundle is. */
+/** Throws EngineError if nothing says where the bundle is, or no site can have a model of this name. */
 export function bundleOf(model: string | URL | undefined, baseURL: string | URL | undefined): FindBundle {
   if (model instanceof URL || model?.includes("/")) {
     const address = folder(model);
@@ -23,6 +24,7 @@ export function bundleOf(model: string | URL | undefined, baseURL: string | URL 
   }
   const site = siteOf(baseURL);
   if (!site) throw noSite(model ?? "the first model");
+  if (model !== undefined && !isBundleId(model)) throw noId(model);
   return async (signal) => bundleIn(site, model ?? (await models(site, signal))[0]);
 }
 
@@ -34,7 +36,12 @@ export async function bundlesOf(baseURL: string | URL | undefined, signal: Abort
 }
 
 function bundleIn(site: URL, id: string): URL {
-  return new URL(`bundles/${encodeURIComponent(id)}/`, site);
+  return new URL(`bundles/${id}/`, site);
+}
+
+function noId(model: string): EngineError {
+  const remedy = "Use one of its ids, or the address of a bundle, which has a slash.";
+  return invalid("model", `No model of a site is called ${JSON.stringify(model.slice(0, 60))}`, remedy);
 }
 
 function noSite(what: string): EngineError {
@@ -75,11 +82,11 @@ async function seenModels(
   return ids;
 }
 
-/** Null for what isn't a list of models, such as a portal's page. */
+/** Null for what isn't a list of models, such as a portal's page; entries that name none are left out. */
 function idsOf(body: unknown): string[] | null {
   const { bundles } = (body ?? {}) as { bundles?: unknown };
   if (!Array.isArray(bundles)) return null;
-  return bundles.map((entry: { id?: unknown } | null) => entry?.id).filter((id) => typeof id === "string");
+  return bundles.map((entry: { id?: unknown } | null) => entry?.id).filter(isBundleId);
 }
 
 function folder(url: string | URL): URL {

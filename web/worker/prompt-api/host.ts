@@ -6,6 +6,7 @@ import { checkOptions, type EngineOptions } from "../page/engine-options.ts";
 import { bundleOf, listed } from "../page/site.ts";
 import { unlessAborted } from "../shared/aborts.ts";
 import { EngineError } from "../shared/errors.ts";
+import { Listeners } from "../shared/listeners.ts";
 import type { FitReport } from "../shared/protocol.ts";
 import type { ChatMessage } from "../shared/openai.ts";
 import { notSupported } from "./errors.ts";
@@ -58,6 +59,7 @@ export class EngineHost {
    * Throws EngineError, and the signal's reason.
    */
   async acquire(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
     clearTimeout(this.#idle);
     this.#sessions += 1;
     try {
@@ -129,8 +131,8 @@ export class EngineHost {
         ...this.#options,
         signal: this.#options.signal ? AbortSignal.any([this.#options.signal, signal]) : signal,
         onProgress: (progress) => {
-          own?.(progress);
           if (progress.totalBytes > 0) onProgress(progress.loadedBytes / progress.totalBytes);
+          own?.(progress);
         },
       });
     });
@@ -148,26 +150,23 @@ export function availabilityOf(reports: readonly FitReport[]): Availability {
 /** One load for all that wait for it; it ends when none of them does any more. */
 class Loading {
   readonly #controller = new AbortController();
-  readonly #listeners = new Set<OnProgress>();
+  readonly #listeners = new Listeners<number>();
   readonly #engine: Promise<EngineClient>;
   isOver = false;
 
   constructor(start: (onProgress: OnProgress, signal: AbortSignal) => Promise<EngineClient>) {
-    const tell: OnProgress = (loaded) => {
-      for (const listener of this.#listeners) listener(loaded);
-    };
-    this.#engine = start(tell, this.#controller.signal).finally(() => {
+    this.#engine = start((loaded) => this.#listeners.tell(loaded), this.#controller.signal).finally(() => {
       this.isOver = true;
     });
     this.#engine.catch(() => undefined);
   }
 
   async join(onProgress: OnProgress, signal: AbortSignal | undefined): Promise<EngineClient> {
-    this.#listeners.add(onProgress);
+    const leave = this.#listeners.add(onProgress);
     try {
       return await unlessAborted(this.#engine, signal);
     } finally {
-      this.#listeners.delete(onProgress);
+      leave();
       if (this.#listeners.size === 0 && !this.isOver) {
         this.isOver = true;
         this.#controller.abort();

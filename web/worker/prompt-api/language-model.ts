@@ -60,12 +60,15 @@ class CreateMonitor extends EventTarget {
   ondownloadprogress: ((event: ProgressEvent) => void) | null = null;
   #loaded = -1;
 
+  constructor() {
+    super();
+    this.addEventListener("downloadprogress", (event) => this.ondownloadprogress?.(event as ProgressEvent));
+  }
+
   tell(loaded: number): void {
     if (loaded <= this.#loaded) return;
     this.#loaded = loaded;
-    const event = new ProgressEvent("downloadprogress", { lengthComputable: true, loaded, total: 1 });
-    this.dispatchEvent(event);
-    this.ondownloadprogress?.(event);
+    this.dispatchEvent(new ProgressEvent("downloadprogress", { lengthComputable: true, loaded, total: 1 }));
   }
 }
 

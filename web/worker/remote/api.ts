@@ -2,6 +2,7 @@
 import { createParser, type EventSourceParser } from "eventsource-parser";
 import { EngineError } from "../shared/errors.ts";
 import type { ErrorCode } from "../shared/protocol.ts";
+import { sent } from "../shared/sending.ts";
 import { within } from "../store/patience.ts";
 
 export interface RemoteServer {
@@ -210,6 +211,8 @@ function heard<T>(silenceMs: number, said: Promise<T>): Promise<T> {
   return silenceMs === Infinity ? said : within(silenceMs, said);
 }
 
+/** Throws EngineError "invalid_request". */
 function posted(body: object): RequestInit {
-  return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const text = sent(() => JSON.stringify(body));
+  return { method: "POST", headers: { "content-type": "application/json" }, body: text };
 }

@@ -184,10 +184,9 @@ class Reader {
     return text;
   }
 
-  /** What can be a folder's name and a part of its URL. */
   id(value: unknown, name: string): string {
     const id = this.text(value, name);
-    if (id && !/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(id)) {
+    if (id && !isBundleId(id)) {
       this.problem(`${name} "${id}" has characters that URLs can't carry`);
     }
     return id;
@@ -220,6 +219,11 @@ class Reader {
       remedy: "Build the bundle again with `mlc-edge build`.",
     });
   }
+}
+
+/** What can be a folder's name and a part of its URL. */
+export function isBundleId(value: unknown): value is string {
+  return typeof value === "string" && /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(value);
 }
 
 function escaped(character: string): string {

@@ -94,9 +94,14 @@ export interface DeviceEvent {
   reason: string;
 }
 
+export type UnkeptReason = "no-room" | "deleted";
+
 export type StorageEvent =
-  /** A file is loaded and not kept, for want of so much room: the next visit downloads it again. */
-  | { kind: "storage"; state: "memory-only"; url: string; neededBytes: number }
+  /**
+   * A file, or what is missing of a bundle's files, is loaded and not kept: the next visit downloads it
+   * again. There is no room for so many bytes, or what was stored was deleted while it was in use.
+   */
+  | { kind: "storage"; state: "memory-only"; url: string; neededBytes: number; reason: UnkeptReason }
   /** Bytes didn't match their hash; they were dropped and are fetched again. */
   | { kind: "storage"; state: "damaged"; url: string; source: "network" | "cache" }
   /** The host has another version of a stored bundle; `storage.update` stores it beside the old one. */

@@ -1,6 +1,6 @@
 /** Files addressed by their SHA-256: from storage, else downloaded, verified and kept. */
 import { type Bytes, digest, IntegrityError, StreamDigest } from "../shared/hash.ts";
-import type { StorageEvent } from "../shared/protocol.ts";
+import type { StorageEvent, UnkeptReason } from "../shared/protocol.ts";
 import { Download, type DownloadTarget, FullError, LostError, type Parts, StoredParts } from "./download.ts";
 import type { Limits } from "./limits.ts";
 import { exclusively } from "./locks.ts";
@@ -88,7 +88,7 @@ export class ContentFiles {
 
   async #parts(job: Job): Promise<Parts> {
     if (!(await this.#store.isAvailable())) {
-      if (job.keep) this.#tellFull(job, 0);
+      if (job.keep) this.#tellUnkept(job, 0, "no-room");
       return this.#downloadTwice({ ...job, keep: false });
     }
     const stored = await this.#stored(job);
@@ -151,7 +151,7 @@ export class ContentFiles {
         sha256,
         manifest: resumed && partial ? partial : this.#manifest(bytes, transfer.etag),
         parts: resumed ? parts : 0,
-        onFull: () => this.#tellFull(job, transfer.offset),
+        onUnkept: (reason) => this.#tellUnkept(job, transfer.offset, reason),
       });
     } catch (error) {
       job.onBytes(-arrived);
@@ -198,14 +198,14 @@ export class ContentFiles {
 
   async #hasRoom(job: Job, offset: number): Promise<boolean> {
     if (await this.hasRoom(job.bytes - offset)) return true;
-    this.#tellFull(job, offset);
+    this.#tellUnkept(job, offset, "no-room");
     return false;
   }
 
-  #tellFull({ url, bytes, onlyStored }: Job, offset: number): void {
+  #tellUnkept({ url, bytes, onlyStored }: Job, offset: number, reason: UnkeptReason): void {
     if (onlyStored) throw new FullError(`no room for ${url.href}`);
     const neededBytes = bytes - offset;
-    this.#notify({ kind: "storage", state: "memory-only", url: url.href, neededBytes });
+    this.#notify({ kind: "storage", state: "memory-only", url: url.href, neededBytes, reason });
   }
 
   #manifest(bytes: number, etag: string | null): Manifest {

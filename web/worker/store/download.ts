@@ -1,5 +1,6 @@
 /** Where a file's bytes go as they arrive: to the store in parts, or to memory where it has no room. */
 import type { Bytes } from "../shared/hash.ts";
+import type { UnkeptReason } from "../shared/protocol.ts";
 import type { Manifest, PartStore } from "./part-store.ts";
 
 /** The parts of a whole file. */
@@ -59,7 +60,7 @@ export interface DownloadTarget {
   /** Whole parts that are stored already. */
   parts: number;
   /** Called when storing has failed, before the file goes on in memory; ends it by throwing. */
-  onFull: () => void;
+  onUnkept: (reason: UnkeptReason) => void;
 }
 
 /** Holds at most two parts in memory while it stores them. */
@@ -137,9 +138,9 @@ export class Download {
     try {
       await put();
     } catch (error) {
-      const { store, sha256, onFull } = this.#target;
+      const { store, sha256, onUnkept } = this.#target;
       // What somebody deleted meanwhile isn't stored, though there is room.
-      if (!(error instanceof LostError)) onFull();
+      onUnkept(error instanceof LostError ? "deleted" : "no-room");
       this.#held = await this.#copy(parts);
       await store.delete(sha256).catch(() => {});
     }

@@ -134,7 +134,7 @@ export class Store {
     const release = await hold(IN_USE);
     try {
       const missing = await this.#missing(lockUrl, next);
-      if (!(await this.#hasRoom(missing))) throw noRoom(next.model.id);
+      if (!(await this.hasRoom(await this.missingBytes(missing)))) throw noRoom(next.model.id);
       for (const { path, bytes, sha256 } of missing) {
         const url = new URL(path, lockUrl);
         url.searchParams.set("sha256", sha256);
@@ -156,6 +156,11 @@ export class Store {
     let missing = 0;
     for (const [sha256, bytes] of distinct) missing += Math.max(0, bytes - (sizes.get(sha256)?.bytes ?? 0));
     return missing;
+  }
+
+  /** Whether so many bytes more could be stored, as far as the browser says. */
+  async hasRoom(bytes: number): Promise<boolean> {
+    return (await this.#parts.isAvailable()) && this.content.hasRoom(bytes);
   }
 
   async list(): Promise<StoredContents> {
@@ -221,10 +226,6 @@ export class Store {
       Object.values(next.targets).map(({ library }) => library).filter((path) => !needed.includes(path)),
     );
     return next.files.filter(({ path, sha256 }) => !spared.has(path) && !sizes.get(sha256)?.complete);
-  }
-
-  async #hasRoom(files: StoredLock["files"]): Promise<boolean> {
-    return this.content.hasRoom(await this.missingBytes(files));
   }
 
   async #isWhole(lock: StoredLock): Promise<boolean> {

@@ -275,7 +275,7 @@ export class Panel {
     if (event.kind === "device") {
       if (event.state !== "recovering") this.#notices.toast(event.state === "lost" ? deviceLost : deviceBack);
     } else if (event.kind === "storage" && event.state === "damaged") this.#notices.toast(damaged);
-    else if (event.kind === "storage" && event.state === "memory-only" && !this.#fullTold) {
+    else if (event.kind === "storage" && event.state === "memory-only" && event.reason !== "deleted" && !this.#fullTold) {
       this.#fullTold = true;
       const size = formatBytes(event.neededBytes, this.#host.language);
       this.#notices.show("storage-full", { level: "warning", text: filled(notKept, { size }) });
