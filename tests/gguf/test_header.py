@@ -219,7 +219,9 @@ def test_hostile_headers_are_refused(tmp_path: Path, content: bytes, problem: st
     assert str(error.value).endswith(".")
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: None], ids=str)
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, Path.touch, lambda path: None], ids=["folder", "empty", "absent"]
+)
 def test_what_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]):
     path = tmp_path / "model.gguf"
     make(path)

@@ -8,6 +8,8 @@ import type { Message } from "./types.ts";
 const PAGE = 40;
 /** Closer than this to the end counts as reading along, in CSS pixels. */
 const NEAR_END = 80;
+/** Of the main thread's time, for drawing an answer that grows. */
+const MAX_SHARE = 0.2;
 
 export class Transcript {
   readonly #log: HTMLElement;
@@ -22,6 +24,8 @@ export class Transcript {
   #atEnd = true;
   #scrolledTo = 0;
   #frame = 0;
+  /** A long list or table costs more than a frame has. */
+  #restsUntil = 0;
 
   constructor(root: Root, strings: ConversationStrings, actions: MessageActions) {
     this.#log = byId("log", HTMLElement, root);
@@ -70,10 +74,18 @@ export class Transcript {
     this.settle(live);
   }
 
-  /** Shows new text of the open answer at the next frame. */
+  /** Shows new text of the open answer at the next frame, or at one that leaves most of the time to others. */
   grow(message: Message): void {
     cancelAnimationFrame(this.#frame);
-    this.#frame = requestAnimationFrame(() => this.#views.get(message.id)?.grow(message));
+    this.#frame = requestAnimationFrame((now) => {
+      if (now < this.#restsUntil) {
+        this.grow(message);
+        return;
+      }
+      const start = performance.now();
+      this.#views.get(message.id)?.grow(message);
+      this.#restsUntil = performance.now() + (performance.now() - start) / MAX_SHARE;
+    });
   }
 
   wait(message: Message, reason: string): void {
