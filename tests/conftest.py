@@ -11,6 +11,7 @@ TESTS = Path(__file__).parent
 POCKET = TESTS.parent / "models/pocket"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Processes share the work by folders, since the tests of one share its bundles and browser."""
     for item in items:
