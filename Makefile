@@ -59,7 +59,7 @@ test: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium curl dbus firefox-esr g++ g++-aarch64-linux-gnu gir1.2-webkit2-4.1 iproute2 \
 	  mesa-vulkan-drivers python3-gi qemu-user-static systemd webkit2gtk-driver xvfb
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 # mlc-edge-web-VERSION.tgz, for `npm install`.
 npm-package: node_modules/.package-lock.json

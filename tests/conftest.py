@@ -3,19 +3,24 @@
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.build.checkpoints import write_checkpoint
 from tests.build.conftest import run_build
 
-TESTS = Path(__file__).parent
-POCKET = TESTS.parent / "models/pocket"
+POCKET = Path(__file__).parents[1] / "models/pocket"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Processes share the work by folders, since the tests of one share its bundles and browser."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).parts[0]))
+class FolderScheduling(LoadScopeScheduling):
+    """Processes share the work by folders, since the tests of one share its bundles and its browser."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0].split("/")[1]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FolderScheduling:
+    return FolderScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
