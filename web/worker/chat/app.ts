@@ -1,11 +1,12 @@
 /** Puts the page together. */
 import { Composer } from "../ui/composer.ts";
 import { button, byId, drawIcons, el } from "../ui/dom.ts";
-import { download, fileName, toJson, toMarkdown } from "../ui/export.ts";
+import { download, fileName, toMarkdown } from "../ui/export.ts";
 import { Notices } from "../ui/notices.ts";
 import { ENGLISH } from "../ui/strings.ts";
 import { copyText, Transcript } from "../ui/transcript.ts";
 import type { Bundle, Conversation, Message } from "../ui/types.ts";
+import { parseArchive, toArchive } from "./archive.ts";
 import { Chat } from "./chat.ts";
 import type { ChatDependencies } from "./dependencies.ts";
 import { keepDraft, loadDraft } from "./drafts.ts";
@@ -190,6 +191,9 @@ class ChatPage {
       remove: (conversation: Conversation) => void this.#remove(conversation),
       exportAs: (conversation: Conversation, format: "json" | "markdown") =>
         void this.#export(conversation, format),
+      exportAll: () => void this.#exportAll(),
+      importFile: (file: File) => void this.#import(file),
+      search: (words: string) => this.#chat.search(words),
     };
   }
 
@@ -220,11 +224,28 @@ class ChatPage {
   }
 
   async #export(conversation: Conversation, format: "json" | "markdown"): Promise<void> {
-    const messages = await this.#chat.messagesOf(conversation);
     if (format === "json") {
-      download(fileName(conversation.title, "json"), toJson(conversation, messages), "application/json");
+      const archive = toArchive(await this.#chat.archived([conversation]));
+      download(fileName(conversation.title, "json"), archive, "application/json");
     } else {
+      const messages = await this.#chat.messagesOf(conversation);
       download(fileName(conversation.title, "md"), toMarkdown(conversation, messages), "text/markdown");
+    }
+  }
+
+  async #exportAll(): Promise<void> {
+    const archive = toArchive(await this.#chat.archived(this.#chat.conversations));
+    download(`conversations-${new Date().toISOString().slice(0, 10)}.json`, archive, "application/json");
+  }
+
+  async #import(file: File): Promise<void> {
+    try {
+      const all = parseArchive(await file.text());
+      await this.#chat.restore(all);
+      const few = all.length === 1 ? "1 conversation is" : `${all.length} conversations are`;
+      this.#notices.toast(`${few} here now.`);
+    } catch (error) {
+      this.#notices.show("import", { level: "warning", text: `${file.name} wasn’t imported. ${(error as Error).message}` });
     }
   }
 

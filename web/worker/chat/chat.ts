@@ -5,6 +5,7 @@ import { titleOf } from "../ui/request.ts";
 import type { Transcript } from "../ui/transcript.ts";
 import type { ChatSettings, Conversation, Message } from "../ui/types.ts";
 import { Answering } from "./answering.ts";
+import type { Archived } from "./archive.ts";
 import type { ChatEngine } from "./engine.ts";
 import type { Models } from "./models.ts";
 import type { Change, ConversationStore } from "./store.ts";
@@ -152,7 +153,7 @@ export class Chat {
   /** Deletes a conversation; the returned function brings it back. */
   async remove({ id }: Conversation): Promise<() => Promise<void>> {
     const { store } = this.#parts;
-    const thread = this.#threads().find((live) => live.id === id) ?? (await Thread.open(store, id));
+    const thread = await this.#threadOf(id);
     this.#discard(id);
     const { conversation, messages } = thread?.snapshot() ?? {};
     await store.delete(id);
@@ -165,8 +166,36 @@ export class Chat {
 
   /** Of the branch that was shown last. */
   async messagesOf({ id }: Conversation): Promise<StoredMessage[]> {
-    const thread = this.#threads().find((live) => live.id === id) ?? (await Thread.open(this.#parts.store, id));
-    return thread?.branch ?? [];
+    return (await this.#threadOf(id))?.branch ?? [];
+  }
+
+  /** With all branches. */
+  async archived(conversations: readonly Conversation[]): Promise<Archived[]> {
+    const threads = await Promise.all(conversations.map(({ id }) => this.#threadOf(id)));
+    return threads.flatMap((thread) => thread?.snapshot() ?? []);
+  }
+
+  /** Adds what isn't there yet. */
+  async restore(all: readonly Archived[]): Promise<void> {
+    for (const { conversation, messages } of all) await this.#parts.store.add(conversation, messages);
+    const shown = all.some(({ conversation }) => conversation.id === this.conversation.id);
+    if (shown && (await this.#thread.refresh())) this.#showRefreshed(this.conversation.id);
+    await this.refreshList();
+  }
+
+  /** Ids of the conversations in whose title or messages these words are. */
+  async search(words: string): Promise<Set<string>> {
+    const wanted = words.toLocaleLowerCase();
+    const has = (text: string) => text.toLocaleLowerCase().includes(wanted);
+    const all = await this.archived(this.conversations);
+    const found = all.filter(
+      ({ conversation, messages }) => has(conversation.title) || messages.some(({ content }) => has(content)),
+    );
+    return new Set(found.map(({ conversation }) => conversation.id));
+  }
+
+  async #threadOf(id: string): Promise<Thread | null> {
+    return this.#threads().find((live) => live.id === id) ?? (await Thread.open(this.#parts.store, id));
   }
 
   /** What is shown, and what is answered. */

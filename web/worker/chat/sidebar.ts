@@ -11,6 +11,10 @@ export interface SidebarActions {
   rename(conversation: Conversation): void;
   remove(conversation: Conversation): void;
   exportAs(conversation: Conversation, format: "json" | "markdown"): void;
+  exportAll(): void;
+  importFile(file: File): void;
+  /** Ids of the conversations that have these words. */
+  search(words: string): Promise<Set<string>>;
 }
 
 export class Sidebar {
@@ -20,6 +24,11 @@ export class Sidebar {
   readonly #main = document.querySelector("main") ?? document.body;
   readonly #actions: SidebarActions;
   readonly #phone = matchMedia("(max-width: 760px)");
+  readonly #search = byId("search", HTMLInputElement);
+  #conversations: readonly Conversation[] = [];
+  #currentId = "";
+  /** Those that were found; null without a search. */
+  #found: Set<string> | null = null;
 
   constructor(actions: SidebarActions) {
     this.#actions = actions;
@@ -35,6 +44,15 @@ export class Sidebar {
       if (event.key === "Escape" && this.#open && !layered) this.#toggle(false);
     });
     this.#phone.addEventListener("change", () => this.#toggle(false));
+    this.#search.addEventListener("input", () => void this.#find());
+    byId("export-all", HTMLButtonElement).addEventListener("click", () => this.#actions.exportAll());
+    const file = byId("import-file", HTMLInputElement);
+    byId("import", HTMLButtonElement).addEventListener("click", () => file.click());
+    file.addEventListener("change", () => {
+      const [chosen] = file.files ?? [];
+      if (chosen) this.#actions.importFile(chosen);
+      file.value = "";
+    });
     this.#toggle(false);
   }
 
@@ -43,12 +61,34 @@ export class Sidebar {
   }
 
   render(conversations: readonly Conversation[], currentId: string): void {
-    byId("no-conversations", HTMLElement).hidden = conversations.length > 0;
+    const changed = conversations !== this.#conversations;
+    this.#conversations = conversations;
+    this.#currentId = currentId;
+    this.#draw();
+    if (changed && this.#found) void this.#find();
+  }
+
+  #draw(): void {
+    const all = this.#conversations;
+    const shown = this.#found ? all.filter(({ id }) => this.#found?.has(id)) : all;
+    const isEmpty = all.length === 0;
+    byId("no-conversations", HTMLElement).hidden = !isEmpty;
+    byId("no-matches", HTMLElement).hidden = isEmpty || shown.length > 0;
+    byId("export-all", HTMLElement).hidden = isEmpty;
+    this.#search.hidden = isEmpty && this.#search.value === "";
     const focused = this.#list.contains(document.activeElement) ? document.activeElement?.id : null;
-    const items = repeat(conversations, ({ id }) => id, (c) => this.#item(c, c.id === currentId));
-    render(items, this.#list);
+    render(repeat(shown, ({ id }) => id, (c) => this.#item(c, c.id === this.#currentId)), this.#list);
     // An entry that moves up loses it.
     if (focused) document.getElementById(focused)?.focus();
+  }
+
+  async #find(): Promise<void> {
+    const words = this.#search.value.trim();
+    const found = words === "" ? null : await this.#actions.search(words);
+    // Others were typed meanwhile.
+    if (words !== this.#search.value.trim()) return;
+    this.#found = found;
+    this.#draw();
   }
 
   /** Closes the drawer without moving the focus. */

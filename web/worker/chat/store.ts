@@ -24,6 +24,8 @@ export interface ConversationStore {
   create(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void>;
   /** Changes these fields and keeps these messages; false if it was deleted meanwhile. */
   change(id: string, fields: ConversationFields, messages?: readonly StoredMessage[]): Promise<boolean>;
+  /** Keeps what isn't there yet: a conversation, or messages of one that is. */
+  add(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void>;
   deleteMessages(id: string, messageIds: readonly string[]): Promise<void>;
   delete(id: string): Promise<void>;
   onForeignChange(listener: (change: Change) => void): void;
@@ -168,6 +170,13 @@ class IndexedStore implements ConversationStore {
     return isThere;
   }
 
+  async add(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void> {
+    const { id } = conversation;
+    const known = new Set((await this.messages(id)).map((message) => message.id));
+    const others = messages.filter((message) => !known.has(message.id));
+    if (!(await this.change(id, {}, others))) await this.create(conversation, messages);
+  }
+
   async deleteMessages(id: string, messageIds: readonly string[]): Promise<void> {
     await this.#connection.use(async (db) => {
       const transaction = db.transaction("messages", "readwrite");
@@ -230,6 +239,13 @@ class MemoryStore implements ConversationStore {
     this.#conversations.set(id, { ...latest, ...fields });
     for (const message of messages) this.#messages.get(id)?.set(message.id, { ...message });
     return true;
+  }
+
+  async add(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void> {
+    const { id } = conversation;
+    const known = this.#messages.get(id);
+    const others = messages.filter((message) => !known?.has(message.id));
+    if (!(await this.change(id, {}, others))) await this.create(conversation, messages);
   }
 
   async deleteMessages(id: string, messageIds: readonly string[]): Promise<void> {

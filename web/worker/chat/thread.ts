@@ -1,6 +1,7 @@
 /** One conversation as the page holds it: its branches, the one that is shown, and what isn't kept yet. */
 import { newId } from "../ui/ids.ts";
 import type { Conversation, Message } from "../ui/types.ts";
+import type { Archived } from "./archive.ts";
 import { loadDefaults } from "./settings.ts";
 import type { ConversationFields, ConversationStore } from "./store.ts";
 import { MessageTree, type StoredMessage } from "./tree.ts";
@@ -148,8 +149,8 @@ export class Thread {
     this.#isDiscarded = true;
   }
 
-  /** For an undo. */
-  snapshot(): { conversation: Conversation; messages: StoredMessage[] } {
+  /** All branches, as they are now. */
+  snapshot(): Archived {
     return { conversation: this.conversation, messages: this.#tree.values() };
   }
 }

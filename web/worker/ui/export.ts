@@ -14,25 +14,6 @@ export function toMarkdown(conversation: Conversation, messages: readonly Messag
   return `${parts.join("\n\n")}\n`;
 }
 
-/** A conversation with all that is known of it. */
-export function toJson(conversation: Conversation, messages: readonly Message[]): string {
-  const { id, title, createdAt, updatedAt, settings } = conversation;
-  const document = {
-    format: "mlc-edge-conversation",
-    version: 1,
-    id,
-    title,
-    created: new Date(createdAt).toISOString(),
-    updated: new Date(updatedAt).toISOString(),
-    settings,
-    messages: messages.map(({ id: _, createdAt: at, ...rest }) => ({
-      ...rest,
-      created: new Date(at).toISOString(),
-    })),
-  };
-  return `${JSON.stringify(document, null, 2)}\n`;
-}
-
 /** Hands a text to the browser's downloads. */
 export function download(name: string, text: string, type: string): void {
   const url = URL.createObjectURL(new Blob([text], { type }));

@@ -1,0 +1,102 @@
+/** Conversations with all their branches, as a file that can be taken back. */
+import type { AnswerState, AnswerStats, Conversation, Problem } from "../ui/types.ts";
+import { restoreSettings } from "./settings.ts";
+import type { StoredMessage } from "./tree.ts";
+
+export interface Archived {
+  conversation: Conversation;
+  messages: StoredMessage[];
+}
+
+const FORMAT = "mlc-edge-conversations";
+const VERSION = 2;
+const STATES: Record<AnswerState, true> = { open: true, stop: true, length: true, abort: true, error: true, tools: true };
+
+export function toArchive(all: readonly Archived[]): string {
+  const conversations = all.map(({ conversation, messages }) => {
+    const { createdAt, updatedAt, leafId: leaf, ...rest } = conversation;
+    return { ...rest, created: iso(createdAt), updated: iso(updatedAt), leaf, messages: messages.map(toEntry) };
+  });
+  return `${JSON.stringify({ format: FORMAT, version: VERSION, conversations }, null, 2)}\n`;
+}
+
+function toEntry({ conversationId: _, parentId: parent, createdAt, ...rest }: StoredMessage): object {
+  return { ...rest, parent, created: iso(createdAt) };
+}
+
+/** Throws Error, for people, if it is no such file. Fields that it hasn't, or that are of another kind, are left out. */
+export function parseArchive(text: string): Archived[] {
+  const { format, version, conversations } = record(parsed(text));
+  if (format !== FORMAT || !Array.isArray(conversations)) {
+    throw new Error("This file holds no conversations that were exported here.");
+  }
+  if (version !== VERSION) throw new Error(`This file has version ${String(version)} of the format, not ${VERSION}.`);
+  return conversations.map(toArchived);
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function toArchived(entry: unknown, at: number): Archived {
+  const { id, title, named, created, updated, settings, leaf, messages } = record(entry);
+  if (!isId(id) || !Array.isArray(messages)) throw new Error(`Conversation ${at + 1} of this file is damaged.`);
+  const read = messages.map((message, index) => toMessage(message, id, `Message ${index + 1} of conversation ${at + 1}`));
+  const conversation = {
+    id,
+    title: typeof title === "string" ? title : "Imported chat",
+    named: named === true,
+    createdAt: time(created),
+    updatedAt: time(updated),
+    settings: restoreSettings(settings),
+    leafId: isId(leaf) ? leaf : null,
+  };
+  return { conversation, messages: read };
+}
+
+function toMessage(entry: unknown, conversationId: string, where: string): StoredMessage {
+  const { id, parent, role, content, created, state, model, stats, problem } = record(entry);
+  if (!isId(id) || (parent !== null && !isId(parent)) || (role !== "user" && role !== "assistant") || typeof content !== "string") {
+    throw new Error(`${where} of this file is damaged.`);
+  }
+  const message: StoredMessage = { id, conversationId, parentId: parent, role, content, createdAt: time(created) };
+  if (typeof state === "string" && Object.hasOwn(STATES, state)) message.state = state as AnswerState;
+  if (typeof model === "string") message.model = model;
+  const counted = toStats(stats);
+  if (counted) message.stats = counted;
+  const told = toProblem(problem);
+  if (told) message.problem = told;
+  return message;
+}
+
+function toStats(stats: unknown): AnswerStats | null {
+  const found = record(stats);
+  const count = (name: keyof AnswerStats) => (typeof found[name] === "number" ? found[name] : null);
+  const [promptTokens, cachedTokens, answerTokens] = [count("promptTokens"), count("cachedTokens"), count("answerTokens")];
+  if (promptTokens === null || cachedTokens === null || answerTokens === null) return null;
+  return {
+    promptTokens,
+    cachedTokens,
+    answerTokens,
+    firstTokenSeconds: count("firstTokenSeconds"),
+    prefillTokensPerSecond: count("prefillTokensPerSecond"),
+    decodeTokensPerSecond: count("decodeTokensPerSecond"),
+    totalSeconds: count("totalSeconds"),
+  };
+}
+
+function toProblem(problem: unknown): Problem | null {
+  const { code, message, remedy } = record(problem);
+  const texts = [code, message, remedy].every((text) => typeof text === "string");
+  return texts ? ({ code, message, remedy } as Problem) : null;
+}
+
+const iso = (milliseconds: number): string => new Date(milliseconds).toISOString();
+const time = (text: unknown): number => Date.parse(String(text)) || Date.now();
+const isId = (value: unknown): value is string => typeof value === "string" && /^[\w-]{1,100}$/.test(value);
+const record = (value: unknown): Record<string, unknown> =>
+  typeof value === "object" && value !== null ? { ...value } : {};
