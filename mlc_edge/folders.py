@@ -24,8 +24,7 @@ def replacing(output: Path) -> Iterator[Path]:
     partial = output.with_name(f".{output.name}.partial")
     former = output.with_name(f".{output.name}.former")
     _require_own(former)
-    if not _require_own(partial):
-        partial.mkdir()
+    _require_own(partial)
     # The lock ends with the process, however that ends, so a killed process blocks no later one.
     with _locked(partial, output):
         _clear(partial)
@@ -42,30 +41,36 @@ def replacing(output: Path) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
 
 
-def _require_own(folder: Path) -> bool:
-    """Whether it is there. A link's target would be emptied; another user could change what is written."""
+def _require_own(folder: Path) -> None:
+    """If it is there: a link's target would be emptied, and another user could change what is written."""
     try:
         status = folder.lstat()
     except FileNotFoundError:
-        return False
+        return
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise ConfigError(
             f"{folder} is in the way: it is a link, a file or another user's folder. Remove it, or "
             "name another folder to write."
         )
-    return True
 
 
 @contextmanager
 def _locked(folder: Path, output: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    busy = ConfigError(f"another process is writing {output}: wait for it, or name another folder.")
+    try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (FileExistsError, FileNotFoundError):
+        # Who has just finished has removed it in between.
+        raise busy from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _require_own(folder)
+        if not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.lstat()):
+            raise busy
         yield
     except BlockingIOError:
-        raise ConfigError(
-            f"another process is writing {output}: wait for it, or name another folder."
-        ) from None
+        raise busy from None
     finally:
         os.close(descriptor)
 

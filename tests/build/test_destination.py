@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,21 @@ def test_the_former_bundle_is_back_while_the_next_build_runs(output: Path):
         (folder / "new").touch()
         assert names(output) == ["old"]
     assert names(output) == ["new"]
+
+
+def test_of_many_processes_each_writes_or_is_told_to_wait(tmp_path: Path):
+    code = (
+        "import sys, pathlib, mlc_edge.folders as f, mlc_edge.errors as e\n"
+        "for _ in range(40):\n"
+        " try:\n"
+        "  with f.replacing(pathlib.Path(sys.argv[1])) as folder: (folder / 'x').touch()\n"
+        " except e.ConfigError: pass\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate()[1] for process in running] == [""] * 3
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["x"]
 
 
 @pytest.mark.parametrize("place", [".out.partial", ".out.former"])

@@ -1,10 +1,11 @@
 """What is typed and not sent yet: it belongs to its chat, and outlives reloads."""
 
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, Route, expect
 
-from tests.page.conftest import Chat, OpenChat
+from tests.page.conftest import POCKET, Chat, OpenChat
 from tests.page.test_conversations import choose
 from tests.page.test_history import new_chat, reload
+from tests.page.test_tabs import second_tab
 
 
 def two_chats(open_chat: OpenChat) -> Chat:
@@ -54,8 +55,47 @@ def test_a_deleted_chat_takes_it_along_and_brings_it_back(open_chat: OpenChat):
     chat.box.fill("and")
     choose(chat, "Second?", "Delete")
     expect(chat.box).to_have_value("")
-    assert "and" not in chat.page.evaluate("Object.values({ ...localStorage })")
+    stored = "[localStorage, sessionStorage].flatMap((area) => Object.values({ ...area }))"
+    assert "and" not in chat.page.evaluate(stored)
     chat.page.get_by_role("button", name="Undo").click()
     expect(chat.texts.first).to_have_text("Second?")
     expect(chat.box).to_have_value("and")
     expect(chat.box).to_be_focused()
+
+
+def test_an_example_leaves_what_is_typed(open_chat: OpenChat):
+    chat = open_chat({"answers": ["Yes."]})
+    chat.box.fill("half a thought")
+    chat.page.get_by_role("list", name="Examples").get_by_role("button").first.click()
+    expect(chat.answers.last).to_contain_text("Yes.")
+    expect(chat.box).to_have_value("half a thought")
+    reload(chat)
+    expect(chat.box).to_have_value("half a thought")
+
+
+def test_another_tabs_question_leaves_what_is_typed(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One."]})
+    chat.ask("First?")
+    other = second_tab(chat, {"answers": ["Two."]})
+    chat.box.fill("a long draft")
+    other.ask("short")
+    reload(chat)
+    expect(chat.box).to_have_value("a long draft")
+
+
+def test_what_is_typed_before_the_script_is_there_stays(browser: Browser, host_url: str):
+    """On a slow network the message box is there first."""
+    page = browser.new_page()
+    page.route("**/bundles/index.json", lambda route: route.fulfill(json={"bundles": [POCKET]}))
+    script: list[Route] = []
+    page.route("**/dist/chat.js", lambda route: script.append(route))
+    page.goto(host_url, wait_until="commit")
+    chat = Chat(page)
+    chat.box.fill("Am I early?")
+    chat.send_button.click()
+    script[0].continue_()
+    chat.expect_engine("ready")
+    expect(chat.box).to_have_value("Am I early?")
+    chat.send_button.click()
+    expect(chat.texts.first).to_have_text("Am I early?")
+    page.close()

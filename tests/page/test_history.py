@@ -228,9 +228,13 @@ def test_answer_goes_on_while_another_conversation_is_read(open_chat: OpenChat):
     chat.engine("push", "Once ")
     expect(chat.answers.last).to_contain_text("Once")
     new_chat(chat)
-    expect(chat.stop_button).to_be_visible()
-    # One answer at a time.
-    chat.page.get_by_role("list", name="Examples").get_by_role("button").first.click()
+    # One answer at a time, and what stops it is where it is.
+    expect(chat.stop_button).to_be_hidden()
+    chat.box.fill("Meanwhile?")
+    chat.box.press("Enter")
+    notifications = chat.page.get_by_role("region", name="Notifications")
+    expect(notifications).to_contain_text("“Long story” is being answered")
+    expect(chat.box).to_have_value("Meanwhile?")
     expect(chat.questions).to_have_count(0)
     # What is renamed meanwhile keeps its name when the answer is kept.
     choose(chat, "Long story", "Rename")
@@ -384,3 +388,35 @@ def test_conversations_of_the_first_version_are_taken_over(open_chat: OpenChat):
     chat.ask("Third?")
     sent = [message["content"] for message in chat.requests()[-1]["messages"]]
     assert sent == ["First?", "One.", "Second?", "Two.", "Third?"]
+
+
+def test_a_deletion_that_fails_is_told_and_deletes_nothing(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One.", "Two."]}, init=CONNECTIONS)
+    chat.ask("First?")
+    chat.page.evaluate("""() => {
+      globalThis.working = IDBDatabase.prototype.transaction;
+      IDBDatabase.prototype.transaction = () => { throw new DOMException("gone", "UnknownError"); };
+    }""")
+    choose(chat, "First?", "Delete")
+    expect(chat.page.locator(".notice.warning")).to_contain_text("read or saved")
+    expect(chat.page.get_by_role("button", name="Undo")).to_have_count(0)
+    chat.page.evaluate("() => { IDBDatabase.prototype.transaction = working; }")
+    chat.ask("Second?")
+    reload(chat)
+    expect(chat.texts).to_have_text(["First?", "One.", "Second?", "Two."])
+
+
+def test_a_tab_with_the_first_version_that_is_in_the_way_is_told(open_chat: OpenChat):
+    other = open_chat()
+    page = other.page.context.new_page()
+    page.route("**/blank", lambda route: route.fulfill(body="<p>", content_type="text/html"))
+    page.goto(f"{other.page.url}blank")
+    page.evaluate("""() => new Promise((resolve) => {
+      indexedDB.deleteDatabase("mlc-edge-chat");
+      const opening = indexedDB.open("mlc-edge-chat", 1);
+      opening.onsuccess = () => { globalThis.held = opening.result; resolve(); };
+    })""")
+    other.page.reload()
+    expect(other.page.locator(".notice.warning")).to_contain_text("Another tab")
+    other.ask("All the same?")
+    page.close()

@@ -177,7 +177,45 @@ def test_a_menu_stays_open_while_the_other_tab_writes(open_chat: OpenChat):
     two.ask("Second?")
     two.page.get_by_role("button", name="New chat").click()
     two.ask("Other?")
-    expect(one.conversations.get_by_role("link")).to_have_text(["Other?", "First?"])
+    expect(two.conversations.get_by_role("link")).to_have_text(["Other?", "First?"])
     expect(entry).to_be_focused()
     entry.click()
+    expect(one.conversations.get_by_role("link")).to_have_text(["Other?", "First?"])
     expect(one.page.get_by_role("dialog").get_by_role("textbox")).to_have_value("First?")
+
+
+def test_what_is_opened_in_a_message_stays_open_while_the_other_tab_writes(open_chat: OpenChat):
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "extra": {"decode_tokens_per_s": 4.5}}
+    one = open_chat({"answers": ["One."], "usage": usage})
+    one.ask("First?")
+    two = second_tab(one, {"answers": ["Two."]})
+    one.page.locator(".stats summary").click()
+    copy = one.answers.first.get_by_role("button", name="Copy answer")
+    copy.focus()
+    two.page.get_by_role("button", name="New chat").click()
+    two.ask("Other?")
+    expect(one.conversations.get_by_role("link")).to_have_text(["Other?", "First?"])
+    expect(one.page.locator(".stats")).to_have_attribute("open", "")
+    expect(copy).to_be_focused()
+
+
+def test_messages_that_follow_one_that_is_gone_are_not_lost(open_chat: OpenChat):
+    """One tab redoes an answer without a word, to which the other has asked on."""
+    one = open_chat({"manualAnswer": True})
+    one.box.fill("First?")
+    one.send_button.click()
+    one.expect_engine("generating")
+    one.page.keyboard.press("Escape")
+    one.expect_engine("ready")
+    two = second_tab(one, {"answers": ["Two."]})
+    two.page.evaluate("BroadcastChannel.prototype.postMessage = () => undefined")
+    two.ask("Second?")
+    one.page.get_by_role("button", name="Regenerate").click()
+    one.engine("push", "One.")
+    one.engine("finish")
+    one.expect_engine("ready")
+    one.page.reload()
+    one.expect_engine("ready")
+    expect(one.texts).to_have_text(["First?", "One."])
+    one.answers.last.get_by_role("button", name="Earlier version").click()
+    expect(one.texts).to_have_text(["First?", "", "Second?", "Two."])

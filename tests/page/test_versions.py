@@ -91,3 +91,31 @@ def test_versions_wait_for_the_answer_that_is_written(open_chat: OpenChat):
     expect(chat.page.get_by_role("button", name="Earlier version")).to_have_count(0)
     chat.engine("finish")
     expect(version(chat.answers.last)).to_have_text("2/2")
+
+
+def test_versions_are_looked_through_by_keyboard(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One.", "Two.", "Three."]})
+    chat.ask("Number?")
+    for answer in ("Two.", "Three."):
+        chat.page.get_by_role("button", name="Regenerate").click()
+        expect(chat.texts).to_have_text(["Number?", answer])
+        chat.expect_engine("ready")
+    earlier = chat.page.get_by_role("button", name="Earlier version")
+    earlier.focus()
+    chat.page.keyboard.press("Enter")
+    expect(earlier).to_be_focused()
+    chat.page.keyboard.press("Enter")
+    expect(chat.texts).to_have_text(["Number?", "One."])
+    expect(chat.page.get_by_role("button", name="Later version")).to_be_focused()
+
+
+def test_leaving_an_edit_returns_to_its_button(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One.", "Two."]})
+    chat.ask("First?")
+    edit(chat, "Other?")
+    expect(chat.texts).to_have_text(["Other?", "Two."])
+    chat.expect_engine("ready")
+    button = chat.page.get_by_role("button", name="Edit message")
+    button.click()
+    chat.page.keyboard.press("Escape")
+    expect(button).to_be_focused()

@@ -98,13 +98,14 @@ def _base(url: str) -> str:
     expected = "expected a folder's address, with https:// or http:// and without ? and #"
     try:
         parts = httpx.URL(url)
+        host = parts.host
         # As sockets do, which say so too late.
         parts.raw_host.decode("ascii").encode("idna")
     except (ValueError, httpx.InvalidURL) as error:
         raise ConfigError(f"--check is {url!r}, {expected}: {error}.") from error
     if parts.userinfo:
         raise ConfigError("--check has a name or a password in it: sites are open to everybody.")
-    if parts.scheme not in ("http", "https") or not parts.host or "?" in url or "#" in url:
+    if parts.scheme not in ("http", "https") or not host or "?" in url or "#" in url:
         raise ConfigError(f"--check is {url!r}, {expected}.")
     return url.rstrip("/") + "/"
 

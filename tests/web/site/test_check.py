@@ -140,7 +140,15 @@ def test_an_address_without_a_site_is_said(host: Site, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://[::1", "http://\u2603.example/", "http://../", "ftp://a/", "x"],
+    [
+        "http://[::1",
+        "http://\u2603.example/",
+        "http://../",
+        "http://xn--/",
+        "http://xn--a.de/",
+        "ftp://a/",
+        "x",
+    ],
 )
 def test_what_is_no_address_is_told(url: str):
     done = run_site("--check", url)

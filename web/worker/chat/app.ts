@@ -9,7 +9,7 @@ import type { Bundle, Conversation, Message } from "../ui/types.ts";
 import { parseArchive, toArchive } from "./archive.ts";
 import { Chat } from "./chat.ts";
 import type { ChatDependencies } from "./dependencies.ts";
-import { keepDraft, loadDraft } from "./drafts.ts";
+import { forgetDraft, keepDraft, loadDraft } from "./drafts.ts";
 import type { ChatEngine } from "./engine.ts";
 import { ModelCard, renderModelButton } from "./model-card.ts";
 import { ModelDialog } from "./model-dialog.ts";
@@ -30,16 +30,20 @@ const EXAMPLES = [
   "What is mlc-edge?",
 ];
 
+const EPHEMERAL = {
+  unavailable: "This browser keeps nothing for this page: conversations end when it is closed.",
+  blocked:
+    "Another tab has an earlier version of this page open, and your conversations with it: close it and reload. What you write now ends with this tab.",
+};
+
 /** Starts the page; resolves when it is usable, while the model may still load. */
 export async function startChat(dependencies: ChatDependencies): Promise<void> {
   drawIcons(document);
   const notices = new Notices(document, ENGLISH, () => byId("message", HTMLTextAreaElement).focus());
   const offline = new OfflineHint(dependencies.files);
   startTheme();
-  if (!dependencies.store.lasting) {
-    const text = "This browser keeps nothing for this page: conversations end when it is closed.";
-    notices.show("memory", { level: "warning", text });
-  }
+  const { ephemeral } = dependencies.store;
+  if (ephemeral) notices.show("memory", { level: "warning", text: EPHEMERAL[ephemeral] });
   // The engine waits for it: its script is stored only if the service worker was there before it.
   const registered = offline.start(notices);
   const page = new ChatPage(dependencies, new RoutedEngine(dependencies.createEngine), notices, offline, registered);
@@ -110,7 +114,13 @@ class ChatPage {
       this.#settings.open(this.#chat.conversation.settings, this.#models.sampling),
     );
     byId("model-button", HTMLButtonElement).addEventListener("click", () => void this.#openModels());
+    // Typed before this script was here.
+    const typed = this.#composer.text;
     await this.#show(location.hash.slice(1));
+    if (typed) {
+      this.#composer.text = typed;
+      keepDraft(this.#draftKey, typed);
+    }
     await this.#chat.refreshList();
     if (matchMedia("(hover: hover)").matches) this.#composer.focus();
     await this.#registered;
@@ -130,11 +140,26 @@ class ChatPage {
       this.#card.focus();
       return false;
     }
-    const draftKey = this.#draftKey;
+    const before = this.#draftKey;
     const sent = this.#chat.send(text);
-    if (sent) keepDraft(draftKey, "");
+    if (sent) this.#moveDraft(before, text);
+    else this.#tellBusy();
     if (sent && this.#models.state.kind === "idle") this.#card.focus();
     return sent;
+  }
+
+  /** What is in the box stays typed, unless it was what was sent; another tab's draft is its own. */
+  #moveDraft(before: string, sent: string): void {
+    const typed = this.#composer.text;
+    if ([sent, typed.trim()].includes(loadDraft(before).trim())) keepDraft(before, "");
+    if (typed.trim() !== sent) keepDraft(this.#draftKey, typed);
+  }
+
+  #tellBusy(): void {
+    const busy = this.#chat.answered;
+    if (!busy || busy.id === this.#chat.conversation.id) return;
+    const run = () => (location.hash = busy.id);
+    this.#notices.toast(`“${busy.title}” is being answered; one answer at a time.`, { text: "Show", run: () => void run() });
   }
 
   /** What is typed now belongs to this chat: "" to a new one. */
@@ -169,8 +194,9 @@ class ChatPage {
         this.#composer.focus();
       },
       edit: (message: Message, text: string) => {
-        this.#chat.edit(message, text);
-        this.#composer.focus();
+        const sent = this.#chat.edit(message, text);
+        if (sent) this.#composer.focus();
+        else this.#tellBusy();
       },
       newChat: () => {
         const last = this.#chat.messages.findLast(({ role }) => role === "user");
@@ -201,7 +227,8 @@ class ChatPage {
     const current = conversation.id === this.#chat.conversation.id;
     const draft = loadDraft(conversation.id);
     const restore = await this.#chat.remove(conversation);
-    keepDraft(conversation.id, "");
+    if (!restore) return;
+    forgetDraft(conversation.id);
     if (current) await this.#leave();
     const undo = async () => {
       await restore();
@@ -320,9 +347,9 @@ class ChatPage {
   }
 
   #render(): void {
-    const { conversation, conversations, activity } = this.#chat;
+    const { conversation, conversations } = this.#chat;
     this.#sidebar.render(conversations, conversation.id);
-    this.#composer.setBusy(activity !== "none");
+    this.#composer.setBusy(this.#chat.answered?.id === conversation.id);
     byId("conversation-title", HTMLElement).textContent = conversation.title;
     document.title = `${conversation.title} · mlc-edge`;
     this.#renderEngineState();

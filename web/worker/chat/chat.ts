@@ -57,6 +57,11 @@ export class Chat {
     return this.#thread.branch;
   }
 
+  /** The conversation whose answer is being written. */
+  get answered(): Conversation | null {
+    return this.#answering?.thread.conversation ?? null;
+  }
+
   /** "waiting": an answer waits for its model. */
   get activity(): "none" | "waiting" | "writing" {
     if (!this.#answering) return "none";
@@ -111,10 +116,10 @@ export class Chat {
     void this.#answer(question);
   }
 
-  /** Asks something else, beside what was asked. */
-  edit(message: Message, text: string): void {
+  /** Asks something else, beside what was asked; false while another answer is written. */
+  edit(message: Message, text: string): boolean {
     const stored = this.#thread.branchTo(message).at(-1);
-    if (stored) this.#ask(text, stored.parentId);
+    return stored !== undefined && this.#ask(text, stored.parentId);
   }
 
   /** Which of how many versions a message is; the first is 1. */
@@ -130,6 +135,7 @@ export class Chat {
     if (!other || this.#answering?.thread === this.#thread) return;
     this.#thread.show(other);
     this.#parts.transcript.update(this.messages, this.#liveId);
+    this.#parts.transcript.focusVersion(other, step);
     void this.#keep(this.#thread);
     void this.#watchOthersAnswer();
   }
@@ -150,18 +156,23 @@ export class Chat {
     await this.refreshList();
   }
 
-  /** Deletes a conversation; the returned function brings it back. */
-  async remove({ id }: Conversation): Promise<() => Promise<void>> {
+  /** Deletes a conversation; the returned function brings it back. Null if the browser's storage doesn't work. */
+  async remove({ id }: Conversation): Promise<(() => Promise<void>) | null> {
     const { store } = this.#parts;
-    const thread = await this.#threadOf(id);
-    this.#discard(id);
-    const { conversation, messages } = thread?.snapshot() ?? {};
-    await store.delete(id);
-    await this.refreshList();
-    return async () => {
-      if (conversation && messages) await store.create(conversation, messages);
+    try {
+      const thread = await this.#threadOf(id);
+      const { conversation, messages } = thread?.snapshot() ?? {};
+      await thread?.delete();
+      this.#discard(id);
       await this.refreshList();
-    };
+      return async () => {
+        if (conversation && messages) await store.create(conversation, messages);
+        await this.refreshList();
+      };
+    } catch (error) {
+      this.#tellUnsaved(error);
+      return null;
+    }
   }
 
   /** Of the branch that was shown last. */

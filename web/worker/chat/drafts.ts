@@ -1,29 +1,39 @@
-/** What was typed and not sent: it belongs to its chat and outlives reloads. */
+/** What was typed and not sent: it belongs to its chat and outlives reloads and, but for new chats, its tab. */
 
 const KEY = "mlc-edge.draft";
 
-/** A new chat's draft is its tab's own: several may be begun. */
-function placeOf(conversationId: string): { area: Storage; key: string } {
-  if (conversationId === "") return { area: sessionStorage, key: KEY };
-  return { area: localStorage, key: `${KEY}.${conversationId}` };
-}
+const keyOf = (conversationId: string): string => (conversationId === "" ? KEY : `${KEY}.${conversationId}`);
 
-/** "" stands for a new chat. */
+/** "" stands for a new chat. What this tab had typed comes first, then what another one did last. */
 export function loadDraft(conversationId: string): string {
   try {
-    const { area, key } = placeOf(conversationId);
-    return area.getItem(key) ?? "";
+    const key = keyOf(conversationId);
+    return sessionStorage.getItem(key) ?? (conversationId === "" ? null : localStorage.getItem(key)) ?? "";
   } catch {
     return "";
   }
 }
 
+/** Several tabs may have begun something for one chat: what is cleared here stays in the others. */
 export function keepDraft(conversationId: string, text: string): void {
   try {
-    const { area, key } = placeOf(conversationId);
-    if (text) area.setItem(key, text);
-    else area.removeItem(key);
+    const key = keyOf(conversationId);
+    const before = sessionStorage.getItem(key);
+    sessionStorage.setItem(key, text);
+    if (conversationId === "") return;
+    if (text) localStorage.setItem(key, text);
+    else if (localStorage.getItem(key) === before) localStorage.removeItem(key);
   } catch {
     // Storage is off or full: the draft then lasts as long as the page.
+  }
+}
+
+/** For a chat that is deleted. */
+export function forgetDraft(conversationId: string): void {
+  try {
+    sessionStorage.removeItem(keyOf(conversationId));
+    localStorage.removeItem(keyOf(conversationId));
+  } catch {
+    // There is nothing to forget then.
   }
 }

@@ -69,6 +69,8 @@ export class Sidebar {
   }
 
   #draw(): void {
+    // An entry that moves would close its menu.
+    if (this.#list.querySelector("[popover]:popover-open")) return;
     const all = this.#conversations;
     const shown = this.#found ? all.filter(({ id }) => this.#found?.has(id)) : all;
     const isEmpty = all.length === 0;
@@ -99,8 +101,10 @@ export class Sidebar {
   #item(conversation: Conversation, current: boolean): TemplateResult {
     const { id, title } = conversation;
     const label = `Options for ${title}`;
-    const expand = (event: ToggleEvent) =>
+    const expand = (event: ToggleEvent) => {
       byId(`more-${id}`, HTMLButtonElement).setAttribute("aria-expanded", String(event.newState === "open"));
+      if (event.newState === "closed") this.#draw();
+    };
     return html`
       <li class=${current ? "conversation current" : "conversation"}>
         <a

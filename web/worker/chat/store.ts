@@ -13,8 +13,8 @@ export interface Change {
 export type ConversationFields = Partial<Omit<Conversation, "id">>;
 
 export interface ConversationStore {
-  /** False where the browser keeps nothing: conversations then end with the page. */
-  readonly lasting: boolean;
+  /** Why conversations end with the page: the browser keeps nothing, or another tab has what is kept. Null if they don't. */
+  readonly ephemeral: "unavailable" | "blocked" | null;
   /** The latest used first. */
   list(): Promise<Conversation[]>;
   get(id: string): Promise<Conversation | undefined>;
@@ -26,7 +26,8 @@ export interface ConversationStore {
   change(id: string, fields: ConversationFields, messages?: readonly StoredMessage[]): Promise<boolean>;
   /** Keeps what isn't there yet: a conversation, or messages of one that is. */
   add(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void>;
-  deleteMessages(id: string, messageIds: readonly string[]): Promise<void>;
+  /** Deletes a message unless another one follows it. */
+  deleteMessage(id: string, messageId: string): Promise<void>;
   delete(id: string): Promise<void>;
   onForeignChange(listener: (change: Change) => void): void;
 }
@@ -38,22 +39,28 @@ interface Schema extends DBSchema {
 
 const STORES = ["conversations", "messages"] as const;
 const VERSION = 2;
+const PATIENCE_MS = 3_000;
 
 /** Opens the database, or a store in memory where there is none. */
 export async function openStore(name = "mlc-edge-chat"): Promise<ConversationStore> {
   const connection = new Connection(name);
-  try {
-    await connection.open();
-  } catch {
-    return new MemoryStore();
-  }
-  return new IndexedStore(connection, name);
+  // Where there is no IndexedDB at all, opening throws.
+  const opened = (async () => connection.open())().then(
+    () => new IndexedStore(connection, name),
+    () => new MemoryStore("unavailable"),
+  );
+  return Promise.race([opened, connection.blocked.then(() => new MemoryStore("blocked"))]);
 }
 
 /** A database that is opened again after the browser closed it, as phones do to pages in the background. */
 class Connection {
   readonly #name: string;
   #opened: Promise<IDBPDatabase<Schema>> | null = null;
+  #tellBlocked = (): void => undefined;
+  /** Resolves if a tab with an earlier version of the page has been in the way for some seconds. */
+  readonly blocked = new Promise<void>((resolve) => {
+    this.#tellBlocked = resolve;
+  });
 
   constructor(name: string) {
     this.#name = name;
@@ -62,6 +69,7 @@ class Connection {
   open(): Promise<IDBPDatabase<Schema>> {
     this.#opened ??= openDB<Schema>(this.#name, VERSION, {
       upgrade,
+      blocked: () => setTimeout(this.#tellBlocked, PATIENCE_MS),
       blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
       terminated: () => this.#forget(),
     });
@@ -117,7 +125,7 @@ const messagesOf = (id: string) => IDBKeyRange.bound([id], [id, []]);
 const byUse = (a: Conversation, b: Conversation) => b.updatedAt - a.updatedAt;
 
 class IndexedStore implements ConversationStore {
-  readonly lasting = true;
+  readonly ephemeral = null;
   readonly #connection: Connection;
   readonly #channel: BroadcastChannel;
 
@@ -177,10 +185,12 @@ class IndexedStore implements ConversationStore {
     if (!(await this.change(id, {}, others))) await this.create(conversation, messages);
   }
 
-  async deleteMessages(id: string, messageIds: readonly string[]): Promise<void> {
+  async deleteMessage(id: string, messageId: string): Promise<void> {
     await this.#connection.use(async (db) => {
       const transaction = db.transaction("messages", "readwrite");
-      await Promise.all([...messageIds.map((one) => transaction.store.delete([id, one])), transaction.done]);
+      const all = await transaction.store.getAll(messagesOf(id));
+      const isFollowed = all.some(({ parentId }) => parentId === messageId);
+      await Promise.all([...(isFollowed ? [] : [transaction.store.delete([id, messageId])]), transaction.done]);
     });
     this.#tell({ id, kind: "changed" });
   }
@@ -211,9 +221,13 @@ function restored(stored: Conversation): Conversation {
 }
 
 class MemoryStore implements ConversationStore {
-  readonly lasting = false;
+  readonly ephemeral: "unavailable" | "blocked";
   #conversations = new Map<string, Conversation>();
   #messages = new Map<string, Map<string, StoredMessage>>();
+
+  constructor(ephemeral: "unavailable" | "blocked") {
+    this.ephemeral = ephemeral;
+  }
 
   async list(): Promise<Conversation[]> {
     return [...this.#conversations.values()].sort(byUse);
@@ -248,8 +262,8 @@ class MemoryStore implements ConversationStore {
     if (!(await this.change(id, {}, others))) await this.create(conversation, messages);
   }
 
-  async deleteMessages(id: string, messageIds: readonly string[]): Promise<void> {
-    for (const one of messageIds) this.#messages.get(id)?.delete(one);
+  async deleteMessage(id: string, messageId: string): Promise<void> {
+    this.#messages.get(id)?.delete(messageId);
   }
 
   async delete(id: string): Promise<void> {

@@ -95,14 +95,19 @@ export class Thread {
     this.#tree.remove(message);
     this.#unkept.delete(message.id);
     this.change({ leafId: message.parentId });
-    if (this.#isKept) await this.#store.deleteMessages(this.id, [message.id]);
+    await this.#inTurn(() => this.#store.deleteMessage(this.id, message.id));
   }
 
   /** Keeps what isn't kept yet; false if another tab has deleted the conversation. Rejects if the browser can't. */
   keep(): Promise<boolean> {
-    const kept = this.#keeping.then(() => this.#keep());
-    this.#keeping = kept.catch(() => undefined);
-    return kept;
+    return this.#inTurn(() => this.#keep());
+  }
+
+  /** What the store is asked for doesn't overtake what it was asked for before. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#keeping.then(work);
+    this.#keeping = done.catch(() => undefined);
+    return done;
   }
 
   async #keep(): Promise<boolean> {
@@ -125,9 +130,7 @@ export class Thread {
 
   /** Takes over what another tab has kept, but for what this page knows better; false if it was deleted. */
   refresh(): Promise<boolean> {
-    const refreshed = this.#keeping.then(() => this.#refresh());
-    this.#keeping = refreshed.catch(() => undefined);
-    return refreshed;
+    return this.#inTurn(() => this.#refresh());
   }
 
   async #refresh(): Promise<boolean> {
@@ -142,6 +145,13 @@ export class Thread {
     const leafId = shown === null || !tree.get(shown) ? conversation.leafId : tree.leafBelow(shown);
     this.conversation = { ...conversation, ...this.#fields, leafId };
     return true;
+  }
+
+  delete(): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#store.delete(this.id);
+      this.discard();
+    });
   }
 
   /** Keeps nothing more: the conversation is deleted. */

@@ -12,8 +12,9 @@ export class MessageTree {
   /** Ids by what they follow, the oldest first. */
   readonly #following = new Map<string | null, string[]>();
 
-  constructor(messages: Iterable<StoredMessage> = []) {
-    for (const message of messages) this.put(message);
+  constructor(messages: readonly StoredMessage[] = []) {
+    for (const message of messages) this.#messages.set(message.id, message);
+    for (const message of messages) this.#follow(message);
   }
 
   get size(): number {
@@ -33,15 +34,14 @@ export class MessageTree {
   put(message: StoredMessage): void {
     const isNew = !this.#messages.has(message.id);
     this.#messages.set(message.id, message);
-    if (!isNew) return;
-    const beside = this.#following.get(message.parentId) ?? [];
-    this.#following.set(message.parentId, [...beside, message.id].sort());
+    if (isNew) this.#follow(message);
   }
 
   /** Takes a message away that nothing follows. */
-  remove({ id, parentId }: StoredMessage): void {
-    this.#messages.delete(id);
-    this.#following.set(parentId, (this.#following.get(parentId) ?? []).filter((one) => one !== id));
+  remove(message: StoredMessage): void {
+    const place = this.#placeOf(message);
+    this.#messages.delete(message.id);
+    this.#following.set(place, (this.#following.get(place) ?? []).filter((id) => id !== message.id));
   }
 
   /** From the first message to this one; to the newest if there is none of that id. */
@@ -57,18 +57,34 @@ export class MessageTree {
   }
 
   /** The messages in the place of this one, itself among them; the oldest first. */
-  versions({ parentId }: StoredMessage): StoredMessage[] {
-    return (this.#following.get(parentId) ?? []).flatMap((id) => this.#messages.get(id) ?? []);
+  versions(message: StoredMessage): StoredMessage[] {
+    return (this.#following.get(this.#placeOf(message)) ?? []).flatMap((id) => this.#messages.get(id) ?? []);
   }
 
   /** Where the newest of what follows this message ends: at itself, if nothing does. */
   leafBelow(id: string): string {
-    const below = this.#following.get(id)?.at(-1);
-    return below === undefined ? id : this.leafBelow(below);
+    const passed = new Set<string>();
+    let leaf = id;
+    for (let below: string | undefined = id; below !== undefined && !passed.has(below); ) {
+      leaf = below;
+      passed.add(leaf);
+      below = this.#following.get(leaf)?.at(-1);
+    }
+    return leaf;
   }
 
   hasFollowers(id: string): boolean {
     return (this.#following.get(id)?.length ?? 0) > 0;
+  }
+
+  /** Where it stands: what follows a message that is gone is a beginning. */
+  #placeOf({ parentId }: StoredMessage): string | null {
+    return parentId !== null && this.#messages.has(parentId) ? parentId : null;
+  }
+
+  #follow(message: StoredMessage): void {
+    const place = this.#placeOf(message);
+    this.#following.set(place, [...(this.#following.get(place) ?? []), message.id].sort());
   }
 
   #newest(): StoredMessage | undefined {

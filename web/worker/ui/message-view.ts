@@ -28,6 +28,7 @@ export class MessageView {
   readonly #strings: ConversationStrings;
   readonly #markdown: MarkdownView | null;
   #message: Message;
+  #shownFoot = "";
 
   constructor(message: Message, actions: MessageActions, strings: ConversationStrings) {
     const user = message.role === "user";
@@ -50,6 +51,7 @@ export class MessageView {
   grow(message: Message): void {
     this.#message = message;
     this.element.setAttribute("aria-busy", "true");
+    this.#shownFoot = "";
     if (message.content !== "") this.#foot.replaceChildren();
     this.#markdown?.update(message.content);
   }
@@ -57,7 +59,14 @@ export class MessageView {
   /** Shows why there is no text yet. */
   wait(reason: string): void {
     this.element.setAttribute("aria-busy", "true");
+    this.#shownFoot = "";
     this.#foot.replaceChildren(el("span", { class: "waiting" }, reason));
+  }
+
+  /** Moves the focus to the step in this direction, or to the other one where this is the last. */
+  focusVersion(step: 1 | -1): void {
+    const steps = [...this.#foot.querySelectorAll<HTMLButtonElement>("[data-step]:enabled")];
+    (steps.find(({ dataset }) => dataset.step === String(step)) ?? steps[0])?.focus();
   }
 
   /** Shows a message that won't change by itself. */
@@ -65,6 +74,11 @@ export class MessageView {
     this.#message = message;
     this.element.removeAttribute("aria-busy");
     this.#markdown?.update(message.content);
+    const { content, state, problem, stats, model } = message;
+    const shown = JSON.stringify([redo, this.#actions.versions?.(message), content === "", state, problem, stats, model]);
+    // What stays the same keeps its focus, and what was opened in it.
+    if (shown === this.#shownFoot) return;
+    this.#shownFoot = shown;
     this.#foot.replaceChildren(...(message.role === "user" ? this.#userFoot(redo) : this.#answerFoot(redo)));
   }
 
@@ -73,7 +87,9 @@ export class MessageView {
     if (redo !== "no") {
       const { edit: text, editMessage: label } = this.#strings;
       const onClick = () => this.#edit();
-      actions.append(button({ icon: "edit", text, label, className: "button quiet small", onClick }));
+      const open = button({ icon: "edit", text, label, className: "button quiet small", onClick });
+      open.dataset.edit = "";
+      actions.append(open);
     }
     return actions.childElementCount > 0 ? [actions] : [];
   }
@@ -86,6 +102,7 @@ export class MessageView {
     const step = (icon: "previous" | "next", label: string, by: 1 | -1): HTMLButtonElement => {
       const onClick = () => this.#actions.showVersion?.(this.#message, by);
       const go = button({ icon, label, className: "icon-button", onClick });
+      go.dataset.step = String(by);
       go.disabled = redo === "no" || at + by < 1 || at + by > of;
       return go;
     };
@@ -148,7 +165,7 @@ export class MessageView {
     const box = el("textarea", { "aria-label": this.#strings.editMessage });
     const cancel = () => {
       this.element.replaceChildren(...before);
-      this.#foot.querySelector("button")?.focus();
+      this.#foot.querySelector<HTMLElement>("[data-edit]")?.focus();
     };
     const send = () => {
       if (box.value.trim()) this.#actions.edit(this.#message, box.value.trim());

@@ -111,6 +111,11 @@ export class Transcript {
     return this.#actions.versions ? "beside" : "no";
   }
 
+  /** Where a person goes on who looks through versions by keyboard. */
+  focusVersion({ id }: Message, step: 1 | -1): void {
+    this.#views.get(id)?.focusVersion(step);
+  }
+
   toEnd(): void {
     this.#atEnd = true;
     this.#scrollDown();
