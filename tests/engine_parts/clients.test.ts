@@ -184,6 +184,17 @@ test("a load that falls back to a server lets that answer to the names of what d
   assert.deepEqual(asked, ["", "far", "", "far"]);
 });
 
+test("a server that is chosen once a load has failed answers to the names of what didn't load", async () => {
+  for (const place of [() => BUNDLE, () => new URL(BUNDLE), () => async () => new URL(BUNDLE)]) {
+    const { worker, engine, far } = started();
+    worker.next = "fail";
+    await assert.rejects(engine.load(place()), failure("bundle_invalid"));
+    await engine.load(place(), far);
+    await engine.chat.completions.create({ messages, model: "near" });
+  }
+  assert.equal(asked.length, 6);
+});
+
 test("a request without a name isn't a server's while a model of this device loads in its place", async () => {
   const { worker, engine, far } = started();
   await engine.load(BUNDLE, far);

@@ -3,8 +3,9 @@ import { oneOf } from "./token-finder.ts";
 
 /** Characters that are encoded at a time, at least: a tenth of a second or less. */
 const PIECE = 16384;
-/** Before white space within a line, and where words end or digits begin: what most tokenizers cut at. */
-const PLACES = /(?<=\S)(?=\s\S)|(?<=[\p{L}\p{N}])(?=[^\p{L}\p{N}\p{M}\s])|(?<=\p{L})(?=\p{N})/u;
+/** Where words, lines and runs of white space begin or end, and between letters of scripts without spaces. */
+const PLACES =
+  /(?<=\S)(?=\s)|(?<=\n)(?=\S)|(?<=[\p{L}\p{N}])(?=[^\p{L}\p{N}\p{M}\s])|(?<=\p{L})(?=\p{N})|(?<=\p{Lo})(?=\p{Lo})/u;
 /** Places that are looked at before a piece grows by another PIECE. */
 const MOST_TRIES = 16;
 

@@ -238,9 +238,11 @@ export class EngineClient {
       this.#models.add(opened);
       return opened.loaded;
     };
-    if (backends.every(isRemote)) return open();
-    const source = typeof bundleUrl === "function" ? bundleUrl : String(bundleUrl);
-    return this.#models.during({ source, replace }, open);
+    const source = typeof bundleUrl === "function" ? "" : absolute(bundleUrl);
+    if (!backends.every(isRemote)) return this.#models.during({ source, replace }, open);
+    const loaded = await open();
+    this.#models.settle(source);
+    return loaded;
   }
 
   /** Tokens of the prompt that `messages` make; null where a remote server answers, which doesn't tell. */

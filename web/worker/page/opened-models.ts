@@ -6,8 +6,8 @@ import type { RemoteModel } from "./remote.ts";
 
 /** A load that tries this device: what its model is called is known once it has succeeded. */
 export interface LocalLoad {
-  /** The bundle's address, or what finds it. */
-  readonly source: string | (() => Promise<URL>);
+  /** The bundle's address; "" for one that is looked for. */
+  readonly source: string;
   readonly replace: boolean;
 }
 
@@ -17,7 +17,7 @@ export class OpenedModels {
   readonly #localNames = new Set<string>();
   readonly #loading = new Set<LocalLoad>();
   /** Sources whose last load failed. */
-  readonly #failed = new Set<LocalLoad["source"]>();
+  readonly #failed = new Set<string>();
 
   /** The last one last. */
   get all(): LoadedModel[] {
@@ -35,7 +35,7 @@ export class OpenedModels {
     this.#loading.add(load);
     try {
       const done = await work();
-      this.#failed.delete(source);
+      this.settle(source);
       return done;
     } catch (error) {
       this.#failed.add(source);
@@ -43,6 +43,11 @@ export class OpenedModels {
     } finally {
       this.#loading.delete(load);
     }
+  }
+
+  /** What failed to load from there is loaded now, or a server was chosen in its place. */
+  settle(source: string): void {
+    this.#failed.delete(source);
   }
 
   add(opened: Opened): void {
