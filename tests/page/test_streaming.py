@@ -29,6 +29,8 @@ CASES = {
     "rule": "a\n\n---\n\n***\nb",
     "line ends": "a\r\nb\r\n\r\n- c\r\n- d\r\n\r\ne",
     "escapes": "1\\. no list\n\\# no title\n\\*plain\\* &amp; &lt;",
+    "year on a line of its own": "Back in the year\n1969. It was good\n- Moon\n\nDone.\n",
+    "list that belongs to a paragraph": "See:\n2. two\n- b\n- c\n\nend",
     "right to left": "\u0645\u0631\u062d\u0628\u0627\n\n- \u0648\u0627\u062d\u062f\n\nEnglish",
     "emoji": "Hi \U0001f44b\U0001f3fd **\U0001f468\u200d\U0001f469\u200d\U0001f467**",
 }

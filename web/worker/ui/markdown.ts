@@ -121,14 +121,16 @@ export class MarkdownView {
     }
   }
 
+  /** A blank line ends what came before it; without one, a line may yet come to belong to the paragraph above. */
   #settle(): void {
     const solid = this.#blocks.flatMap(({ token }, index) => (token.type === "space" ? [] : [index]));
     const open = solid.at(-OPEN_BLOCKS) ?? 0;
-    for (const { token } of this.#blocks.slice(this.#settled, open)) {
+    const end = this.#blocks.findLastIndex(({ token }, index) => index < open && endsBlank(token)) + 1;
+    for (const { token } of this.#blocks.slice(this.#settled, end)) {
       this.#settledText += token.raw;
       if (token.raw.includes("]:")) this.#settledLinks = lex(token.raw, this.#settledLinks).links;
     }
-    this.#settled = Math.max(this.#settled, open);
+    this.#settled = Math.max(this.#settled, end);
   }
 
   #reset(): void {
@@ -145,6 +147,10 @@ function lex(text: string, links: Links): TokensList {
   const lexer = new Lexer(marked.defaults);
   Object.assign(lexer.tokens.links, links);
   return lexer.lex(text);
+}
+
+function endsBlank({ type, raw }: Token): boolean {
+  return type === "space" || raw.endsWith("\n\n");
 }
 
 function isEqual(a: Links, b: Links): boolean {
