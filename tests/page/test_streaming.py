@@ -12,6 +12,7 @@ CASES = {
     "paragraphs": "One\ntwo **bold** and *soft*.\n\nThree `code` ~~gone~~.",
     "headings": "# One\n\ntext\n## Two\nSetext\n===\n\nnot one\n---\nend",
     "tight list": "Do:\n- one\n- two\n  - deeper\n- three\n\nDone.",
+    "list that gets loose": "- a\n- b\n- c\n- d\n\n- e\n",
     "loose list": "1. one\n\n2. two\n\n   more of two\n\n3. three\n\nEnd.",
     "list from a number": "3. three\n4. four\n\n```\ncode\n```\n\n5. five\n6. six",
     "code in a list": "1. do\n\n   ```sh\n   ls\n   ```\n\n2. done\n",
