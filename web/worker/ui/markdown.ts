@@ -1,7 +1,9 @@
 /** A model's Markdown as safe DOM. What the model writes is untrusted: no HTML, images or scripts. */
 import DOMPurify, { type Config } from "dompurify";
-import { Lexer, Marked, type Token, type Tokens, type TokensList } from "marked";
+import { Marked, type Token } from "marked";
 import { button, el } from "./dom.ts";
+import { Draft, isList, isTable, type Links } from "./draft.ts";
+import { patch } from "./patch.ts";
 import type { ConversationStrings } from "./strings.ts";
 
 const PURIFY: Config & { RETURN_DOM_FRAGMENT: true } = {
@@ -45,8 +47,6 @@ function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => entities[character] ?? character);
 }
 
-type Links = TokensList["links"];
-
 interface Block {
   token: Token;
   nodes: Node[];
@@ -56,9 +56,9 @@ interface Block {
 const OPEN_BLOCKS = 2;
 
 /**
- * Renders a growing text into `target`, to the same elements as the whole text at once. Blocks whose source is
- * unchanged keep their elements, and code that grows its text, so that a long answer costs its last blocks a frame,
- * and selection, scroll and focus survive.
+ * Renders a growing text into `target`, to the same elements as the whole text at once. Blocks, list items and table rows
+ * whose source is unchanged aren't rendered again, and what changes is patched, so that a long answer costs its end a
+ * frame, and selection, scroll and focus survive.
  */
 export class MarkdownView {
   readonly #target: HTMLElement;
@@ -79,12 +79,12 @@ export class MarkdownView {
   update(text: string): void {
     const source = text.replace(/\r\n?/g, "\n");
     if (!source.startsWith(this.#settledText)) this.#reset();
-    const tokens = lex(source.slice(this.#settledText.length), this.#settledLinks);
-    this.#follow(tokens.links);
+    const draft = draftOf(source.slice(this.#settledText.length), this.#settledLinks);
+    this.#follow(draft.blocks.links);
     const open = this.#blocks.slice(this.#settled);
     let same = 0;
-    while (same < open.length && this.#grows(open[same] as Block, tokens[same])) same += 1;
-    this.#replaceFrom(this.#settled + same, tokens.slice(same));
+    while (same < open.length && this.#grows(open[same] as Block, draft, same)) same += 1;
+    this.#replaceFrom(this.#settled + same, draft, same);
     this.#settle();
   }
 
@@ -94,45 +94,62 @@ export class MarkdownView {
     this.#links = links;
     for (const block of this.#blocks.slice(0, this.#settled)) {
       if (!block.token.raw.includes("[")) continue;
-      const nodes = lex(block.token.raw, links).flatMap((token) => renderBlock(token, this.#strings));
-      block.nodes[0]?.parentNode?.insertBefore(fragmentOf(nodes), block.nodes[0]);
-      remove(block.nodes);
-      block.nodes = nodes;
+      const draft = draftOf(block.token.raw, links);
+      const nodes = draft.blocks.flatMap((token) => this.#render(draft, token));
+      block.nodes = patch(this.#target, block.nodes, nodes, block.nodes.at(-1)?.nextSibling ?? null);
     }
-    this.#replaceFrom(this.#settled, []);
+    for (const { nodes } of this.#blocks.splice(this.#settled)) remove(nodes);
   }
 
-  /** Whether the block stands for this token, or could be made to without a new element. */
-  #grows(block: Block, token: Token | undefined): boolean {
-    if (block.token.raw === token?.raw) return true;
-    const code = isCode(token) && isCode(block.token) && block.token.lang === token.lang ? codeOf(block) : null;
-    if (!code) return false;
-    replaceText(code, `${(token as Tokens.Code).text.replace(/\n$/, "")}\n`);
-    block.token = token as Tokens.Code;
+  /** Whether the block stands for the draft's block at `index` now. */
+  #grows(block: Block, draft: Draft, index: number): boolean {
+    const token = draft.blocks[index];
+    if (!token || block.token.type !== token.type) return false;
+    if (hasSameSource(block.token, token)) return true;
+    const [first] = block.nodes;
+    if (!first) return false;
+    const kept = sharedParts(block.token, token) - 1;
+    if (kept > 0) {
+      const [fresh] = this.#render(draft, withoutParts(token, kept));
+      // The last part that both share is where to go on.
+      const old = partsOf(first as Element);
+      const [from, to] = [old.children[kept], partsOf(fresh as Element).children[0]];
+      patch(old, siblingsFrom(from), siblingsFrom(to), null);
+    } else {
+      const next = block.nodes.at(-1)?.nextSibling ?? null;
+      block.nodes = patch(this.#target, block.nodes, this.#render(draft, token), next);
+    }
+    block.token = token;
     return true;
   }
 
-  #replaceFrom(first: number, tokens: Token[]): void {
+  #replaceFrom(first: number, draft: Draft, index: number): void {
     for (const { nodes } of this.#blocks.splice(first)) remove(nodes);
-    for (const token of tokens) {
-      const nodes = renderBlock(token, this.#strings);
+    for (const token of draft.blocks.slice(index)) {
+      const nodes = this.#render(draft, token);
       this.#target.append(...nodes);
       this.#blocks.push({ token, nodes });
     }
   }
 
+  #render(draft: Draft, token: Token): Node[] {
+    return renderBlock(draft.read(token), this.#strings);
+  }
+
+  /** A blank line ends what came before it; without one, a line may yet come to belong to the paragraph above. */
   #settle(): void {
     const solid = this.#blocks.flatMap(({ token }, index) => (token.type === "space" ? [] : [index]));
     const open = solid.at(-OPEN_BLOCKS) ?? 0;
-    for (const { token } of this.#blocks.slice(this.#settled, open)) {
+    const end = this.#blocks.findLastIndex(({ token }, index) => index < open && endsBlank(token)) + 1;
+    for (const { token } of this.#blocks.slice(this.#settled, end)) {
       this.#settledText += token.raw;
-      if (token.raw.includes("]:")) this.#settledLinks = lex(token.raw, this.#settledLinks).links;
+      if (token.raw.includes("]:")) this.#settledLinks = draftOf(token.raw, this.#settledLinks).blocks.links;
     }
-    this.#settled = Math.max(this.#settled, open);
+    this.#settled = Math.max(this.#settled, end);
   }
 
   #reset(): void {
-    this.#replaceFrom(0, []);
+    for (const { nodes } of this.#blocks.splice(0)) remove(nodes);
     this.#settled = 0;
     this.#settledText = "";
     this.#settledLinks = {};
@@ -140,11 +157,8 @@ export class MarkdownView {
   }
 }
 
-/** Tokens of a part of a text, whose links may be defined before it. */
-function lex(text: string, links: Links): TokensList {
-  const lexer = new Lexer(marked.defaults);
-  Object.assign(lexer.tokens.links, links);
-  return lexer.lex(text);
+function draftOf(text: string, links: Links): Draft {
+  return new Draft(text, links, marked.defaults);
 }
 
 function isEqual(a: Links, b: Links): boolean {
@@ -153,28 +167,51 @@ function isEqual(a: Links, b: Links): boolean {
   return labels.length === Object.keys(b).length && labels.every(isSame);
 }
 
-function isCode(token: Token | undefined): token is Tokens.Code {
-  return token?.type === "code";
+/** A paragraph's text may come to end otherwise where its source doesn't. */
+function hasSameSource(a: Token, b: Token): boolean {
+  return a.raw === b.raw && ("text" in a && a.text) === ("text" in b && b.text);
 }
 
-function codeOf({ nodes }: Block): Text | null {
-  const [frame] = nodes.filter((node) => node instanceof HTMLElement);
-  const text = frame?.querySelector("code")?.firstChild;
-  return text instanceof Text && text.nextSibling === null ? text : null;
+function endsBlank({ type, raw }: Token): boolean {
+  return type === "space" || raw.endsWith("\n\n");
 }
 
-/** Touches only what differs, so that a selection before it stays. */
-function replaceText(node: Text, text: string): void {
-  const before = node.data;
-  let same = 0;
-  while (same < before.length && before[same] === text[same]) same += 1;
-  node.replaceData(same, before.length - same, text.slice(same));
+/** How many items or rows two blocks share at their beginnings, where nothing else would make them look different. */
+function sharedParts(before: Token, after: Token): number {
+  if (isList(before) && isList(after)) {
+    const alike = before.ordered === after.ordered && before.start === after.start && before.loose === after.loose;
+    return alike ? sharedLength(before.items, after.items, (a, b) => a.raw === b.raw) : 0;
+  }
+  if (isTable(before) && isTable(after)) {
+    const [head, delimiters] = after.raw.split("\n", 2);
+    if (!before.raw.startsWith(`${head}\n${delimiters}\n`)) return 0;
+    return sharedLength(before.rows, after.rows, (a, b) => a.every(({ text }, column) => text === b[column]?.text));
+  }
+  return 0;
 }
 
-function fragmentOf(nodes: Node[]): DocumentFragment {
-  const fragment = document.createDocumentFragment();
-  fragment.append(...nodes);
-  return fragment;
+function sharedLength<T>(before: T[], after: T[], isSame: (a: T, b: T) => boolean): number {
+  const different = before.findIndex((part, index) => {
+    const other = after[index];
+    return other === undefined || !isSame(part, other);
+  });
+  return different < 0 ? before.length : different;
+}
+
+function withoutParts(token: Token, count: number): Token {
+  if (isList(token)) return { ...token, items: token.items.slice(count) };
+  return isTable(token) ? { ...token, rows: token.rows.slice(count) } : token;
+}
+
+/** The element whose children are a list's items or a table's rows. */
+function partsOf(block: Element): Element {
+  return block.querySelector(":scope > table > tbody") ?? block;
+}
+
+function siblingsFrom(node: Node | undefined): Node[] {
+  const siblings = [];
+  for (let sibling: Node | null = node ?? null; sibling; sibling = sibling.nextSibling) siblings.push(sibling);
+  return siblings;
 }
 
 function remove(nodes: Node[]): void {
