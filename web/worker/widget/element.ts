@@ -1,7 +1,7 @@
 /** `<mlc-chat>` as it is before it was opened: a button, and what sites set and call. */
 import { isComposing } from "../ui/dom.ts";
 import type { Message } from "../ui/types.ts";
-import { keep } from "./keeping.ts";
+import { forget } from "./keeping.ts";
 import { Launcher } from "./launcher.ts";
 import { fromWidgetMessages, toWidgetMessages } from "./messages.ts";
 import type { Panel } from "./panel.ts";
@@ -183,7 +183,7 @@ export class MlcChat extends Base {
   clear(): void {
     this.#messages = [];
     if (this.#made) this.#made.clear();
-    else keep([], this.#options().storage, this.#options().storageKey);
+    else forget(this.#options());
   }
 
   /** The conversation as a text: Markdown for people, or JSON. */
@@ -323,11 +323,7 @@ export class MlcChat extends Base {
   }
 
   #end(): void {
-    if (this.#made) {
-      this.#made.destroy();
-      const { messages } = this.#made.conversation;
-      this.#messages = messages.map((message) => (message.state === "open" ? { ...message, state: "abort" } : message));
-    }
+    if (this.#made) this.#messages = this.#made.destroy();
     this.#made = null;
     this.#panel = null;
     if (!this.isConnected) this.#launcher = null;

@@ -10,7 +10,7 @@ import type { BackendState } from "./backends.ts";
 import { Card } from "./card.ts";
 import { Conversation } from "./conversation.ts";
 import { formatBytes } from "./format.ts";
-import { keep, kept } from "./keeping.ts";
+import { Keeping } from "./keeping.ts";
 import { markup } from "./markup.ts";
 import { readable } from "./problem-text.ts";
 import { Session } from "./session.ts";
@@ -22,6 +22,8 @@ import type { Dispatch, GivenEngine, WidgetOptions, WidgetState } from "./types.
 
 /** Longer answers are announced by their beginning. */
 const MAX_ANNOUNCED = 1_500;
+/** An answer that grows is kept as often. */
+const KEEP_MS = 1_000;
 
 /** What the element gives to its panel. */
 export interface PanelHost {
@@ -48,6 +50,8 @@ export class Panel {
   readonly #notices: Notices;
   readonly #transcript: Transcript;
   readonly #ended = new AbortController();
+  #keeping: Keeping;
+  #keepTimer = 0;
   #told = "";
   #state: WidgetState = "closed";
   #fullTold = false;
@@ -82,8 +86,9 @@ export class Panel {
       hasText: () => this.conversation.messages.length > 0 || this.#composer.text.trim() !== "",
     });
     this.renderStarters();
-    const { storage, storageKey } = host.options();
-    this.conversation.replace(host.messages ?? kept(storage, storageKey));
+    this.#keeping = this.#keepingAt();
+    this.conversation.replace(host.messages ?? this.#keeping.read());
+    window.addEventListener("pagehide", () => this.#keep(), { signal: this.#ended.signal });
     window.addEventListener("online", () => this.#retryOnline(), { signal: this.#ended.signal });
     void this.session.start();
     this.#sessionChanged();
@@ -105,6 +110,7 @@ export class Panel {
   }
 
   clear(): void {
+    this.#keeping.clear();
     this.conversation.replace([]);
     this.#composer.focus();
   }
@@ -120,11 +126,13 @@ export class Panel {
     list.hidden = items.length === 0;
   }
 
-  /** Ends what goes on and gives the engine back. */
-  destroy(): void {
+  /** Ends what goes on and gives the engine back; what is left of the conversation. */
+  destroy(): Message[] {
+    clearTimeout(this.#keepTimer);
     this.#ended.abort();
-    this.conversation.end();
+    const messages = this.#keeping.join(this.conversation.end(), false);
     this.session.end();
+    return messages;
   }
 
   #converse(): Conversation {
@@ -137,6 +145,7 @@ export class Panel {
       thinking: strings.thinking,
       explain: (problem) => readable(problem, strings),
       onChange: () => this.#conversationChanged(),
+      onGrow: () => (this.#keepTimer ||= window.setTimeout(() => this.#keep(), KEEP_MS)),
       onEnd: (answer) => {
         if (!this.#ended.signal.aborted) this.#announce(answer);
       },
@@ -178,10 +187,10 @@ export class Panel {
   #conversationChanged(): void {
     // Another panel has the conversation then.
     if (this.#ended.signal.aborted) return;
+    this.#keep();
     const { isAnswering, messages } = this.conversation;
     this.#composer.setBusy(isAnswering);
     byId("clear", HTMLButtonElement, this.#host.root).hidden = messages.length === 0;
-    this.#keep();
     this.#explainWait();
     this.#tellState();
   }
@@ -288,8 +297,20 @@ export class Panel {
   }
 
   #keep(): void {
+    clearTimeout(this.#keepTimer);
+    this.#keepTimer = 0;
+    if (!this.#keeping.isAt(this.#host.options())) this.#keeping = this.#keepingAt();
+    const { lasting, isAnswering } = this.conversation;
+    const joined = this.#keeping.join(lasting, isAnswering);
+    const isSame = joined.length === lasting.length && joined.every((message, index) => message === lasting[index]);
+    if (!isAnswering && !isSame) this.conversation.adopt(joined);
+  }
+
+  #keepingAt(): Keeping {
     const { storage, storageKey } = this.#host.options();
-    keep(this.conversation.messages, storage, storageKey);
+    const keeping = new Keeping({ storage, storageKey });
+    keeping.onChange(() => keeping === this.#keeping && this.#conversationChanged(), this.#ended.signal);
+    return keeping;
   }
 
   #announce({ content, problem, state }: Message): void {
