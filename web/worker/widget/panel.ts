@@ -18,7 +18,7 @@ import { STRINGS } from "./strings/index.ts";
 import type { Language } from "./strings/launcher.ts";
 import type { WidgetStrings } from "./strings/table.ts";
 import { PANEL_SHEETS } from "./sheets.ts";
-import type { Dispatch, GivenEngine, WidgetOptions, WidgetState } from "./types.ts";
+import type { Dispatch, Draft, GivenEngine, WidgetOptions, WidgetState } from "./types.ts";
 
 /** Longer answers are announced by their beginning. */
 const MAX_ANNOUNCED = 1_500;
@@ -35,6 +35,7 @@ export interface PanelHost {
   readonly engine: GivenEngine | null;
   /** In the place of what was kept; null for that. */
   readonly messages: readonly Message[] | null;
+  readonly draft: Draft;
   options(): WidgetOptions;
   dispatch: Dispatch;
   close(): void;
@@ -71,6 +72,7 @@ export class Panel {
       send: (text) => this.#send(text),
       stop: () => this.conversation.stop(),
     });
+    this.#composer.text = host.draft.text;
     this.#card = new Card(root, strings, host.language, {
       load: () => this.#load(),
       pause: () => this.session.pause(),
@@ -92,6 +94,14 @@ export class Panel {
     window.addEventListener("online", () => this.#retryOnline(), { signal: this.#ended.signal });
     void this.session.start();
     this.#sessionChanged();
+    const { activeElement, body } = document;
+    // A person may have gone on elsewhere while this was loaded.
+    if (host.draft.isFocused && (activeElement === body || activeElement === root.host)) this.#composer.focus();
+  }
+
+  /** What is typed and not sent. */
+  get draft(): string {
+    return this.#composer.text;
   }
 
   get state(): WidgetState {

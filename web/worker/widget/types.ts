@@ -74,3 +74,10 @@ export interface GivenEngine extends Pick<ChatEngine, "chat" | "onEvent"> {
   /** Where it answers: a null `origin`, or none of it, is this device. */
   readonly backend?: { readonly origin: string | null } | null;
 }
+
+/** What a person is writing. */
+export interface Draft {
+  text: string;
+  /** Whether the widget has the focus, which a new panel then takes. */
+  isFocused: boolean;
+}
