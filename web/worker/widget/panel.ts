@@ -1,5 +1,5 @@
 /** The open widget. The element loads this when it is opened, and nothing before. */
-import type { EngineEvent, FitReport } from "../chat/engine.ts";
+import type { EngineEvent } from "../chat/engine.ts";
 import { Composer } from "../ui/composer.ts";
 import { button, byId, el } from "../ui/dom.ts";
 import { Notices } from "../ui/notices.ts";
@@ -18,7 +18,7 @@ import { STRINGS } from "./strings/index.ts";
 import type { Language } from "./strings/launcher.ts";
 import type { WidgetStrings } from "./strings/table.ts";
 import { PANEL_SHEETS } from "./sheets.ts";
-import type { Dispatch, Draft, GivenEngine, WidgetOptions, WidgetState } from "./types.ts";
+import type { DeviceFit, Dispatch, Draft, GivenEngine, WidgetOptions, WidgetState } from "./types.ts";
 
 /** Longer answers are announced by their beginning. */
 const MAX_ANNOUNCED = 1_500;
@@ -56,6 +56,7 @@ export class Panel {
   #told = "";
   #state: WidgetState = "closed";
   #fullTold = false;
+  #missingBytes = 0;
 
   constructor(host: PanelHost) {
     this.#host = host;
@@ -231,8 +232,9 @@ export class Panel {
   }
 
   /** Whether the card asks for consent; false where the site does, or has it. */
-  #asks({ fit, isDeclined }: { fit: FitReport; isDeclined: boolean }): boolean {
+  #asks({ fit, isDeclined }: { fit: DeviceFit; isDeclined: boolean }): boolean {
     const { missingBytes: downloadBytes, memoryBytes } = fit;
+    this.#missingBytes = downloadBytes;
     if (this.#host.options().autoLoad && !isDeclined) {
       void this.session.load();
       return false;
@@ -290,14 +292,16 @@ export class Panel {
   }
 
   #tellEvent(event: EngineEvent): void {
-    const { notKept, damaged, deviceLost, deviceBack } = this.#strings;
+    const { notKept, keepsNothing, damaged, deviceLost, deviceBack } = this.#strings;
     if (event.kind === "device") {
       if (event.state !== "recovering") this.#notices.toast(event.state === "lost" ? deviceLost : deviceBack);
     } else if (event.kind === "storage" && event.state === "damaged") this.#notices.toast(damaged);
     else if (event.kind === "storage" && event.state === "memory-only" && event.reason !== "deleted" && !this.#fullTold) {
       this.#fullTold = true;
-      const size = formatBytes(event.neededBytes, this.#host.language);
-      this.#notices.show("storage-full", { level: "warning", text: filled(notKept, { size }) });
+      // What can't be kept is told file by file.
+      const size = formatBytes(Math.max(event.neededBytes, this.#missingBytes), this.#host.language);
+      const text = filled(event.reason === "denied" ? keepsNothing : notKept, { size });
+      this.#notices.show("storage-full", { level: "warning", text });
     }
   }
 
