@@ -192,6 +192,9 @@ def test_a_browser_that_denies_site_data_loads_all_the_same(
     browser: Browser, site_url: str, bundles: Path
 ) -> None:
     with engine_page(browser, site_url, before_worker=DENIED) as page:
+        assert (
+            page.run("() => engine.check('bundles/tiny-q0f32/')")["storage"]["available"] is False
+        )
         assert page.load("tiny-q0f32")["id"] == "tiny-q0f32"
         assert "memory-only" in states(page)
 

@@ -6,7 +6,7 @@ import type { Backend, FitReport } from "../../web/worker/shared/protocol.ts";
 
 function report(kind: Backend["kind"] | null, fits: boolean, missingBytes = 0): FitReport {
   const backend: Backend | null = kind && { kind, target: null, adapter: null, origin: null, reason: "", tried: [] };
-  const storage = { usage: 0, quota: 0, persisted: false };
+  const storage = { usage: 0, quota: 0, persisted: false, available: true };
   const bytes = { downloadBytes: missingBytes, missingBytes, memoryBytes: 0 };
   return { id: "a", fits, target: null, backend, problems: [], storage, speed: null, ...bytes };
 }

@@ -127,7 +127,10 @@ OpenWidget = Callable[..., Widget]
 
 @pytest.fixture
 def open_widget(browser: Browser, shop_url: str) -> Iterator[OpenWidget]:
-    """Opens a shop's page: `script` for the engine, `attributes` of the element, `context` for Playwright."""
+    """Opens a shop's page: `script` for the engine, `attributes` of the element, `context` for Playwright.
+
+    With `beside`, in another tab of that widget's browser.
+    """
     pages: list[Page] = []
 
     def open(
@@ -139,9 +142,12 @@ def open_widget(browser: Browser, shop_url: str) -> Iterator[OpenWidget]:
         lang: str = "en",
         init: str = "",
         routes: dict[str, Callable[[Route], None]] | None = None,
+        beside: Widget | None = None,
         **context: Any,
     ) -> Widget:
-        new_context = browser.new_context(**{"locale": "en", **context})
+        new_context = (
+            beside.page.context if beside else browser.new_context(**{"locale": "en", **context})
+        )
         new_context.set_default_timeout(TIMEOUT_MS)
         page = new_context.new_page()
         pages.append(page)
@@ -162,6 +168,6 @@ def open_widget(browser: Browser, shop_url: str) -> Iterator[OpenWidget]:
 
     yield open
     violations = [v for page in pages for v in page.evaluate("window.violations")]
-    for page in pages:
-        page.context.close()
+    for context in {page.context for page in pages}:
+        context.close()
     assert violations == []

@@ -215,19 +215,6 @@ def test_a_conversation_is_kept_where_the_site_says(
     assert widget.page.evaluate(f"{area}.length") == 0
 
 
-def test_a_question_is_kept_before_its_answer_is_whole(open_widget: OpenWidget):
-    script = {"missingBytes": 0, "manualAnswer": True}
-    widget = open_widget(script, attributes='storage="session"')
-    widget.open()
-    widget.box.fill("Hi")
-    widget.box.press("Enter")
-    widget.expect_state("answering")
-    widget.page.reload()
-    widget.open()
-    expect(widget.questions.locator(".body")).to_have_text(["Hi"])
-    expect(widget.answers).to_have_count(0)
-
-
 def test_of_a_long_conversation_the_end_is_kept(open_widget: OpenWidget):
     former = [{"role": "user", "content": str(number)} for number in range(200)]
     init = f"sessionStorage['mlc-chat:help'] ??= {json.dumps(json.dumps(former))};"

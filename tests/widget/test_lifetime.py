@@ -102,3 +102,36 @@ def test_who_waits_for_a_widget_that_goes_is_told(open_widget: OpenWidget):
     widget.expect_state("loading")
     widget.run("chat.remove()")
     expect(widget.page).to_have_title("AbortError")
+
+
+def test_what_is_typed_stays_with_its_focus_when_the_widget_changes(open_widget: OpenWidget):
+    widget = open_widget({"missingBytes": 0})
+    widget.open()
+    widget.expect_state("ready")
+    widget.box.fill("Unsent")
+    widget.run("(chat.lang = 'de', chat.strings = { placeholder: 'Anders' }, null)")
+    box = widget.element.get_by_placeholder("Anders")
+    expect(box).to_have_value("Unsent")
+    expect(box).to_be_focused()
+    box.press("Enter")
+    expect(widget.element.get_by_role("article").first).to_contain_text("Unsent")
+    expect(box).to_have_value("")
+
+
+def test_the_focus_stays_outside_a_widget_that_changes(open_widget: OpenWidget):
+    widget = open_widget({"missingBytes": 0})
+    widget.open()
+    widget.expect_state("ready")
+    widget.box.fill("Unsent")
+    link = widget.page.get_by_role("link", name="something")
+    link.focus()
+    widget.run("(chat.strings = { placeholder: 'Other' }, null)")
+    expect(widget.element.get_by_placeholder("Other")).to_have_value("Unsent")
+    expect(link).to_be_focused()
+
+
+def test_the_button_of_a_closed_widget_that_changes_keeps_the_focus(open_widget: OpenWidget):
+    widget = open_widget()
+    widget.open_button.focus()
+    widget.run("(chat.lang = 'de', null)")
+    expect(widget.button("Chat öffnen")).to_be_focused()

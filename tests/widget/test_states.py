@@ -209,6 +209,28 @@ def storage_full(open_widget: OpenWidget) -> Widget:
     return widget
 
 
+def keeps_nothing(open_widget: OpenWidget) -> Widget:
+    widget = open_widget({"keepsNothing": True})
+    widget.open()
+    expect(widget.card).to_contain_text("must be downloaded at each visit (2.4 MB)")
+    expect(widget.card).not_to_contain_text("once")
+    widget.button("Download 2.4 MB").click()
+    widget.expect_state("ready")
+    event = {"kind": "storage", "state": "memory-only", "url": "x", "neededBytes": 1_800}
+    widget.engine("emit", {**event, "reason": "denied"})
+    notice = widget.element.locator(".notice")
+    expect(notice).to_contain_text("keeps nothing for this page: the model (2.4 MB)")
+    return widget
+
+
+def too_big_to_keep(open_widget: OpenWidget) -> Widget:
+    full = {"code": "quota_exceeded", "message": "No room.", "remedy": "Delete something."}
+    widget = open_widget({"shortOf": full})
+    widget.open()
+    expect(widget.card).to_contain_text("must be downloaded at each visit (2.4 MB)")
+    return widget
+
+
 def not_reached(open_widget: OpenWidget) -> Widget:
     def refuse(route: Route) -> None:
         route.abort()
@@ -238,6 +260,8 @@ STATES: list[Reach] = [
     offline,
     recovering,
     storage_full,
+    keeps_nothing,
+    too_big_to_keep,
     not_reached,
 ]
 

@@ -65,8 +65,10 @@ def _write(
     size = sum(file.bytes for file in lock.files)
     typer.echo(f"{output}: {len(lock.files)} files, {size / 1e6:,.1f} MB, {len(bundles)} model(s).")
     typer.echo(
-        f"Try it: python3 -m http.server --directory {output}; on a real server, check it: "
-        "mlc-edge site --check URL"
+        f"Try it: python3 -m http.server --directory {output}. Pages of other origins, with the widget "
+        "or the engine, need a server that sends Access-Control-Allow-Origin: * (the folder's "
+        f"_headers has it for some); mlc-edge web --site {output} --embed '*' does, too. On a real "
+        "server, check it: mlc-edge site --check URL"
     )
 
 

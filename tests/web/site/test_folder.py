@@ -184,6 +184,12 @@ def test_headers_are_for_the_path_where_the_folder_lies(site: Path, sources: tup
     assert "/chat/dist/mlc-edge.js" not in rules
 
 
+def test_it_says_how_pages_of_other_origins_can_load_it(sources: tuple[Path, Path], tmp_path: Path):
+    done = run_site(tmp_path / "site", sources[1], "--static", sources[0])
+    assert "Access-Control-Allow-Origin: *" in done.stdout
+    assert f"mlc-edge web --site {tmp_path / 'site'} --embed '*'" in done.stdout
+
+
 def test_what_is_asked_wrongly_is_told(tmp_path: Path):
     for arguments, words in [
         ((), "name the folder"),

@@ -199,6 +199,7 @@ def test_browser_that_stores_nothing(world: World, tab: Tab, change: str):
     assert tab.load(BIG_FILE, whole=True)["sha256"] == sha256(BIG)
     needed = [event["neededBytes"] for event in tab.events("memory-only")]
     assert needed == [len(SMALL), len(BIG)]
+    assert {event["reason"] for event in tab.events("memory-only")} == {"denied"}
     assert tab.stored() == {} and tab.leftovers() == NOTHING
     release = tab.run("() => store.use().then((release) => typeof release)")
     assert release == "function"

@@ -2,7 +2,7 @@
 import { EngineError } from "../shared/errors.ts";
 import type { Bytes } from "../shared/hash.ts";
 import type { Lock, LockedFile } from "../shared/lock.ts";
-import type { StorageEvent } from "../shared/protocol.ts";
+import type { StorageEvent, UnkeptReason } from "../shared/protocol.ts";
 import type { FileAddress } from "../store/content.ts";
 import { fileError } from "../store/errors.ts";
 import type { OpenedLock, Store } from "../store/store.ts";
@@ -98,6 +98,11 @@ export class Bundle {
     return value as T;
   }
 
+  /** Whether the browser lets the page keep files. */
+  isKeepable(): Promise<boolean> {
+    return this.#store.isAvailable();
+  }
+
   /** Bytes of these files that aren't stored. */
   missingBytes(files: readonly LockedFile[]): Promise<number> {
     return this.#store.missingBytes(files);
@@ -107,7 +112,7 @@ export class Bundle {
   async unkept(files: readonly LockedFile[]): Promise<StorageEvent | null> {
     const neededBytes = await this.#store.missingBytes(files);
     if (neededBytes === 0) return null;
-    const reason = (await this.#store.hasRoom(neededBytes)) ? "deleted" : "no-room";
+    const reason = await this.#reason(neededBytes);
     return { kind: "storage", state: "memory-only", url: this.#url.href, neededBytes, reason };
   }
 
@@ -118,6 +123,11 @@ export class Bundle {
       if (await this.#store.content.dropDamaged(this.#address(path))) damaged = true;
     }
     return damaged;
+  }
+
+  async #reason(neededBytes: number): Promise<UnkeptReason> {
+    if (!(await this.#store.isAvailable())) return "denied";
+    return (await this.#store.hasRoom(neededBytes)) ? "deleted" : "no-room";
   }
 
   #address(path: string): FileAddress {

@@ -45,7 +45,7 @@ export async function checkFit(
   const memory = memoryProblem(memoryBytes);
   if (memory) problems.push(memory);
   const fits = problems.length === 0;
-  const storage = await storageEstimate();
+  const storage = { ...(await storageEstimate()), available: await bundle.isKeepable() };
   const files = neededFiles(bundle.lock, target);
   const missingBytes = await bundle.missingBytes(files);
   const short = storageProblem(missingBytes, storage);
@@ -117,7 +117,7 @@ function cacheBytes({ lock }: Bundle, target: LockedTarget, config: ModelConfig)
   return 2 * token * element * lock.model.contextWindowSize;
 }
 
-async function storageEstimate(): Promise<FitReport["storage"]> {
+async function storageEstimate(): Promise<Omit<FitReport["storage"], "available">> {
   const { usage = 0, quota = 0 } = (await navigator.storage?.estimate?.()) ?? {};
   const persisted = (await navigator.storage?.persisted?.()) ?? false;
   return { usage, quota, persisted };

@@ -82,7 +82,7 @@ function remoteReport(
   const reason = `Messages would be sent to ${origin}${backend.consent === true ? "" : ", if the user agrees"}.`;
   const chosen: Backend = { kind: "remote", target: null, adapter: null, origin, reason, tried };
   return {
-    ...(local ?? { id: backend.model ?? origin, problems: [], storage: { usage: 0, quota: 0, persisted: false } }),
+    ...(local ?? { id: backend.model ?? origin, problems: [], storage: NO_STORAGE }),
     ...NEEDS_NOTHING,
     backend: chosen,
   };
@@ -90,9 +90,10 @@ function remoteReport(
 
 function brokenReport(bundle: URL, error: EngineError): FitReport {
   const id = bundle.pathname.split("/").filter(Boolean).at(-1) ?? "";
-  const storage = { usage: 0, quota: 0, persisted: false };
-  return { id, ...NEEDS_NOTHING, backend: null, problems: [error.toData()], storage };
+  return { id, ...NEEDS_NOTHING, backend: null, problems: [error.toData()], storage: NO_STORAGE };
 }
+
+const NO_STORAGE = { usage: 0, quota: 0, persisted: false, available: false };
 
 const NEEDS_NOTHING = {
   fits: false,

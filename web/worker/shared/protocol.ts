@@ -94,12 +94,13 @@ export interface DeviceEvent {
   reason: string;
 }
 
-export type UnkeptReason = "no-room" | "deleted";
+export type UnkeptReason = "no-room" | "deleted" | "denied";
 
 export type StorageEvent =
   /**
    * A file, or what is missing of a bundle's files, is loaded and not kept: the next visit downloads it
-   * again. There is no room for so many bytes, or what was stored was deleted while it was in use.
+   * again. There is no room for so many bytes, what was stored was deleted while it was in use, or the
+   * browser lets the page keep nothing.
    */
   | { kind: "storage"; state: "memory-only"; url: string; neededBytes: number; reason: UnkeptReason }
   /** Bytes didn't match their hash; they were dropped and are fetched again. */
@@ -267,7 +268,8 @@ export interface FitReport {
   missingBytes: number;
   /** Device memory of weights and KV cache. */
   memoryBytes: number;
-  storage: { usage: number; quota: number; persisted: boolean };
+  /** `available`: whether the browser lets the page keep anything. */
+  storage: { usage: number; quota: number; persisted: boolean; available: boolean };
   /** Null where it wasn't asked for or can't be told. */
   speed: SpeedEstimate | null;
 }

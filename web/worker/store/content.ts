@@ -88,7 +88,7 @@ export class ContentFiles {
 
   async #parts(job: Job): Promise<Parts> {
     if (!(await this.#store.isAvailable())) {
-      if (job.keep) this.#tellUnkept(job, 0, "no-room");
+      if (job.keep) this.#tellUnkept(job, 0, "denied");
       return this.#downloadTwice({ ...job, keep: false });
     }
     const stored = await this.#stored(job);

@@ -158,6 +158,11 @@ export class Store {
     return missing;
   }
 
+  /** Whether the browser lets this page keep anything. */
+  isAvailable(): Promise<boolean> {
+    return this.#parts.isAvailable();
+  }
+
   /** Whether so many bytes more could be stored, as far as the browser says. */
   async hasRoom(bytes: number): Promise<boolean> {
     return (await this.#parts.isAvailable()) && this.content.hasRoom(bytes);

@@ -1,10 +1,8 @@
 /** Where answers come from: a model in this browser, or a server that the site names. */
 import type {
   AnswerChunk,
-  ChatEngine,
   ChatRequest,
   EngineEvent,
-  FitReport,
   LoadProgress,
 } from "../chat/engine.ts";
 import { RemoteApi } from "../remote/api.ts";
@@ -12,13 +10,13 @@ import { EngineError } from "../shared/errors.ts";
 import { chatSampling, type Sampling } from "../shared/sampling-defaults.ts";
 import { isAbort, problemOf } from "../ui/problems.ts";
 import type { Problem } from "../ui/types.ts";
-import type { GivenEngine } from "./types.ts";
+import type { DeviceEngine, DeviceFit, GivenEngine } from "./types.ts";
 
 export type BackendState =
   | { kind: "idle" }
   | { kind: "checking" }
   /** It must be downloaded, which a person is to be asked for; who has cancelled it isn't to be passed over. */
-  | { kind: "consent"; fit: FitReport; isDeclined: boolean }
+  | { kind: "consent"; fit: DeviceFit; isDeclined: boolean }
   | { kind: "loading"; progress: LoadProgress | null }
   /** What is downloaded stays. */
   | { kind: "paused"; progress: LoadProgress | null }
@@ -68,13 +66,13 @@ export abstract class Backend {
 /** A model of this browser; several widgets may share it. */
 export class DeviceBackend extends Backend {
   readonly host = null;
-  readonly #engine: ChatEngine;
+  readonly #engine: DeviceEngine;
   readonly #findBundle: (signal: AbortSignal) => Promise<URL>;
   #abort = new AbortController();
   #sampling: Sampling = {};
   #isDeclined = false;
 
-  constructor(engine: ChatEngine, findBundle: (signal: AbortSignal) => Promise<URL>) {
+  constructor(engine: DeviceEngine, findBundle: (signal: AbortSignal) => Promise<URL>) {
     super();
     this.#engine = engine;
     this.#findBundle = findBundle;
@@ -135,12 +133,12 @@ export class DeviceBackend extends Backend {
     return this.#engine.chat.completions.create({ ...this.#sampling, ...request }, { signal });
   }
 
-  #ask(fit: FitReport): void {
+  #ask(fit: DeviceFit): void {
     this.become({ kind: "consent", fit, isDeclined: this.#isDeclined });
   }
 
   /** Null if it doesn't, which `state` then says, or if something else began meanwhile. */
-  async #fit(): Promise<FitReport | null> {
+  async #fit(): Promise<DeviceFit | null> {
     const signal = this.#restart();
     this.become({ kind: "checking" });
     return this.#attempt(signal, async () => {

@@ -1,5 +1,5 @@
 /** What a person must know or decide before there are answers. */
-import type { FitReport, LoadProgress } from "../chat/engine.ts";
+import type { LoadProgress } from "../chat/engine.ts";
 import { button, byId, el, type Root } from "../ui/dom.ts";
 import { filled } from "../ui/strings.ts";
 import type { Problem } from "../ui/types.ts";
@@ -8,6 +8,7 @@ import { formatBytes } from "./format.ts";
 import { readable } from "./problem-text.ts";
 import type { Language } from "./strings/launcher.ts";
 import type { WidgetStrings } from "./strings/table.ts";
+import type { DeviceFit } from "./types.ts";
 
 export interface CardActions {
   load(): void;
@@ -74,11 +75,12 @@ export class Card {
     return [];
   }
 
-  #consent({ missingBytes }: FitReport): Node[] {
-    const { consentTitle, consentText, download, exception } = this.#strings;
-    const size = formatBytes(missingBytes, this.#language);
+  #consent(fit: DeviceFit): Node[] {
+    const { consentTitle, consentText, consentUnkept, download, exception } = this.#strings;
+    const size = formatBytes(fit.missingBytes, this.#language);
+    const text = filled(isKept(fit) ? consentText : consentUnkept, { size });
     const load = this.#button(filled(download, { size }), () => this.#actions.load(), "button primary");
-    const slot = el("slot", { name: "consent" }, el("p", {}, filled(consentText, { size })));
+    const slot = el("slot", { name: "consent" }, el("p", {}, text));
     if (this.#fallback !== null) slot.append(el("p", {}, filled(exception, { host: this.#fallback })));
     return [el("h2", {}, consentTitle), slot, el("div", { class: "card-row" }, load)];
   }
@@ -147,6 +149,10 @@ export class Card {
   #button(text: string, onClick: () => void, className = "button"): HTMLButtonElement {
     return button({ text, className, onClick });
   }
+}
+
+function isKept({ storage, problems }: DeviceFit): boolean {
+  return storage.available && problems.every(({ code }) => code !== "quota_exceeded");
 }
 
 /** NaN where nobody knows. */

@@ -22,6 +22,8 @@ export interface ConversationParts {
   explain(problem: Problem): Problem;
   /** Called when the messages or the state of the answer changed. */
   onChange(): void;
+  /** Called when the answer has grown. */
+  onGrow(): void;
   onEnd(answer: Message): void;
 }
 
@@ -31,6 +33,8 @@ export class Conversation {
   readonly #parts: ConversationParts;
   #messages: Message[] = [];
   #abort: AbortController | null = null;
+  /** What the answer that is written takes the place of, until its first word. */
+  #former: Message[] = [];
   #isEnded = false;
 
   constructor(parts: ConversationParts) {
@@ -41,23 +45,42 @@ export class Conversation {
     return this.#messages;
   }
 
+  /** What outlives this page: before the first word of an answer that is written anew, the former one. */
+  get lasting(): readonly Message[] {
+    return this.#former.length > 0 && isWordless(this.#messages.at(-1))
+      ? [...this.#messages.slice(0, -1), ...this.#former]
+      : this.#messages;
+  }
+
   get isAnswering(): boolean {
     return this.#abort !== null;
+  }
+
+  /** Takes over what became of this conversation elsewhere, while no answer is written. */
+  adopt(messages: readonly Message[]): void {
+    const stays = this.#messages.filter(({ id }) => messages.some((message) => message.id === id));
+    const isLonger = stays.every(({ id }, index) => messages[index]?.id === id);
+    this.#messages = [...messages];
+    if (isLonger) this.#parts.transcript.update(this.#messages, null);
+    else this.#parts.transcript.show(this.#messages, null);
   }
 
   /** Takes another conversation in the place of this one. */
   replace(messages: readonly Message[]): void {
     this.stop();
     this.#abort = null;
+    this.#former = [];
     this.#messages = [...messages];
     this.#parts.transcript.show(this.#messages, null);
     this.#parts.onChange();
   }
 
-  /** Nothing more is asked for, whoever still holds a tool's `respond`. */
-  end(): void {
+  /** Nothing more is asked for, whoever still holds a tool's `respond`; what is left of it. */
+  end(): Message[] {
+    const open = this.isAnswering ? this.#messages.at(-1) : null;
     this.#isEnded = true;
     this.stop();
+    return this.lasting.map((message) => (message === open ? { ...message, state: "abort" } : message));
   }
 
   /** The answer to a message that takes the place of those from `at` on; null if nothing was sent: while another one is written, or if somebody prevented it. */
@@ -75,7 +98,7 @@ export class Conversation {
   regenerate(): Promise<Message> | null {
     const lastUser = this.#messages.findLastIndex(({ role }) => role === "user");
     if (lastUser < 0 || this.#isBusy) return null;
-    this.#messages.splice(lastUser + 1);
+    this.#former = this.#messages.splice(lastUser + 1);
     return this.#answer();
   }
 
@@ -102,12 +125,22 @@ export class Conversation {
     await this.#run(answer, request, abort.signal);
     // Another conversation may have taken this one's place.
     if (this.#abort !== abort) return answer;
+    if (isWordless(answer)) this.#putBack(answer);
     this.#abort = null;
-    transcript.settle(null);
+    this.#former = [];
+    transcript.update(this.#messages, null);
     onEnd(answer);
     this.#tell(answer);
     onChange();
     return answer;
+  }
+
+  /** The former answer in the place of one that didn't come, with what went wrong with that. */
+  #putBack({ problem }: Message): void {
+    const last = this.#former.at(-1);
+    if (!last) return;
+    if (problem) this.#former.splice(-1, 1, { ...last, state: "error", problem });
+    this.#messages.splice(-1, 1, ...this.#former);
   }
 
   /** Runs to the answer's end; how it ended is in `answer.state`. Never throws. */
@@ -142,6 +175,7 @@ export class Conversation {
         answer.content += content;
         this.#parts.transcript.grow(answer);
         this.#parts.dispatch("delta", { content });
+        this.#parts.onGrow();
       }
       joinTools(tools, choice?.delta.tool_calls ?? []);
       finish = choice?.finish_reason ?? finish;
@@ -183,4 +217,8 @@ export class Conversation {
     };
     this.#parts.dispatch("toolcall", { calls: tools.map(toCall), respond });
   }
+}
+
+function isWordless(message: Message | undefined): boolean {
+  return message?.role === "assistant" && message.content === "" && !message.tools;
 }

@@ -1,7 +1,7 @@
 /** `<mlc-chat>` as it is before it was opened: a button, and what sites set and call. */
 import { isComposing } from "../ui/dom.ts";
 import type { Message } from "../ui/types.ts";
-import { keep } from "./keeping.ts";
+import { forget } from "./keeping.ts";
 import { Launcher } from "./launcher.ts";
 import { fromWidgetMessages, toWidgetMessages } from "./messages.ts";
 import type { Panel } from "./panel.ts";
@@ -11,6 +11,7 @@ import type { WidgetStrings } from "./strings/table.ts";
 import { toMarkdown } from "./transcript-text.ts";
 import type {
   Dispatch,
+  Draft,
   GivenEngine,
   MlcChatEvents,
   TranscriptStorage,
@@ -48,6 +49,8 @@ export class MlcChat extends Base {
   #made: Panel | null = null;
   /** The conversation while there is no panel. */
   #messages: Message[] | null = null;
+  /** What is typed while there is no panel. */
+  #draft: Draft = { text: "", isFocused: false };
   #tools: readonly object[] | null = null;
   #systemPrompt = "";
   #responseFormat: object | null = null;
@@ -183,7 +186,7 @@ export class MlcChat extends Base {
   clear(): void {
     this.#messages = [];
     if (this.#made) this.#made.clear();
-    else keep([], this.#options().storage, this.#options().storageKey);
+    else forget(this.#options());
   }
 
   /** The conversation as a text: Markdown for people, or JSON. */
@@ -275,10 +278,12 @@ export class MlcChat extends Base {
         floating: this.#floating,
         engine: this.#engine,
         messages: this.#messages,
+        draft: this.#draft,
         options: () => this.#options(),
         dispatch: this.#dispatch,
         close: () => (this.open = false),
       });
+      this.#draft = { text: "", isFocused: false };
       return this.#made;
     } catch (error) {
       if (this.#isShown(launcher)) {
@@ -318,15 +323,17 @@ export class MlcChat extends Base {
   /** With other words, another model or another place; the conversation stays. */
   #rebuild(): void {
     if (!this.#launcher) return;
+    const isFocused = this.shadowRoot?.activeElement != null;
     this.#end();
+    this.#draft = { ...this.#draft, isFocused: this.#draft.isFocused || isFocused };
     this.#render();
+    if (isFocused && !this.open) this.#launcher.button.focus();
   }
 
   #end(): void {
     if (this.#made) {
-      this.#made.destroy();
-      const { messages } = this.#made.conversation;
-      this.#messages = messages.map((message) => (message.state === "open" ? { ...message, state: "abort" } : message));
+      this.#draft = { text: this.#made.draft, isFocused: false };
+      this.#messages = this.#made.destroy();
     }
     this.#made = null;
     this.#panel = null;

@@ -1,5 +1,5 @@
 /** The open widget. The element loads this when it is opened, and nothing before. */
-import type { EngineEvent, FitReport } from "../chat/engine.ts";
+import type { EngineEvent } from "../chat/engine.ts";
 import { Composer } from "../ui/composer.ts";
 import { button, byId, el } from "../ui/dom.ts";
 import { Notices } from "../ui/notices.ts";
@@ -10,7 +10,7 @@ import type { BackendState } from "./backends.ts";
 import { Card } from "./card.ts";
 import { Conversation } from "./conversation.ts";
 import { formatBytes } from "./format.ts";
-import { keep, kept } from "./keeping.ts";
+import { Keeping } from "./keeping.ts";
 import { markup } from "./markup.ts";
 import { readable } from "./problem-text.ts";
 import { Session } from "./session.ts";
@@ -18,10 +18,12 @@ import { STRINGS } from "./strings/index.ts";
 import type { Language } from "./strings/launcher.ts";
 import type { WidgetStrings } from "./strings/table.ts";
 import { PANEL_SHEETS } from "./sheets.ts";
-import type { Dispatch, GivenEngine, WidgetOptions, WidgetState } from "./types.ts";
+import type { DeviceFit, Dispatch, Draft, GivenEngine, WidgetOptions, WidgetState } from "./types.ts";
 
 /** Longer answers are announced by their beginning. */
 const MAX_ANNOUNCED = 1_500;
+/** An answer that grows is kept as often. */
+const KEEP_MS = 1_000;
 
 /** What the element gives to its panel. */
 export interface PanelHost {
@@ -33,6 +35,7 @@ export interface PanelHost {
   readonly engine: GivenEngine | null;
   /** In the place of what was kept; null for that. */
   readonly messages: readonly Message[] | null;
+  readonly draft: Draft;
   options(): WidgetOptions;
   dispatch: Dispatch;
   close(): void;
@@ -48,9 +51,12 @@ export class Panel {
   readonly #notices: Notices;
   readonly #transcript: Transcript;
   readonly #ended = new AbortController();
+  #keeping: Keeping;
+  #keepTimer = 0;
   #told = "";
   #state: WidgetState = "closed";
   #fullTold = false;
+  #missingBytes = 0;
 
   constructor(host: PanelHost) {
     this.#host = host;
@@ -67,6 +73,7 @@ export class Panel {
       send: (text) => this.#send(text),
       stop: () => this.conversation.stop(),
     });
+    this.#composer.text = host.draft.text;
     this.#card = new Card(root, strings, host.language, {
       load: () => this.#load(),
       pause: () => this.session.pause(),
@@ -82,11 +89,20 @@ export class Panel {
       hasText: () => this.conversation.messages.length > 0 || this.#composer.text.trim() !== "",
     });
     this.renderStarters();
-    const { storage, storageKey } = host.options();
-    this.conversation.replace(host.messages ?? kept(storage, storageKey));
+    this.#keeping = this.#keepingAt();
+    this.conversation.replace(host.messages ?? this.#keeping.read());
+    window.addEventListener("pagehide", () => this.#keep(), { signal: this.#ended.signal });
     window.addEventListener("online", () => this.#retryOnline(), { signal: this.#ended.signal });
     void this.session.start();
     this.#sessionChanged();
+    const { activeElement, body } = document;
+    // A person may have gone on elsewhere while this was loaded.
+    if (host.draft.isFocused && (activeElement === body || activeElement === root.host)) this.#composer.focus();
+  }
+
+  /** What is typed and not sent. */
+  get draft(): string {
+    return this.#composer.text;
   }
 
   get state(): WidgetState {
@@ -105,6 +121,7 @@ export class Panel {
   }
 
   clear(): void {
+    this.#keeping.clear();
     this.conversation.replace([]);
     this.#composer.focus();
   }
@@ -120,11 +137,13 @@ export class Panel {
     list.hidden = items.length === 0;
   }
 
-  /** Ends what goes on and gives the engine back. */
-  destroy(): void {
+  /** Ends what goes on and gives the engine back; what is left of the conversation. */
+  destroy(): Message[] {
+    clearTimeout(this.#keepTimer);
     this.#ended.abort();
-    this.conversation.end();
+    const messages = this.#keeping.join(this.conversation.end(), false);
     this.session.end();
+    return messages;
   }
 
   #converse(): Conversation {
@@ -137,6 +156,7 @@ export class Panel {
       thinking: strings.thinking,
       explain: (problem) => readable(problem, strings),
       onChange: () => this.#conversationChanged(),
+      onGrow: () => (this.#keepTimer ||= window.setTimeout(() => this.#keep(), KEEP_MS)),
       onEnd: (answer) => {
         if (!this.#ended.signal.aborted) this.#announce(answer);
       },
@@ -178,10 +198,10 @@ export class Panel {
   #conversationChanged(): void {
     // Another panel has the conversation then.
     if (this.#ended.signal.aborted) return;
+    this.#keep();
     const { isAnswering, messages } = this.conversation;
     this.#composer.setBusy(isAnswering);
     byId("clear", HTMLButtonElement, this.#host.root).hidden = messages.length === 0;
-    this.#keep();
     this.#explainWait();
     this.#tellState();
   }
@@ -212,8 +232,9 @@ export class Panel {
   }
 
   /** Whether the card asks for consent; false where the site does, or has it. */
-  #asks({ fit, isDeclined }: { fit: FitReport; isDeclined: boolean }): boolean {
+  #asks({ fit, isDeclined }: { fit: DeviceFit; isDeclined: boolean }): boolean {
     const { missingBytes: downloadBytes, memoryBytes } = fit;
+    this.#missingBytes = downloadBytes;
     if (this.#host.options().autoLoad && !isDeclined) {
       void this.session.load();
       return false;
@@ -271,14 +292,16 @@ export class Panel {
   }
 
   #tellEvent(event: EngineEvent): void {
-    const { notKept, damaged, deviceLost, deviceBack } = this.#strings;
+    const { notKept, keepsNothing, damaged, deviceLost, deviceBack } = this.#strings;
     if (event.kind === "device") {
       if (event.state !== "recovering") this.#notices.toast(event.state === "lost" ? deviceLost : deviceBack);
     } else if (event.kind === "storage" && event.state === "damaged") this.#notices.toast(damaged);
     else if (event.kind === "storage" && event.state === "memory-only" && event.reason !== "deleted" && !this.#fullTold) {
       this.#fullTold = true;
-      const size = formatBytes(event.neededBytes, this.#host.language);
-      this.#notices.show("storage-full", { level: "warning", text: filled(notKept, { size }) });
+      // What can't be kept is told file by file.
+      const size = formatBytes(Math.max(event.neededBytes, this.#missingBytes), this.#host.language);
+      const text = filled(event.reason === "denied" ? keepsNothing : notKept, { size });
+      this.#notices.show("storage-full", { level: "warning", text });
     }
   }
 
@@ -288,8 +311,20 @@ export class Panel {
   }
 
   #keep(): void {
+    clearTimeout(this.#keepTimer);
+    this.#keepTimer = 0;
+    if (!this.#keeping.isAt(this.#host.options())) this.#keeping = this.#keepingAt();
+    const { lasting, isAnswering } = this.conversation;
+    const joined = this.#keeping.join(lasting, isAnswering);
+    const isSame = joined.length === lasting.length && joined.every((message, index) => message === lasting[index]);
+    if (!isAnswering && !isSame) this.conversation.adopt(joined);
+  }
+
+  #keepingAt(): Keeping {
     const { storage, storageKey } = this.#host.options();
-    keep(this.conversation.messages, storage, storageKey);
+    const keeping = new Keeping({ storage, storageKey });
+    keeping.onChange(() => keeping === this.#keeping && this.#conversationChanged(), this.#ended.signal);
+    return keeping;
   }
 
   #announce({ content, problem, state }: Message): void {

@@ -1,5 +1,5 @@
 /** What sites see of the widget. */
-import type { ChatEngine, LoadProgress } from "../chat/engine.ts";
+import type { ChatEngine, FitReport, LoadProgress } from "../chat/engine.ts";
 import type { Problem } from "../ui/types.ts";
 
 /**
@@ -73,4 +73,20 @@ export type Dispatch = <K extends keyof MlcChatEvents>(
 export interface GivenEngine extends Pick<ChatEngine, "chat" | "onEvent"> {
   /** Where it answers: a null `origin`, or none of it, is this device. */
   readonly backend?: { readonly origin: string | null } | null;
+}
+
+/** Whether a model fits, and whether the browser would keep it. */
+export interface DeviceFit extends FitReport {
+  storage: { available: boolean };
+}
+
+export interface DeviceEngine extends Pick<ChatEngine, "chat" | "load" | "onEvent"> {
+  check(bundleUrl: string): Promise<DeviceFit>;
+}
+
+/** What a person is writing. */
+export interface Draft {
+  text: string;
+  /** Whether the widget has the focus, which a new panel then takes. */
+  isFocused: boolean;
 }

@@ -52,6 +52,8 @@ export const de: WidgetStrings = {
   consentTitle: "Den Assistenten auf Ihrem Gerät ausführen?",
   consentText:
     "Dafür werden einmal {size} heruntergeladen und in diesem Browser behalten. Was Sie schreiben, bleibt auf Ihrem Gerät.",
+  consentUnkept:
+    "Es muss bei jedem Besuch geladen werden ({size}): Dieser Browser kann es nicht behalten. Was Sie schreiben, bleibt auf Ihrem Gerät.",
   download: "{size} herunterladen",
   downloading: "Das Modell wird heruntergeladen",
   downloaded: "{loaded} von {total}",
@@ -66,6 +68,8 @@ export const de: WidgetStrings = {
   andMore: "… und mehr.",
   notKept:
     "Der Browser hat keinen Platz, um das Modell zu behalten ({size}): Es läuft jetzt und wird beim nächsten Mal wieder heruntergeladen.",
+  keepsNothing:
+    "Dieser Browser bewahrt für diese Seite nichts auf: Das Modell ({size}) läuft jetzt und wird beim nächsten Mal neu geladen.",
   damaged: "Eine Datei des Modells war beschädigt; sie wird noch einmal heruntergeladen.",
   deviceLost: "Das System hat die GPU zurückgesetzt; sie wird neu gestartet.",
   deviceBack: "Die GPU ist wieder da.",

@@ -25,6 +25,8 @@ export const en: WidgetStrings = {
   checking: "Checking this device …",
   consentTitle: "Run the assistant on your device?",
   consentText: "It downloads {size} once and keeps it in this browser. What you type stays on your device.",
+  consentUnkept:
+    "It must be downloaded at each visit ({size}): this browser can’t keep it. What you type stays on your device.",
   download: "Download {size}",
   downloading: "Downloading the model",
   downloaded: "{loaded} of {total}",
@@ -38,6 +40,8 @@ export const en: WidgetStrings = {
   thinking: "Thinking …",
   andMore: "… and more.",
   notKept: "The browser has no room to keep the model ({size}): it works now, and is downloaded again next time.",
+  keepsNothing:
+    "This browser keeps nothing for this page: the model ({size}) works now, and is downloaded again next time.",
   damaged: "A file of the model was damaged; it is downloaded again.",
   deviceLost: "The GPU was reset by the system; starting it again.",
   deviceBack: "The GPU is back.",

@@ -52,6 +52,8 @@ export const es: WidgetStrings = {
   consentTitle: "¿Ejecutar el asistente en su dispositivo?",
   consentText:
     "Se descargan {size} una sola vez y se guardan en este navegador. Lo que escribe se queda en su dispositivo.",
+  consentUnkept:
+    "Hay que descargarlo en cada visita ({size}): este navegador no puede guardarlo. Lo que escribe se queda en su dispositivo.",
   download: "Descargar {size}",
   downloading: "Descargando el modelo",
   downloaded: "{loaded} de {total}",
@@ -66,6 +68,8 @@ export const es: WidgetStrings = {
   andMore: "… y más.",
   notKept:
     "El navegador no tiene espacio para guardar el modelo ({size}): funciona ahora y se descargará de nuevo la próxima vez.",
+  keepsNothing:
+    "Este navegador no guarda nada para esta página: el modelo ({size}) funciona ahora y se descargará de nuevo la próxima vez.",
   damaged: "Un archivo del modelo estaba dañado; se descarga de nuevo.",
   deviceLost: "El sistema reinició la GPU; se está iniciando otra vez.",
   deviceBack: "La GPU vuelve a funcionar.",

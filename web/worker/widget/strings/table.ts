@@ -37,6 +37,8 @@ export interface WidgetStrings extends LauncherStrings, ConversationStrings {
   consentTitle: string;
   /** {size} */
   consentText: string;
+  /** Where the browser won't keep it: {size} */
+  consentUnkept: string;
   /** {size} */
   download: string;
   downloading: string;
@@ -54,6 +56,8 @@ export interface WidgetStrings extends LauncherStrings, ConversationStrings {
   andMore: string;
   /** {size} */
   notKept: string;
+  /** Where the browser keeps nothing at all: {size} */
+  keepsNothing: string;
   damaged: string;
   deviceLost: string;
   deviceBack: string;
