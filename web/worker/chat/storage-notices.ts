@@ -50,13 +50,15 @@ export class StorageNotices {
   #tellUnkept({ neededBytes, reason }: StorageEvent & { state: "memory-only" }): void {
     if (this.#fullTold) return;
     this.#fullTold = true;
+    const size = formatBytes(neededBytes);
+    const why: Record<typeof reason, string> = {
+      deleted: `This model was deleted from this device while it is in use (${size})`,
+      "no-room": `The browser has no room to keep this model (${size} didn’t fit)`,
+      denied: `This browser doesn’t let this page keep the model (${size})`,
+    };
     this.#notices.show("storage-full", {
       level: "warning",
-      text:
-        (reason === "deleted"
-          ? `This model was deleted from this device while it is in use (${formatBytes(neededBytes)}): `
-          : `The browser has no room to keep this model (a file of ${formatBytes(neededBytes)} didn’t fit): `) +
-        "it works now, and is downloaded again at the next visit.",
+      text: `${why[reason]}: it works now, and is downloaded again at the next visit.`,
       action: { text: "Models", run: this.#openModels },
     });
   }
