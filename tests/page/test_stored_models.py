@@ -83,7 +83,9 @@ def test_full_storage_is_said_once_a_load(open_chat: OpenChat):
     chat.expect_engine("loading")
     for megabytes in (32, 31):
         url = f"http://localhost/{megabytes}"
-        storage_event(chat, "memory-only", url=url, neededBytes=megabytes * 1_000_000)
+        storage_event(
+            chat, "memory-only", url=url, neededBytes=megabytes * 1_000_000, reason="no-room"
+        )
     expect(notices(chat)).to_contain_text("no room to keep this model (32.0 MB didn")
     expect(notices(chat).locator(".notice")).to_have_count(1)
     notices(chat).get_by_role("button", name="Models").click()
