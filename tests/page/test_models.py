@@ -299,6 +299,12 @@ def test_list_of_models_that_can_not_be_had(open_chat: OpenChat):
     chat.expect_engine("ready")
 
 
+def test_an_entry_that_is_damaged_hides_no_other(open_chat: OpenChat):
+    damaged = ({**POCKET, "id": "a", "url": "http://["}, {"id": 5}, {})
+    chat = open_chat(bundles=(*damaged, POCKET))
+    expect(chat.page.locator("#model-name")).to_have_text(POCKET["id"])
+
+
 def test_host_without_models_says_so(open_chat: OpenChat):
     chat = open_chat(bundles=(), ready=False)
     expect(card(chat)).to_contain_text("This host offers no models.")

@@ -39,8 +39,8 @@ function parseIndex(body: unknown): Bundle[] | null {
 
 /** What the daemon that serves this page runs itself; other hosts name none. */
 function daemonBundles({ url, models }: Record<string, unknown>): Bundle[] {
-  if (typeof url !== "string") return [];
-  const api = new URL(url.endsWith("/") ? url : `${url}/`, document.baseURI).href;
+  const api = typeof url === "string" ? folder(url) : null;
+  if (api === null) return [];
   return list(models).flatMap((entry) => {
     const { id } = record(entry);
     if (typeof id !== "string") return [];
@@ -52,17 +52,17 @@ function daemonBundles({ url, models }: Record<string, unknown>): Bundle[] {
 function parseBundle(entry: unknown): Bundle[] {
   const { id, url, bytes, ...rest } = record(entry);
   if (typeof id !== "string" || typeof url !== "string") return [];
-  return [
-    {
-      key: id,
-      id,
-      place: "browser",
-      // The contract's addresses are relative to the page, not to the list.
-      url: new URL(url.endsWith("/") ? url : `${url}/`, document.baseURI).href,
-      bytes: number(bytes),
-      ...facts(rest),
-    },
-  ];
+  const address = folder(url);
+  return address ? [{ key: id, id, place: "browser", url: address, bytes: number(bytes), ...facts(rest) }] : [];
+}
+
+/** The contract's addresses are relative to the page, not to the list; null for what is none. */
+function folder(url: string): string | null {
+  try {
+    return new URL(url.endsWith("/") ? url : `${url}/`, document.baseURI).href;
+  } catch {
+    return null;
+  }
 }
 
 function facts({ model_type, quantization, context_window_size }: Record<string, unknown>) {
