@@ -37,6 +37,8 @@ export abstract class Backend {
   abstract load(): Promise<void>;
   abstract create(request: ChatRequest, signal: AbortSignal): Promise<AsyncIterable<AnswerChunk>>;
 
+  /** Becomes ready where another tab has downloaded what people are asked for here. */
+  async revise(): Promise<void> {}
   /** Stops a download; `load` goes on with it. */
   pause(): void {}
   /** Stops a download; it must be agreed to again. */
@@ -69,6 +71,8 @@ export class DeviceBackend extends Backend {
   readonly #engine: DeviceEngine;
   readonly #findBundle: (signal: AbortSignal) => Promise<URL>;
   #abort = new AbortController();
+  /** What was found stays for the load: a hanging network is waited for once. */
+  #bundle: URL | null = null;
   #sampling: Sampling = {};
   #isDeclined = false;
 
@@ -89,13 +93,19 @@ export class DeviceBackend extends Backend {
     else if (fit) this.#ask(fit);
   }
 
+  override async revise(): Promise<void> {
+    if (this.state.kind !== "consent" || !this.#bundle) return;
+    const fit = await this.#engine.check(this.#bundle.href).catch(() => null);
+    if (this.state.kind === "consent" && fit?.missingBytes === 0) await this.load();
+  }
+
   async load(): Promise<void> {
     const progress = this.state.kind === "paused" ? this.state.progress : null;
     this.#isDeclined = false;
     const signal = this.#restart();
     this.become({ kind: "loading", progress });
     await this.#attempt(signal, async () => {
-      const bundle = await this.#findBundle(signal);
+      const bundle = (this.#bundle ??= await this.#findBundle(signal));
       const options = { signal, contextPolicy: "truncate-oldest" as const };
       const { sampling, adapter } = await this.#engine.load(bundle.href, options);
       if (signal.aborted) return;
@@ -142,7 +152,8 @@ export class DeviceBackend extends Backend {
     const signal = this.#restart();
     this.become({ kind: "checking" });
     return this.#attempt(signal, async () => {
-      const fit = await this.#engine.check((await this.#findBundle(signal)).href);
+      const bundle = (this.#bundle = await this.#findBundle(signal));
+      const fit = await this.#engine.check(bundle.href);
       if (signal.aborted) return null;
       const [problem] = fit.problems;
       if (fit.fits || !problem) return fit;

@@ -49,6 +49,11 @@ export class Card {
     if (state.kind === "loading") this.#update(state.progress);
   }
 
+  /** What it says, for those who can't see it. */
+  get text(): string {
+    return [...this.#card.querySelectorAll("h2, p")].map(({ textContent }) => textContent).join(" ");
+  }
+
   /** Moves the focus to what can be done; false if there is nothing to do. */
   focus(): boolean {
     const first = this.#card.hidden ? null : this.#card.querySelector<HTMLElement>("button:not([hidden])");
@@ -133,7 +138,9 @@ export class Card {
     const { details } = this.#strings;
     const technical = el("details", { class: "help" }, el("summary", {}, details), el("p", { dir: "auto" }, problem.message));
     const title = el("h2", { class: "problem-title" }, message);
-    return [title, el("p", { class: "remedy" }, remedy), technical, el("div", { class: "card-row help" }, this.#again())];
+    // The same attributes give the same again.
+    const again = problem.code === "invalid_request" ? null : el("div", { class: "card-row help" }, this.#again());
+    return [title, el("p", { class: "remedy" }, remedy), technical, ...(again ? [again] : [])];
   }
 
   #again(): HTMLButtonElement {

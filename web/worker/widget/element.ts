@@ -1,5 +1,6 @@
 /** `<mlc-chat>` as it is before it was opened: a button, and what sites set and call. */
 import { isComposing } from "../ui/dom.ts";
+import { problemOf } from "../ui/problems.ts";
 import type { Message } from "../ui/types.ts";
 import { forget } from "./keeping.ts";
 import { Launcher } from "./launcher.ts";
@@ -57,6 +58,8 @@ export class MlcChat extends Base {
   #strings: Partial<WidgetStrings> = {};
   #engine: GivenEngine | null = null;
   #starters: readonly string[] = [];
+  /** Whether its script could not be had. */
+  #isFailed = false;
 
   constructor() {
     super();
@@ -91,7 +94,7 @@ export class MlcChat extends Base {
   }
 
   get state(): WidgetState {
-    return this.#made?.state ?? "closed";
+    return this.#made?.state ?? (this.#isFailed ? "error" : "closed");
   }
 
   /** The conversation, as OpenAI's API has it; what is set takes its place. Throws TypeError. */
@@ -267,6 +270,7 @@ export class MlcChat extends Base {
 
   async #makePanel(launcher: Launcher): Promise<Panel> {
     launcher.wait();
+    this.#isFailed = false;
     try {
       const { Panel } = await loadPanelScript();
       if (!this.#isShown(launcher)) return await this.#prepare();
@@ -288,7 +292,10 @@ export class MlcChat extends Base {
     } catch (error) {
       if (this.#isShown(launcher)) {
         this.#panel = null;
+        this.#isFailed = true;
         launcher.fail(() => this.#showOrHide());
+        this.#dispatch("error", problemOf(error));
+        this.#dispatch("state", { state: this.state });
       }
       throw error;
     }

@@ -93,6 +93,7 @@ export class Panel {
     this.conversation.replace(host.messages ?? this.#keeping.read());
     window.addEventListener("pagehide", () => this.#keep(), { signal: this.#ended.signal });
     window.addEventListener("online", () => this.#retryOnline(), { signal: this.#ended.signal });
+    document.addEventListener("visibilitychange", () => this.session.revise(), { signal: this.#ended.signal });
     void this.session.start();
     this.#sessionChanged();
     const { activeElement, body } = document;
@@ -252,9 +253,12 @@ export class Panel {
       const { message } = readable(state.problem, this.#strings);
       this.#notices.announce(`${message} ${filled(elsewhere, { host: state.host })}`);
     }
+    if (state.kind === "consent" || state.kind === "paused") this.#announceDecision();
     if (state.kind === "error") {
       const { message, remedy } = readable(state.problem, this.#strings);
       this.#notices.announce(`${message} ${remedy}`);
+      // Visitors can't mend what the site has asked for wrongly.
+      if (state.problem.code === "invalid_request") console.error(`<mlc-chat>: ${state.problem.message} ${state.problem.remedy}`);
       this.#host.dispatch("error", state.problem);
     }
     if (state.kind === "loading") {
@@ -266,6 +270,13 @@ export class Panel {
     const where = host === null ? "" : filled(goesTo, { host });
     if (!this.conversation.isAnswering || where) this.#notices.announce(`${ready} ${where}`.trim());
     if (state.isSoftware) this.#notices.show("slow", { level: "warning", text: slow });
+  }
+
+  /** Whoever waits in an empty message box is led to what is to be decided. */
+  #announceDecision(): void {
+    this.#notices.announce(this.#card.text);
+    const box = byId("message", HTMLTextAreaElement, this.#host.root);
+    if (box === this.#host.root.activeElement && box.value === "") this.#card.focus();
   }
 
   #tellState(): void {

@@ -89,6 +89,10 @@ export class Session {
     }
   }
 
+  revise(): void {
+    void this.#backend?.revise();
+  }
+
   pause(): void {
     this.#backend?.pause();
   }
