@@ -64,7 +64,7 @@ async () => {
 def test_call_that_can_not_be_posted_fails_alone(page: RealBrowser):
     """Before the worker runs as after."""
     early, unloaded, late = page.run(CALLED_AT_ONCE)
-    assert early["name"] == late["name"] == "DataCloneError"
+    assert early["code"] == late["code"] == "invalid_request"
     assert unloaded == RUNS
 
 

@@ -10,7 +10,7 @@ def test_a_person_opens_it_agrees_to_the_download_and_asks(open_widget: OpenWidg
     widget.open()
     expect(widget.element.get_by_role("dialog", name="Chat")).to_be_visible()
     widget.expect_state("consent")
-    expect(widget.element.get_by_text("It downloads 2.4 MB once")).to_be_visible()
+    expect(widget.card).to_contain_text("It downloads 2.4 MB once")
     widget.button("Download 2.4 MB").click()
     widget.expect_state("ready")
     widget.ask("Hi")

@@ -253,7 +253,8 @@ export class Panel {
       const { message } = readable(state.problem, this.#strings);
       this.#notices.announce(`${message} ${filled(elsewhere, { host: state.host })}`);
     }
-    if (state.kind === "consent" || state.kind === "paused") this.#announceDecision();
+    if (state.kind === "consent" || state.kind === "paused") this.#notices.announce(this.#card.text);
+    if (state.kind === "consent" && !state.isDeclined) this.#leadToCard();
     if (state.kind === "error") {
       const { message, remedy } = readable(state.problem, this.#strings);
       this.#notices.announce(`${message} ${remedy}`);
@@ -273,8 +274,7 @@ export class Panel {
   }
 
   /** Whoever waits in an empty message box is led to what is to be decided. */
-  #announceDecision(): void {
-    this.#notices.announce(this.#card.text);
+  #leadToCard(): void {
     const box = byId("message", HTMLTextAreaElement, this.#host.root);
     if (box === this.#host.root.activeElement && box.value === "") this.#card.focus();
   }
