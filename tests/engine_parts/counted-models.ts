@@ -35,6 +35,7 @@ const store = {
     const targets = new Map([target("webgpu-f16", "shader-f16"), target("webgpu-f32")]);
     return { lock: { model: { id }, files: new Map(id === SLOW ? [CONFIG] : []), targets }, raw: id, fromStorage: false };
   },
+  isAvailable: async () => true,
   hasRoom: async () => true,
   content: {
     read: (_: unknown, { signal }: { signal: AbortSignal }) =>
