@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.client_config import ClientConfig
 from selenium.webdriver.remote.remote_connection import RemoteConnection
@@ -53,7 +53,12 @@ class WebKit(RealBrowser):
         self._start()
 
     def navigate(self, url: str) -> None:
-        self.driver.get(url)
+        try:
+            self.driver.get(url)
+        except TimeoutException:
+            # At times, on a busy machine, it never loads a page; another window of the profile does.
+            self.restart()
+            self.driver.get(url)
 
     def click(self, selector: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
