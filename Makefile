@@ -14,7 +14,7 @@ LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGG
 LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
 REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup emscripten chat run real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels web-assets clean
+.PHONY: setup emscripten chat run real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-page screenshots recording web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -109,6 +109,24 @@ bench-cpu: $(VENV)/.test-installed build/llama-venv/.installed
 bench-kernels: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/python -m benchmarks.browser_kernels
+
+# A first visit over a slow network, and what holds up the page while answers come.
+bench-page: $(VENV)/.test-installed web-assets emscripten
+	webbuild/install_system_packages.sh chromium
+	$(BIN)/mlc-edge build models/pocket --target webgpu --quant q4f16_1 --output $(BUNDLE)
+	$(BIN)/python -m benchmarks.first_visit $(BUNDLE)
+	$(BIN)/python -m benchmarks.page_tasks
+
+# Every state of the page at three widths, light and dark: build/screenshots.
+screenshots: $(VENV)/.test-installed web-assets
+	webbuild/install_system_packages.sh chromium
+	MLC_EDGE_SHOTS=build/screenshots $(BIN)/python -m pytest tests/page/test_every_state.py
+
+# The README's pictures of the page, and its recording.
+recording: $(VENV)/.test-installed web-assets emscripten
+	webbuild/install_system_packages.sh chromium
+	$(BIN)/mlc-edge build models/pocket --target webgpu --quant q4f16_1 --output $(BUNDLE)
+	$(BIN)/python -m benchmarks.pictures $(BUNDLE)
 
 clean:
 	rm -rf build dist web/static/dist web/static/index.html web/static/benchmark.html web/static/service-worker.js web/static/app-lock.json

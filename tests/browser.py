@@ -169,7 +169,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     (folder / "page.html").write_text(PAGE)
     (folder / "bundles").mkdir()
-    bundle_script(WORKER / "page/index.ts", folder / "client.js")
+    bundle_script(WORKER / "client/index.ts", folder / "client.js")
     bundle_script(WORKER / "engine/worker.ts", folder / "worker.js")
     return folder
 

@@ -30,7 +30,7 @@ STATIC = Path(__file__).parent / "static"
 BUNDLES = "/bundles/"
 # Sources from which the served page is made.
 NOT_SERVED = frozenset({"page.html", "benchmark-page.html", "chat.css"})
-HASHED_NAME = re.compile(r"dist/.*-[A-Z0-9]{8}\.(js|css|wasm)(\.map)?")
+HASHED_NAME = re.compile(r"dist/.*-[A-Z0-9]{8}\.(js|css|html|wasm|woff2)(\.map)?")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ await mkdir(OUTPUT, { recursive: true });
 await esbuild.build({
   ...common,
   entryPoints: {
-    index: join(WEB, "worker/page/index.ts"),
+    index: join(WEB, "worker/client/index.ts"),
     engine: join(WEB, "worker/engine/worker.ts"),
   },
   define: { ENGINE_WORKER: '"./engine.js"', IN_SITE: "false" },

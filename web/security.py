@@ -1,5 +1,6 @@
 """Response headers that isolate the page, and let other sites load bundles."""
 
+import re
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -32,6 +33,13 @@ PAGE = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+# The frame in which diagrams of models are drawn: it has no origin and no network.
+DIAGRAM_PATH = re.compile(r"dist/diagram-[A-Z0-9]{8}\.html")
+DIAGRAM = {
+    **PAGE,
+    "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; sandbox allow-scripts; frame-ancestors 'self'",
+}
 # Bundles hold no secrets and run nothing by themselves: a page of another site may load them.
 BUNDLE = {
     **COMMON,
@@ -63,7 +71,12 @@ class SecurityHeaders:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        added = BUNDLE if path.startswith(self.bundles) else self._page(Headers(scope=scope))
+        if path.startswith(self.bundles):
+            added = BUNDLE
+        elif DIAGRAM_PATH.fullmatch(path.removeprefix("/")):
+            added = DIAGRAM
+        else:
+            added = self._page(Headers(scope=scope))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

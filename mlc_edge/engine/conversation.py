@@ -56,16 +56,23 @@ class Conversation:
         text: str = self._tokenizer.decode(list(ids))
         return text
 
-    def tokens(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """The prompt of an answer to `messages`; the template alone says which control tokens it has."""
-        contents, apart = self._control.set_apart(messages)
-        return self._control.encode(self._render(contents), apart)
+    def tokens(self, messages: Sequence[ChatMessage], begun: str = "") -> list[int]:
+        """The prompt of an answer to `messages`; the template alone says which control tokens it has.
+
+        An answer that has `begun` goes on where it was, whatever the template makes of past answers.
+        """
+        answer = ChatMessage("assistant", begun)
+        (*contents, answer), apart = self._control.set_apart([*messages, answer])
+        prompt = self._control.encode(self._render(contents), apart)
+        return [*prompt, *self._control.encode(answer.content, apart)]
 
     def fit(
         self,
         messages: Sequence[ChatMessage],
         limits: ContextLimits,
         cancelled: Callable[[], bool] = lambda: False,
+        *,
+        begun: str = "",
     ) -> list[int]:
         """The prompt, shortened by its oldest exchanges if the policy allows and it needs to be.
 
@@ -79,15 +86,15 @@ class Conversation:
 
         check()
         window = limits.window
-        whole = ids = self.tokens(messages)
+        whole = ids = self.tokens(messages, begun)
         check()
         room = window - min(limits.reserve, window // 2)
         if limits.policy == "truncate-oldest" and len(whole) > room:
-            lengths = self._control.lengths([message.content for message in messages])
+            *lengths, of_begun = self._control.lengths([*(m.content for m in messages), begun])
             first = first_turn(messages)
-            for cut in cuts(messages, lengths, window=window, room=room):
+            for cut in cuts(messages, lengths, window=window, room=room - of_begun):
                 check()
-                ids = self.tokens([*messages[:first], *messages[cut:]])
+                ids = self.tokens([*messages[:first], *messages[cut:]], begun)
                 if len(ids) <= room:
                     break
         check_length(len(ids), window, len(whole), "messages")

@@ -27,15 +27,17 @@ class Detokenizer:
     """Text of one answer, token by token.
 
     The first stop string to be complete ends the text, the longest if several end there. What may
-    be the start of one is held back until that's decided.
+    be the start of one is held back until that's decided. Text that goes on keeps its first space.
     """
 
-    def __init__(self, vocabulary: TokenBytes, stops: Sequence[str]) -> None:
+    def __init__(
+        self, vocabulary: TokenBytes, stops: Sequence[str], *, goes_on: bool = False
+    ) -> None:
         self._vocabulary = vocabulary
         self._stops = stops
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self._at_start = True
+        self._at_start = not goes_on
         self.decoded = 0
 
     def push(self, id: int) -> TextPiece:

@@ -134,7 +134,7 @@ class AsyncMLCEngine:
         limits = ContextLimits(
             self._window, self.config.context_policy, asked.max_tokens or RESERVE
         )
-        fit = partial(self._text.conversation.fit, asked.messages, limits)
+        fit = partial(self._text.conversation.fit, asked.messages, limits, begun=asked.begun)
         return await self._submit("chatcmpl", asked, lambda is_gone: [fit(is_gone)], client)
 
     async def submit_completion(
@@ -172,7 +172,7 @@ class AsyncMLCEngine:
         """
         asked = parse_chat(params, self._facts)
         front = self._text.conversation.front if add_special_tokens else ()
-        tokens = partial(self._text.conversation.tokens, asked.messages)
+        tokens = partial(self._text.conversation.tokens, asked.messages, asked.begun)
         return [*front, *await self._tokenizing.run(tokens)]
 
     async def detokenize(self, ids: Iterable[int]) -> str:

@@ -78,7 +78,9 @@ class Generation:
         self._choice = choice
         self._prompt = choice // request.choices
         self._has_begun = False
-        self._detokenizer = Detokenizer(context.vocabulary, request.stop)
+        self._detokenizer = Detokenizer(
+            context.vocabulary, request.stop, goes_on=request.begun != ""
+        )
         self._logprobs: list[TokenScore] = []
 
     @property

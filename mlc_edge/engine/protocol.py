@@ -26,7 +26,9 @@ COMMON = frozenset(
     "model max_tokens n stop temperature top_p top_k min_p seed presence_penalty frequency_penalty "
     "repetition_penalty logit_bias logprobs stream stream_options ignore_eos deterministic".split()
 )
-CHAT = COMMON | frozenset({"messages", "max_completion_tokens", "top_logprobs"})
+CHAT = COMMON | frozenset(
+    {"messages", "max_completion_tokens", "top_logprobs", "continue_final_message"}
+)
 TEXT = COMMON | frozenset({"prompt", "echo", "best_of"})
 # What OpenAI's clients say of themselves, their users, bills and caches: no answer depends on it.
 HINTS = frozenset(
@@ -82,11 +84,13 @@ class SamplingSettings:
 class CompletionRequest:
     """What is asked for, whichever endpoint it came by.
 
-    `messages` for a chat, else `prompts` with texts or token ids; `max_tokens` None: until the context is
-    full; `seed` None: an arbitrary one; `deterministic` None: as the engine is set.
+    `messages` for a chat, else `prompts` with texts or token ids; `begun` is the answer so far, which goes
+    on; `max_tokens` None: until the context is full; `seed` None: an arbitrary one; `deterministic` None:
+    as the engine is set.
     """
 
     messages: tuple[ChatMessage, ...] = ()
+    begun: str = ""
     prompts: tuple[str | tuple[int, ...], ...] = ()
     max_tokens: int | None = None
     choices: int = 1
@@ -112,8 +116,10 @@ class ModelFacts:
 def parse_chat(params: object, model: ModelFacts) -> CompletionRequest:
     """A request of /v1/chat/completions; raises EngineError invalid_request that names the field."""
     given = _checked(params, CHAT, model)
+    messages, begun = _conversation(given)
     return CompletionRequest(
-        messages=_messages(given.get("messages")),
+        messages=messages,
+        begun=begun,
         max_tokens=_max_tokens(given),
         sampling=_sampling(given, model, _chat_logprobs(given)),
         **_common(given),
@@ -205,6 +211,20 @@ def _top_k(given: Params, default: int | None) -> int | None:
     if count is None:
         return default
     return count if count > 0 else None
+
+
+def _conversation(given: Params) -> tuple[tuple[ChatMessage, ...], str]:
+    """The messages, and what there is of the answer to them."""
+    messages = _messages(given.get("messages"))
+    if not fields.flag(given, "continue_final_message"):
+        return messages, ""
+    *asked, last = messages
+    if not asked or last.role != "assistant":
+        wanted = "continue_final_message needs an assistant's message at the end, and one before it"
+        raise invalid(
+            "continue_final_message", wanted, "Add the answer so far as the last message."
+        )
+    return tuple(asked), last.content
 
 
 def _messages(value: object) -> tuple[ChatMessage, ...]:

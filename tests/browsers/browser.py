@@ -34,6 +34,10 @@ class RealBrowser(ABC):
         """Add to what a field says, key by key."""
 
     @abstractmethod
+    def press(self, selector: str, key: str) -> None:
+        """Enter, Escape, Tab or Space, with the focus there."""
+
+    @abstractmethod
     def resize(self, width: int, height: int) -> None:
         """The page's own size, in CSS pixels."""
 

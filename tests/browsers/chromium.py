@@ -28,6 +28,9 @@ class Chromium(RealBrowser):
     def type(self, selector: str, text: str) -> None:
         self.page.locator(selector).first.press_sequentially(text)
 
+    def press(self, selector: str, key: str) -> None:
+        self.page.locator(selector).first.press(key)
+
     def resize(self, width: int, height: int) -> None:
         self.page.set_viewport_size({"width": width, "height": height})
 

@@ -89,7 +89,7 @@ def fake_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with the library as a site embeds it, and the engine's worker."""
     folder = tmp_path_factory.mktemp("engine")
-    bundle_script(WORKER / "page/index.ts", folder / "client.js")
+    bundle_script(WORKER / "client/index.ts", folder / "client.js")
     bundle_script(WORKER / "engine/worker.ts", folder / "worker.js")
     (folder / "index.html").write_text(ENGINE_PAGE)
     write_bundle(folder / "bundles/fake", {"params_shard_0.bin": b"weights"})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marionette_driver.by import By
+from marionette_driver.keys import Keys
 from marionette_driver.marionette import Marionette
 
 from tests.browsers.browser import TIMEOUT_S, RealBrowser
@@ -43,6 +44,11 @@ class Firefox(RealBrowser):
 
     def type(self, selector: str, text: str) -> None:
         self.marionette.find_element(By.CSS_SELECTOR, selector).send_keys(text)
+
+    def press(self, selector: str, key: str) -> None:
+        self.marionette.find_element(By.CSS_SELECTOR, selector).send_keys(
+            getattr(Keys, key.upper())
+        )
 
     def resize(self, width: int, height: int) -> None:
         self.marionette.set_window_rect(width=max(width, 500), height=height + 200)

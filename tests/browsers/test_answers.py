@@ -85,7 +85,7 @@ def test_settings_are_kept_and_used(browser: RealBrowser, daemon_site: Site):
     start(browser, daemon_site.url)
     browser.click("#settings-button")
     browser.type("#setting-maxTokens", "4")
-    browser.click("#settings-default")
+    browser.press("#settings-default", "Space")
     click_button(browser, "Save")
     ask(browser, STORY)
     browser.wait_for_text("article.assistant .note", "longest allowed length")

@@ -10,6 +10,7 @@ from typing import Any
 from selenium import webdriver
 from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.client_config import ClientConfig
 from selenium.webdriver.remote.remote_connection import RemoteConnection
 from selenium.webdriver.webkitgtk.options import Options
@@ -65,6 +66,9 @@ class WebKit(RealBrowser):
 
     def type(self, selector: str, text: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, selector).send_keys(text)
+
+    def press(self, selector: str, key: str) -> None:
+        self.driver.find_element(By.CSS_SELECTOR, selector).send_keys(getattr(Keys, key.upper()))
 
     def resize(self, width: int, height: int) -> None:
         self.driver.set_window_size(width, height)

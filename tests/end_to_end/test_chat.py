@@ -116,3 +116,24 @@ def test_stop_keeps_what_was_written(browser: Browser, start_host: Callable[[], 
     expect(answer).to_contain_text("Stopped.")
     assert ask(page, "What is the capital of France?")
     page.context.close()
+
+
+def test_an_answer_that_reached_its_length_goes_on_where_it_ended(
+    browser: Browser, start_host: Callable[[], Host]
+):
+    page = open_chat(browser, start_host().url)
+    page.get_by_role("button", name="Settings", exact=True).click()
+    page.locator("#setting-maxTokens").fill("3")
+    page.locator("#setting-temperature").fill("0")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("textbox", name="Message", exact=True).fill("What is the capital of France?")
+    page.get_by_role("textbox", name="Message", exact=True).press("Enter")
+    answer = page.get_by_role("article", name="Assistant")
+    text = ""
+    while text != "The capital of France is Paris.":
+        expect(answer.locator(".body")).not_to_have_text(text, timeout=SLOW_GPU_MS)
+        expect(answer.get_by_role("button", name="Regenerate")).to_be_visible(timeout=SLOW_GPU_MS)
+        text = answer.locator(".body").inner_text()
+        assert "The capital of France is Paris.".startswith(text)
+        if answer.get_by_role("button", name="Continue").is_visible():
+            answer.get_by_role("button", name="Continue").click()

@@ -213,7 +213,7 @@ def test_with_a_server_the_library_is_fetched_again_tools_are_refused_and_leavin
 ):
     library = folder / "dist"
     library.mkdir()
-    bundle_script(WORKER / "page/index.ts", library / "mlc-edge.js")
+    bundle_script(WORKER / "client/index.ts", library / "mlc-edge.js")
     wheel = write_wheel(library)
     far = OpenAiServer()
     page = open_python()

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Chunks, Meter, wholeCompletion } from "../../web/worker/engine/completion.ts";
 import { Generation } from "../../web/worker/engine/generation.ts";
-import { parseRequest } from "../../web/worker/engine/protocol.ts";
+import { parseRequest } from "../../web/worker/engine/request.ts";
 import { Vocabulary } from "../../web/worker/engine/vocabulary.ts";
 import { golden } from "./golden.ts";
 

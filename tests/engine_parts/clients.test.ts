@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, beforeEach, test } from "node:test";
-import { EngineClient, type Endpoint } from "../../web/worker/page/client.ts";
+import { EngineClient, type Endpoint } from "../../web/worker/client/client.ts";
 import type { EngineEvent, LoadedModel, WorkerReply, WorkerRequest } from "../../web/worker/shared/protocol.ts";
 
 const BUNDLE = "https://site.example/bundles/near/";

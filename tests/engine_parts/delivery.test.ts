@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Delivery } from "../../web/worker/page/delivery.ts";
+import { Delivery } from "../../web/worker/client/delivery.ts";
 
 type Part = { role?: string; content?: string; finish?: string; index?: number; logprobs?: string[] };
 

@@ -1,8 +1,8 @@
 /** What clients of OpenAI's API see of an engine that leaves it to the test when it answers, and how. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ChunkStream } from "../../web/worker/page/chunk-stream.ts";
-import { openAiFetch } from "../../web/worker/page/openai-fetch.ts";
+import { ChunkStream } from "../../web/worker/client/chunk-stream.ts";
+import { openAiFetch } from "../../web/worker/client/openai-fetch.ts";
 import { EngineError } from "../../web/worker/shared/errors.ts";
 import type { ErrorCode } from "../../web/worker/shared/protocol.ts";
 

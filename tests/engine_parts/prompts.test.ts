@@ -5,12 +5,12 @@ import { ControlTokens } from "../../web/worker/engine/control-tokens.ts";
 import { Conversation } from "../../web/worker/engine/conversation.ts";
 import { Detokenizer } from "../../web/worker/engine/detokenizer.ts";
 import { Vocabulary } from "../../web/worker/engine/vocabulary.ts";
-import type { ChatMessage } from "../../web/worker/engine/protocol.ts";
+import type { ChatMessage } from "../../web/worker/engine/request.ts";
 import { golden } from "./golden.ts";
 
 const { signal: going } = new AbortController();
 
-const { tokenizers, cases } = golden("prompts");
+const { tokenizers, cases, continued } = golden("prompts");
 
 for (const [number, { tokenizer, messages, ids, text, text_ids, decoded }] of cases.entries()) {
   const { tokenizer: json, config } = tokenizers[tokenizer];
@@ -25,6 +25,13 @@ for (const [number, { tokenizer, messages, ids, text, text_ids, decoded }] of ca
     const detokenizer = new Detokenizer(new Vocabulary(json), []);
     const pieces = text_ids.map((id: number) => detokenizer.push(id).text);
     assert.equal(pieces.join("") + detokenizer.finish().text, decoded);
+  });
+}
+
+for (const { tokenizer, messages, begun, ids } of continued) {
+  test(`${tokenizer}: an answer that has begun ${begun} goes on there`, async () => {
+    const { tokenizer: json, config } = tokenizers[tokenizer];
+    assert.deepEqual(await new Conversation(json, config).tokens(messages, going, begun), ids);
   });
 }
 
@@ -92,6 +99,18 @@ for (const { template, asked, window, reserve, dropped, tokens } of cutCases) {
     assert.deepEqual(ids, await conversation.tokens(kept, going));
   });
 }
+
+test("what an answer has begun with counts when old turns are dropped", async () => {
+  const begun = "It goes on and on. ".repeat(4);
+  const last = [turns[0], turns[3]];
+  const { length: window } = await chat.tokens(turns, going, begun);
+  const limits = { window, policy: "truncate-oldest", reserve: 4 } as const;
+  const kept = await chat.tokens(last, going, begun);
+  assert.deepEqual(await chat.fit(turns, limits, going, begun), kept);
+  await assert.rejects(chat.fit(turns, { ...limits, policy: "error" }, going, begun), {
+    code: "context_length_exceeded",
+  });
+});
 
 test("a very long conversation lets an abort in, and is cut in one pass", async () => {
   const messages = Array.from({ length: 1601 }, (_, n) => ({

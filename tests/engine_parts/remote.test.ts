@@ -4,8 +4,8 @@ import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, beforeEach, test } from "node:test";
-import type { ChunkStream } from "../../web/worker/page/chunk-stream.ts";
-import { RemoteModel } from "../../web/worker/page/remote.ts";
+import type { ChunkStream } from "../../web/worker/client/chunk-stream.ts";
+import { RemoteModel } from "../../web/worker/client/remote.ts";
 
 const messages = [{ role: "user" as const, content: "Hi" }];
 const LISTED = { data: [{ id: "first", max_model_len: 64 }, { id: "second", max_model_len: 32 }] };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseRequest } from "../../web/worker/engine/protocol.ts";
+import { parseRequest } from "../../web/worker/engine/request.ts";
 import { golden } from "./golden.ts";
 
 const { model, cases } = golden("requests");

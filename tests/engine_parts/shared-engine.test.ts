@@ -1,8 +1,8 @@
 /** How a page gets to an engine, with workers that only answer. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
-import { ElectedEngine } from "../../web/worker/page/elected-engine.ts";
-import { SharedEngine } from "../../web/worker/page/shared-engine.ts";
+import { ElectedEngine } from "../../web/worker/client/elected-engine.ts";
+import { SharedEngine } from "../../web/worker/client/shared-engine.ts";
 import { ENGINE_NAME } from "../../web/worker/shared/presence.ts";
 import type { HeldModel, WorkerRequest } from "../../web/worker/shared/protocol.ts";
 

@@ -1,8 +1,8 @@
 /** Where a site's models are, with a network that gives what it is told to. */
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
-import { capabilitiesOf } from "../../web/worker/page/capabilities.ts";
-import { bundleOf, bundlesOf } from "../../web/worker/page/site.ts";
+import { capabilitiesOf } from "../../web/worker/client/capabilities.ts";
+import { bundleOf, bundlesOf } from "../../web/worker/client/site.ts";
 import { EngineError } from "../../web/worker/shared/errors.ts";
 import { install, PlainCache } from "./plain-cache.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { EngineClient } from "../../web/worker/page/client.ts";
+import { EngineClient } from "../../web/worker/client/client.ts";
 import { golden } from "./golden.ts";
 import { parseLock } from "../../web/worker/shared/lock.ts";
 

@@ -4,7 +4,7 @@ import { Detokenizer } from "../../web/worker/engine/detokenizer.ts";
 import { Vocabulary } from "../../web/worker/engine/vocabulary.ts";
 import { golden } from "./golden.ts";
 
-for (const [number, { tokens, stops, strips_first_space, pieces }] of golden("text").cases.entries()) {
+for (const [number, { tokens, stops, strips_first_space, goes_on, pieces }] of golden("text").cases.entries()) {
   test(`text ${number} with stops ${JSON.stringify(stops)}`, () => {
     const detokenizer = new Detokenizer(
       {
@@ -12,6 +12,7 @@ for (const [number, { tokens, stops, strips_first_space, pieces }] of golden("te
         stripsFirstSpace: Boolean(strips_first_space),
       },
       stops,
+      { goesOn: Boolean(goes_on) },
     );
     const found = [];
     for (const id of tokens.keys()) {

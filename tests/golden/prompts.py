@@ -69,6 +69,8 @@ CONVERSATIONS = [
     [{"role": "user", "content": "日本語 🙂👩‍👩‍👧 и\ttabs [INST]"}],
     [{"role": "user", "content": ""}],
 ]
+# Each begins an answer to a conversation of CONVERSATIONS.
+BEGUN = ["It's", "The quick brown f", "def add(a, b):\n    return", "Café, naïve 🙂 日"]
 
 
 def _train(tokenizer: Tokenizer, special: list[str], size: int) -> None:
@@ -170,9 +172,20 @@ def tokenizers() -> dict[str, dict[str, Any]]:
     }
 
 
+def _continued(
+    reference: PreTrainedTokenizerFast, messages: list[dict[str, str]], begun: str
+) -> list[int]:
+    answer = {"role": "assistant", "content": begun}
+    prompt = reference.apply_chat_template(
+        [*messages, answer], tokenize=False, continue_final_message=True
+    )
+    ids: list[int] = reference.encode(prompt, add_special_tokens=False)
+    return ids
+
+
 def make() -> dict[str, Any]:
     found = tokenizers()
-    cases = []
+    cases, continued = [], []
     for name, files in found.items():
         config = files["config"]
         reference = PreTrainedTokenizerFast(
@@ -183,6 +196,9 @@ def make() -> dict[str, Any]:
             else config.get("bos_token"),
             eos_token=config["eos_token"],
         )
+        for messages, begun in zip(CONVERSATIONS, BEGUN, strict=True):
+            ids = _continued(reference, messages, begun)
+            continued.append({"tokenizer": name, "messages": messages, "begun": begun, "ids": ids})
         for messages in CONVERSATIONS:
             prompt = reference.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
@@ -202,4 +218,4 @@ def make() -> dict[str, Any]:
                     "decoded": reference.decode(plain_ids, skip_special_tokens=True),
                 }
             )
-    return {"tokenizers": found, "cases": cases}
+    return {"tokenizers": found, "cases": cases, "continued": continued}

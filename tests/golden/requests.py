@@ -33,6 +33,7 @@ SAMPLING: dict[str, Any] = {
 }
 PLAIN = {
     "messages": HELLO,
+    "begun": "",
     "maxTokens": None,
     "choices": 1,
     "stop": [],
@@ -108,6 +109,19 @@ def make() -> dict[str, Any]:
         _accepted({"deterministic": True}, deterministic=True),
         _accepted({"deterministic": False}, deterministic=False),
         _accepted({"deterministic": None}),
+        _accepted({"messages": [*HELLO, COMES_BACK], "continue_final_message": True}, begun="Hi"),
+        _accepted(
+            {"messages": [*HELLO, COMES_BACK], "continue_final_message": False},
+            messages=[*HELLO, {"role": "assistant", "content": "Hi"}],
+        ),
+        _refused("continue_final_message", {"continue_final_message": True}),
+        _refused(
+            "continue_final_message", {"messages": [COMES_BACK], "continue_final_message": True}
+        ),
+        _refused(
+            "continue_final_message",
+            {"messages": [*HELLO, COMES_BACK], "continue_final_message": 1},
+        ),
         _refused("deterministic", {"deterministic": 1}),
         *(
             _accepted({name: value})

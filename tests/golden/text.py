@@ -13,6 +13,7 @@ CASES: list[dict[str, Any]] = [
     {"tokens": [b"\xef\xbb\xbfmark"], "stops": []},
     {"tokens": [b" led", b" on"], "stops": [], "strips_first_space": True},
     {"tokens": [b"", b"  two"], "stops": [], "strips_first_space": True},
+    {"tokens": [b" led", b" on"], "stops": [], "strips_first_space": True, "goes_on": True},
     {"tokens": [b"one\n", b"two\nthree"], "stops": ["\n"]},
     {"tokens": [b"Us", b"er", b": no ", b"User", b":x"], "stops": ["User:"]},
     {"tokens": [b"a", b"a", b"a", b"b", b"c"], "stops": ["aab"]},
@@ -42,7 +43,7 @@ def _split(text: str, stops: list[str]) -> tuple[str, bool]:
 
 def _expect(case: dict[str, Any]) -> dict[str, Any]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    whole, shown, started = "", 0, not case.get("strips_first_space")
+    whole, shown, started = "", 0, not case.get("strips_first_space") or bool(case.get("goes_on"))
     pieces: list[dict[str, Any]] = []
     for data in [*case["tokens"], None]:
         if data and not started:

@@ -46,24 +46,39 @@ document.addEventListener("securitypolicyviolation", (event) =>
 TIMEOUT_MS = 5_000
 
 
-@pytest.fixture(scope="session")
-def built_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A static folder with the page bundled around the scripted engine."""
-    folder = tmp_path_factory.mktemp("static")
+def build_page(folder: Path) -> None:
+    """The page bundled around the scripted engine, as static files."""
     for name in ("icon.svg", "manifest.webmanifest"):
         shutil.copy(STATIC / name, folder)
     page = (STATIC / "page.html").read_text()
     for name in ("chat.js", "chat.css", "engine.js"):
         page = page.replace("{{" + name + "}}", name)
+    page = page.replace("{{chat.imports}}", "")
     (folder / "index.html").write_text(page)
-    command = ["node_modules/.bin/esbuild", "--bundle", "--format=esm", "--log-level=warning"]
-    for source, name in (
-        (ROOT / "tests/page/fake/entry.ts", "chat.js"),
-        (STATIC / "chat.css", "chat.css"),
+    bundle = ["--bundle", "--format=esm", "--log-level=warning", f"--outdir={folder}/dist"]
+    script = ["chat=tests/page/fake/entry.ts", "--splitting", "--chunk-names=[name]-[hash]"]
+    style = [f"chat={STATIC}/chat.css", "math=node_modules/katex/dist/katex.css"]
+    fonts = ["--loader:.woff2=file", "--loader:.woff=empty", "--loader:.ttf=empty"]
+    for options in (
+        [
+            *script,
+            "--define:MATH_STYLE='./math.css'",
+            "--define:DIAGRAM_FRAME='./diagram-AAAAAAAA.html'",
+        ],
+        [*style, *fonts, "--asset-names=[name]"],
     ):
-        subprocess.run(
-            [*command, str(source), f"--outfile={folder}/dist/{name}"], check=True, cwd=ROOT
-        )
+        subprocess.run(["node_modules/.bin/esbuild", *bundle, *options], check=True, cwd=ROOT)
+    make = 'import { diagramPage } from "./web/diagram.mjs"; console.log(await diagramPage());'
+    diagram = subprocess.run(
+        ["node", "--input-type=module", "-e", make], check=True, cwd=ROOT, capture_output=True
+    )
+    (folder / "dist/diagram-AAAAAAAA.html").write_bytes(diagram.stdout)
+
+
+@pytest.fixture(scope="session")
+def built_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("static")
+    build_page(folder)
     return folder
 
 
@@ -106,12 +121,15 @@ class Chat:
     def expect_engine(self, state: str) -> None:
         expect(self.page.locator("html")).to_have_attribute("data-engine", state)
 
+    def send(self, text: str) -> None:
+        self.box.fill(text)
+        self.send_button.click()
+
     def ask(self, text: str) -> None:
         """Send a message and wait for its answer, which can be copied once it is complete."""
         complete = self.page.get_by_role("button", name="Copy answer")
         earlier = complete.count()
-        self.box.fill(text)
-        self.send_button.click()
+        self.send(text)
         expect(complete).to_have_count(earlier + 1)
         self.expect_engine("ready")
 
@@ -131,6 +149,17 @@ class Chat:
     def open_menu(self, title: str) -> None:
         """Open the options of a conversation in the sidebar."""
         self.page.get_by_role("button", name=f"Options for {title}").click()
+
+
+@pytest.fixture(scope="module")
+def page_to_render(browser: Browser, host_url: str) -> Iterator[Chat]:
+    """A page to render in, that tests leave as it is."""
+    page = browser.new_page()
+    page.route("**/bundles/index.json", lambda route: route.fulfill(json={"bundles": []}))
+    page.goto(host_url)
+    page.wait_for_function("() => globalThis.fake !== undefined")
+    yield Chat(page)
+    page.close()
 
 
 OpenChat = Callable[..., Chat]

@@ -1,8 +1,12 @@
 """Asking and reading: streamed answers, stopping, regenerating, copying, Markdown, announcements."""
 
+import re
+
+import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import OpenChat
+from tests.page.test_history import kept_texts, reload
 
 HOSTILE = (
     "**bold** <script>window.hacked = 1</script> <img src=x onerror='window.hacked = 2'> "
@@ -12,8 +16,7 @@ HOSTILE = (
 
 def test_answer_streams_then_can_be_stopped(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("Hello")
-    chat.send_button.click()
+    chat.send("Hello")
     chat.expect_engine("generating")
     chat.engine("push", "First words")
     expect(chat.answers.last).to_contain_text("First words")
@@ -26,8 +29,7 @@ def test_answer_streams_then_can_be_stopped(open_chat: OpenChat):
 def test_speed_is_shown_and_announced_once(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
     announcer = chat.page.get_by_role("status").first
-    chat.box.fill("Hello")
-    chat.send_button.click()
+    chat.send("Hello")
     chat.engine("push", "Good ")
     expect(chat.answers.last).to_contain_text("Good")
     expect(chat.log).to_have_attribute("aria-live", "off")
@@ -77,3 +79,33 @@ def test_earlier_turns_go_with_the_question(open_chat: OpenChat):
         "Hi Ada.",
         "Who am I?",
     ]
+
+
+@pytest.mark.parametrize("piece", ["> ", "- ", "1. ", "*_", "["])
+def test_an_answer_that_nests_without_end_is_shown_as_written(open_chat: OpenChat, piece: str):
+    text = piece * 6_000 + "x"
+    chat = open_chat({"answers": [text, "Fine."]})
+    chat.ask("Hello")
+    chat.ask("And now?")
+    expect(chat.texts.last).to_have_text("Fine.")
+    reload(chat)
+    expect(chat.texts.last).to_have_text("Fine.")
+    assert kept_texts(chat)[1] == text
+
+
+def test_an_answer_that_takes_the_square_of_its_length_does_not_hold_up_the_page(
+    open_chat: OpenChat,
+):
+    chat = open_chat({"manualAnswer": True})
+    chat.page.set_default_timeout(60_000)
+    chat.send("Hello")
+    source = chat.texts.last.locator(".source")
+    for turn in range(20):
+        if source.count():
+            break
+        chat.engine("push", "_a*" * 2_000 + f" part {turn}")
+        expect(chat.texts.last).to_contain_text(f"part {turn}", timeout=60_000)
+    expect(source).to_have_count(1)
+    chat.engine("push", "end")
+    chat.engine("finish")
+    expect(source).to_have_text(re.compile("end$"))

@@ -11,6 +11,15 @@ from tests.page.conftest import Chat, OpenChat
 from tests.page.test_conversations import choose, downloaded
 from tests.page.test_history import kept, new_chat, reload, titles
 
+COUNT_READS = """
+globalThis.reads = 0;
+const { getAll } = IDBObjectStore.prototype;
+IDBObjectStore.prototype.getAll = function (...values) {
+  if (this.name === "messages") reads += 1;
+  return getAll.apply(this, values);
+};
+"""
+
 
 def with_versions(open_chat: OpenChat) -> Chat:
     """Two chats, in the first of which an answer was redone."""
@@ -24,15 +33,23 @@ def with_versions(open_chat: OpenChat) -> Chat:
     return chat
 
 
-def export_all(chat: Chat) -> str:
+def export_all(chat: Chat, form: str = "JSON") -> str:
+    chat.page.get_by_role("button", name="Export all").click()
     with chat.page.expect_download() as download:
-        chat.page.get_by_role("button", name="Export all").click()
+        chat.page.get_by_role("button", name=f"As {form}").click()
     return Path(download.value.path()).read_text()
 
 
 def take(chat: Chat, content: str, name: str = "chats.json") -> None:
-    file = {"name": name, "mimeType": "application/json", "buffer": content.encode()}
-    chat.page.locator("#import-file").set_input_files([file])
+    take_all(chat, {name: content})
+
+
+def take_all(chat: Chat, files: dict[str, str]) -> None:
+    chosen = [
+        {"name": name, "mimeType": "application/json", "buffer": content.encode()}
+        for name, content in files.items()
+    ]
+    chat.page.locator("#import-file").set_input_files(chosen)
 
 
 def test_everything_comes_back_on_another_device(open_chat: OpenChat):
@@ -84,10 +101,10 @@ def damaged(change: dict[str, Any]) -> str:
         ("no JSON", "holds no conversations"),
         ("[]", "holds no conversations"),
         ('{"format": "mlc-edge-conversations", "version": 9, "conversations": []}', "version 9"),
-        (damaged({"role": "system"}), "Message 1 of conversation 1"),
-        (damaged({"content": 5}), "Message 1 of conversation 1"),
-        (damaged({"parent": {}}), "Message 1 of conversation 1"),
-        (damaged({"id": "../x"}), "Message 1 of conversation 1"),
+        (damaged({"role": "system"}), "damaged, at message 1 of conversation 1"),
+        (damaged({"content": 5}), "damaged, at message 1 of conversation 1"),
+        (damaged({"parent": {}}), "damaged, at message 1 of conversation 1"),
+        (damaged({"id": "../x"}), "damaged, at message 1 of conversation 1"),
     ],
 )
 def test_a_file_of_something_else_changes_nothing(open_chat: OpenChat, content: str, problem: str):
@@ -96,6 +113,76 @@ def test_a_file_of_something_else_changes_nothing(open_chat: OpenChat, content: 
     expect(chat.page.locator(".notice.warning")).to_contain_text("wrong.json")
     expect(chat.page.locator(".notice.warning")).to_contain_text(problem)
     assert kept(chat) == {"conversations": [], "messages": []}
+
+
+def test_several_files_are_taken_and_what_is_wrong_with_one_is_said(open_chat: OpenChat):
+    chat = with_versions(open_chat)
+    one = downloaded(chat.page, chat, "First?", "Export as JSON")
+    two = downloaded(chat.page, chat, "Second?", "Export as JSON")
+    other = open_chat()
+    take_all(other, {"one.json": one, "wrong.json": "{}", "two.json": two})
+    expect(other.page.locator(".notice.warning")).to_contain_text(
+        "wrong.json wasn\u2019t imported."
+    )
+    assert "one.json" not in other.page.locator(".notice.warning").inner_text()
+    expect(other.page.get_by_role("region", name="Notifications")).to_contain_text(
+        "2 conversations"
+    )
+    expect(other.conversations.get_by_role("link")).to_have_text(["Second?", "First?"])
+
+
+DROP = """([text, target]) => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([text], "dropped.json", { type: "application/json" }));
+  const options = { dataTransfer: carried, bubbles: true, cancelable: true };
+  const over = new DragEvent("dragover", options);
+  const element = document.querySelector(target);
+  element.dispatchEvent(over);
+  if (over.defaultPrevented) element.dispatchEvent(new DragEvent("drop", options));
+  return over.defaultPrevented;
+}"""
+
+
+def test_files_can_be_dropped_onto_the_list(open_chat: OpenChat):
+    chat = with_versions(open_chat)
+    exported = export_all(chat)
+    other = open_chat()
+    assert other.page.evaluate(DROP, [exported, "#no-conversations"])
+    expect(other.conversations.get_by_role("link")).to_have_text(["Second?", "First?"])
+
+
+def test_everything_is_exported_as_one_text(open_chat: OpenChat):
+    text = export_all(with_versions(open_chat), "Markdown")
+    assert text.split("\n\n") == [
+        "# Second?",
+        "## You",
+        "Second?",
+        "## Assistant (pocket-q4f16_1)",
+        "Two.",
+        "---",
+        "# First?",
+        "## You",
+        "First?",
+        "## Assistant (pocket-q4f16_1)",
+        "Another one.\n",
+    ]
+
+
+def test_a_search_reads_what_is_kept_once(open_chat: OpenChat):
+    chat = open_chat({"answers": ["One.", "Two.", "Three."]}, init=COUNT_READS)
+    chat.ask("First?")
+    new_chat(chat)
+    search = chat.page.get_by_role("searchbox", name="Search conversations")
+    search.press_sequentially("fi")
+    expect(chat.conversations.get_by_role("link")).to_have_text(["First?"])
+    before = chat.page.evaluate("reads")
+    search.press_sequentially("rst")
+    search.fill("one.")
+    expect(chat.conversations.get_by_role("link")).to_have_text(["First?"])
+    assert chat.page.evaluate("reads") == before
+    chat.ask("Second?")
+    search.fill("two.")
+    expect(chat.conversations.get_by_role("link")).to_have_text(["Second?"])
 
 
 def test_conversations_are_found_by_their_words(open_chat: OpenChat):

@@ -149,8 +149,7 @@ def test_errors_of_the_host_are_shown(open_chat: OpenChat):
     daemon = Daemon()
     daemon.refusal = (429, error("4 requests are being answered or wait.", "queue_full"))
     chat = open_chat(bundles=(), daemon=daemon)
-    chat.box.fill("Hello")
-    chat.send_button.click()
+    chat.send("Hello")
     expect(chat.answers.last).to_contain_text("4 requests are being answered")
     expect(chat.answers.last).to_contain_text("Wait a moment")
 
@@ -174,14 +173,12 @@ def test_a_host_that_went_away_says_so(open_chat: OpenChat):
     daemon = Daemon("Hi.")
     chat = open_chat(bundles=(), daemon=daemon)
     daemon.away = True
-    chat.box.fill("Hello")
-    chat.send_button.click()
+    chat.send("Hello")
     expect(chat.answers.last).to_contain_text("The daemon can't be reached.")
 
 
 def ask_until_problem(chat: Any) -> None:
-    chat.box.fill("Hello")
-    chat.send_button.click()
+    chat.send("Hello")
     expect(chat.answers.last.locator(".problem")).to_be_visible()
 
 
@@ -288,3 +285,13 @@ def test_model_of_the_browser_answers_again_when_it_is_chosen(open_chat: OpenCha
     chat.ask("And now?")
     expect(chat.answers.last).to_contain_text("From the browser.")
     assert len(daemon.asked) == 1
+
+
+def test_a_key_stays_typed_while_other_things_change(open_chat: OpenChat):
+    chat = open_chat({}, daemon=Daemon("Hi", key="k"), init=NO_WEBGPU, ready=False)
+    field = chat.page.get_by_label("API key")
+    field.fill("half a key")
+    chat.open_models()
+    chat.page.keyboard.press("Escape")
+    expect(chat.page.get_by_role("dialog")).to_have_count(0)
+    expect(field).to_have_value("half a key")

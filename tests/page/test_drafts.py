@@ -83,19 +83,37 @@ def test_another_tabs_question_leaves_what_is_typed(open_chat: OpenChat):
     expect(chat.box).to_have_value("a long draft")
 
 
-def test_what_is_typed_before_the_script_is_there_stays(browser: Browser, host_url: str):
-    """On a slow network the message box is there first."""
+def before_its_script(browser: Browser, host_url: str) -> tuple[Chat, list[Route]]:
     page = browser.new_page()
     page.route("**/bundles/index.json", lambda route: route.fulfill(json={"bundles": [POCKET]}))
     script: list[Route] = []
     page.route("**/dist/chat.js", lambda route: script.append(route))
     page.goto(host_url, wait_until="commit")
     chat = Chat(page)
-    chat.box.fill("Am I early?")
-    chat.send_button.click()
+    return chat, script
+
+
+def test_what_is_typed_before_the_script_is_there_stays(browser: Browser, host_url: str):
+    """On a slow network the message box is there first."""
+    chat, script = before_its_script(browser, host_url)
+    chat.send("Am I early?")
     script[0].continue_()
     chat.expect_engine("ready")
     expect(chat.box).to_have_value("Am I early?")
     chat.send_button.click()
     expect(chat.texts.first).to_have_text("Am I early?")
-    page.close()
+    chat.page.close()
+
+
+def test_what_is_entered_before_the_script_is_there_is_sent(browser: Browser, host_url: str):
+    chat, script = before_its_script(browser, host_url)
+    chat.box.press_sequentially("Am I early?\n")
+    script[0].continue_()
+    expect(chat.answers).to_contain_text("How can I help you?")
+    expect(chat.texts.first).to_have_text("Am I early?")
+    expect(chat.box).to_have_value("")
+    chat.page.unroute("**/dist/chat.js")
+    chat.page.reload()
+    expect(chat.questions).to_have_count(1)
+    expect(chat.box).to_have_value("")
+    chat.page.close()

@@ -70,7 +70,7 @@ def test_all_turns_come_back_in_order(open_chat: OpenChat):
     turns = ["First?", "One.", "Second?", "Two.", "Third?", "Three."]
     assert chat.texts.all_inner_texts() == turns
     reload(chat)
-    assert chat.texts.all_inner_texts() == turns
+    expect(chat.texts).to_have_text(turns)
     chat.ask("Fourth?")
     assert [m["content"] for m in chat.requests()[0]["messages"]] == [*turns, "Fourth?"]
 
@@ -97,7 +97,7 @@ def test_latest_used_conversation_comes_first(open_chat: OpenChat):
     # Reading is no use.
     assert titles(chat) == ["Plums?", "Pears?", "Apples?"]
     chat.ask("And?")
-    assert titles(chat) == ["Apples?", "Plums?", "Pears?"]
+    expect(chat.conversations.get_by_role("link")).to_have_text(["Apples?", "Plums?", "Pears?"])
     reload(chat)
     expect(chat.conversations.get_by_role("link")).to_have_text(["Apples?", "Plums?", "Pears?"])
     expect(chat.conversations.locator("[aria-current=page]")).to_have_text("Apples?")
@@ -179,8 +179,7 @@ def test_undone_deletion_brings_all_of_it_back(open_chat: OpenChat):
 
 def test_conversation_deleted_while_it_is_answered_stays_deleted(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("Forget me")
-    chat.send_button.click()
+    chat.send("Forget me")
     chat.engine("push", "Some words")
     expect(chat.answers.last).to_contain_text("Some words")
     choose(chat, "Forget me", "Delete")
@@ -192,8 +191,7 @@ def test_conversation_deleted_while_it_is_answered_stays_deleted(open_chat: Open
 
 def test_answer_goes_on_while_another_conversation_is_read(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("Long story")
-    chat.send_button.click()
+    chat.send("Long story")
     chat.engine("push", "Once ")
     expect(chat.answers.last).to_contain_text("Once")
     new_chat(chat)
@@ -225,8 +223,7 @@ def test_answer_goes_on_while_another_conversation_is_read(open_chat: OpenChat):
 
 def test_page_closed_in_the_middle_of_an_answer_keeps_its_beginning(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("Long story")
-    chat.send_button.click()
+    chat.send("Long story")
     chat.engine("push", "Once upon")
     expect(chat.answers.last).to_contain_text("Once upon")
     # It is kept about once a second.
@@ -242,8 +239,7 @@ def test_page_closed_in_the_middle_of_an_answer_keeps_its_beginning(open_chat: O
 
 def test_stopped_answer_is_kept_as_far_as_it_went(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("Long story")
-    chat.send_button.click()
+    chat.send("Long story")
     chat.engine("push", "Once upon")
     expect(chat.answers.last).to_contain_text("Once upon")
     chat.stop_button.click()
@@ -273,3 +269,45 @@ def test_long_conversation_shows_its_end_first(open_chat: OpenChat):
     # Shown or not, all of it is asked with.
     chat.ask("And now?")
     assert len(chat.requests()[0]["messages"]) == 101
+
+
+def test_several_deletions_can_be_undone(open_chat: OpenChat):
+    chat = open_chat()
+    for question in ("Apples?", "Pears?"):
+        new_chat(chat)
+        chat.ask(question)
+    for question in ("Apples?", "Pears?"):
+        choose(chat, question, "Delete")
+        expect(chat.conversations).not_to_contain_text(question)
+    undo = chat.page.get_by_role("button", name="Undo")
+    expect(undo).to_have_count(2)
+    undo.first.click()
+    undo.first.click()
+    expect(chat.conversations.get_by_role("link")).to_have_count(2)
+
+
+def test_what_came_before_the_model_paused_is_kept(open_chat: OpenChat):
+    chat = open_chat({"manualAnswer": True})
+    chat.send("Story?")
+    for piece in ("Once", " upon", " a time"):
+        chat.engine("push", piece)
+    expect(chat.texts.last).to_have_text("Once upon a time")
+    deadline = time.monotonic() + 10
+    while kept_texts(chat)[-1] != "Once upon a time":
+        assert time.monotonic() < deadline
+    chat.page.reload()
+    expect(chat.texts.last).to_have_text("Once upon a time")
+    expect(chat.answers.last.get_by_role("button", name="Continue")).to_be_visible()
+
+
+def test_an_answer_that_ends_in_another_chat_is_told(open_chat: OpenChat):
+    chat = open_chat({"manualAnswer": True})
+    chat.send("Story?")
+    chat.engine("push", "Once")
+    expect(chat.texts.last).to_have_text("Once")
+    chat.page.get_by_role("button", name="New chat").click()
+    chat.engine("finish")
+    notifications = chat.page.get_by_role("region", name="Notifications")
+    expect(notifications).to_contain_text("“Story?” has been answered.")
+    notifications.get_by_role("button", name="Show").click()
+    expect(chat.texts).to_have_text(["Story?", "Once"])

@@ -134,8 +134,7 @@ def test_what_people_write_is_no_markdown(open_chat: OpenChat):
 def test_growing_answer_keeps_what_stands(open_chat: OpenChat):
     """A selection in a finished paragraph survives those that follow."""
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("Write.")
-    chat.send_button.click()
+    chat.send("Write.")
     chat.engine("push", "First paragraph.\n\nSecond")
     expect(chat.texts.last.locator("p")).to_have_count(2)
     first = chat.texts.last.locator("p").first

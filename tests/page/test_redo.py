@@ -60,8 +60,7 @@ def test_regenerated_shorter_answer_leaves_nothing_of_the_longer(open_chat: Open
 
 def test_stopped_regeneration_does_not_bring_the_old_answer_back(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("First?")
-    chat.send_button.click()
+    chat.send("First?")
     chat.engine("push", "Old answer.")
     chat.engine("finish")
     chat.expect_engine("ready")
@@ -89,8 +88,7 @@ def test_any_turn_can_be_redone(open_chat: OpenChat):
 
 def test_nothing_can_be_redone_while_an_answer_is_written(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("First?")
-    chat.send_button.click()
+    chat.send("First?")
     chat.engine("push", "Some")
     expect(chat.answers.last).to_contain_text("Some")
     for name in ("Regenerate", "Edit message", "Copy answer"):
@@ -150,8 +148,7 @@ def test_edited_message_may_have_lines_and_is_never_empty(open_chat: OpenChat):
 
 def test_failed_answer_is_no_turn(open_chat: OpenChat):
     chat = open_chat({"answers": [PROBLEM, "Two."]})
-    chat.box.fill("First?")
-    chat.send_button.click()
+    chat.send("First?")
     expect(chat.answers.last).to_contain_text("It broke.")
     # Asked on, both questions are one turn: templates want them to alternate.
     chat.ask("Second?")
@@ -162,8 +159,7 @@ def test_failed_answer_is_no_turn(open_chat: OpenChat):
 
 def test_failure_in_the_middle_keeps_what_was_written(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("First?")
-    chat.send_button.click()
+    chat.send("First?")
     chat.engine("push", "Half an")
     chat.engine("break", PROBLEM)
     expect(chat.answers.last).to_contain_text("It broke.")
@@ -179,8 +175,7 @@ def test_failure_in_the_middle_keeps_what_was_written(open_chat: OpenChat):
 def test_question_that_is_too_long_is_taken_to_a_new_chat(open_chat: OpenChat):
     chat = open_chat({"answers": ["One.", TOO_LONG, "Two."]})
     chat.ask("First?")
-    chat.box.fill("Second?")
-    chat.send_button.click()
+    chat.send("Second?")
     expect(chat.answers.last).to_contain_text("too long")
     chat.page.get_by_role("button", name="New chat from here").click()
     expect(chat.questions).to_have_count(0)
@@ -201,8 +196,22 @@ def test_question_that_is_too_long_is_taken_to_a_new_chat(open_chat: OpenChat):
 )
 def test_how_an_answer_ended(open_chat: OpenChat, text: str, end: str, note: str):
     chat = open_chat({"manualAnswer": True})
-    chat.box.fill("First?")
-    chat.send_button.click()
+    chat.send("First?")
     chat.engine("push", text)
     chat.engine("finish", end)
     expect(chat.answers.last).to_contain_text(note)
+
+
+def test_what_cannot_be_done_while_another_chat_is_answered_is_said(open_chat: OpenChat):
+    chat = open_chat({"manualAnswer": True})
+    chat.send("First?")
+    chat.engine("push", "One.")
+    chat.engine("finish")
+    chat.expect_engine("ready")
+    chat.page.get_by_role("button", name="New chat").click()
+    chat.send("Second?")
+    chat.engine("push", "Two")
+    chat.conversations.get_by_role("link", name="First?").click()
+    chat.page.get_by_role("button", name="Regenerate").click()
+    notifications = chat.page.get_by_role("region", name="Notifications")
+    expect(notifications).to_contain_text("“Second?” is being answered")

@@ -110,6 +110,7 @@ def test_what_a_full_storage_refused_is_kept_once_there_is_room(
             chat.page.evaluate("() => { full = false; }")
         chat.ask(question)
     expect(chat.conversations.get_by_role("link")).to_have_text(["First?"])
+    expect(chat.page.locator(".notice.warning")).to_have_count(0)
     reload(chat)
     expect(chat.texts).to_have_text(turns)
 

@@ -60,7 +60,7 @@ def test_models_that_the_host_has_no_more_are_listed_used_and_deleted(open_chat:
 def test_files_that_belong_to_no_model_are_listed_and_deleted(open_chat: OpenChat):
     chat = open_chat({"leftoverBytes": 45_000_000})
     chat.open_models()
-    expect(dialog(chat)).to_contain_text("45.0 MB that belong to no model")
+    expect(dialog(chat)).to_contain_text("45 MB that belong to no model")
     delete_button(chat, "leftover files").click()
     expect(dialog(chat)).not_to_contain_text("belong to no model")
     assert deleted(chat) == ["leftovers"]
@@ -71,7 +71,7 @@ def test_leftovers_that_stay_while_a_model_is_in_use_are_explained(open_chat: Op
     chat.open_models()
     delete_button(chat, "leftover files").click()
     expect(dialog(chat).get_by_role("status")).to_contain_text("a model is in use")
-    expect(dialog(chat)).to_contain_text("45.0 MB that belong to no model")
+    expect(dialog(chat)).to_contain_text("45 MB that belong to no model")
     assert deleted(chat) == []
     chat.page.keyboard.press("Escape")
     chat.open_models()
@@ -86,7 +86,7 @@ def test_full_storage_is_said_once_a_load(open_chat: OpenChat):
         storage_event(
             chat, "memory-only", url=url, neededBytes=megabytes * 1_000_000, reason="no-room"
         )
-    expect(notices(chat)).to_contain_text("no room to keep this model (32.0 MB didn")
+    expect(notices(chat)).to_contain_text("no room to keep this model (32 MB didn")
     expect(notices(chat).locator(".notice")).to_have_count(1)
     notices(chat).get_by_role("button", name="Models").click()
     expect(dialog(chat)).to_be_visible()

@@ -32,6 +32,14 @@ CASES = {
     "rule": "a\n\n---\n\n***\nb",
     "line ends": "a\r\nb\r\n\r\n- c\r\n- d\r\n\r\ne",
     "escapes": "1\\. no list\n\\# no title\n\\*plain\\* &amp; &lt;",
+    "formulas": "So $a_1 + b$ and \\(c_2\\), *soft $x*y$ on* $5 and $10, $ 3$ a$ `$x$` $`y`$ $6$7.\n",
+    "display formulas": "- $g$\n\n  $$h$$\n\nSee:\n$$\na\n+ b\n$$\nthen \\[d \\\\[2pt]\n= e\\] and $$f$$.",
+    "formula without an end": "$$\na\n\n- b\n\nc $$ \\[ d\n\ne \\] \\(f",
+    "JSON": '{"a": [1, {"b": "}\\\\" }"}]}\n\nIt *is*.\n\n- so\n\nend\n\n{"no": 1}',
+    "JSON without an end": '[ {"a": "x\n\n- b\n\n1. c\n\nd',
+    "no JSON": '{a} and [{b}]\n\n{"c": 1}',
+    "tool calls": 'I *call*:\n<tool_call>\n{"name": "f", "arguments": {"x": "<b>"}}\n</tool_call>\n'
+    '<tool_call>{"name": "g", "arguments": {}}</tool_call>\n\nDone.\n\n<tool_call>\n{"name',
     "year on a line of its own": "Back in the year\n1969. It was good\n- Moon\n\nDone.\n",
     "list that belongs to a paragraph": "See:\n2. two\n- b\n- c\n\nend",
     "right to left": "\u0645\u0631\u062d\u0628\u0627\n\n- \u0648\u0627\u062d\u062f\n\nEnglish",
@@ -53,48 +61,43 @@ PIECES = [
         "<!-- c\n",
         "-->\n",
     ),
+    *("$a_1$ ", "$$", "$$\n", "$", "\\(b\\) ", "\\[", "\\]\n", "5"),
+    *('{"a": 1', '}"', '[{"', "<tool_call>\n", "</tool_call>\n"),
     *("[x](https://x.example) ", "[ref] ", "[ref]: https://a.example 'T'\n", "www.w.example "),
 ]
 
 
-@pytest.fixture(scope="module")
-def chat(browser, host_url):
-    """A page to render in, that tests leave as it is."""
-    page = browser.new_page()
-    page.route("**/bundles/index.json", lambda route: route.fulfill(json={"bundles": []}))
-    page.goto(host_url)
-    page.wait_for_function("() => globalThis.fake !== undefined")
-    yield Chat(page)
-    page.close()
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_streaming_shows_what_the_whole_shows(chat: Chat, name: str):
-    shown = chat.page.evaluate("text => fake.streamed(text)", CASES[name])
+def test_streaming_shows_what_the_whole_shows(page_to_render: Chat, name: str):
+    shown = page_to_render.page.evaluate("text => fake.streamed(text)", CASES[name])
     assert len(shown) == len(CASES[name])
     for at, state in enumerate(shown):
         assert state["grown"] == state["whole"], CASES[name][: at + 1]
 
 
 @pytest.mark.parametrize("seed", [6, 9, 11])
-def test_streaming_shows_what_the_whole_shows_whatever_is_written(chat: Chat, seed: int):
+def test_streaming_shows_what_the_whole_shows_whatever_is_written(page_to_render: Chat, seed: int):
     pick = random.Random(seed)
     for _ in range(24):
         text = "".join(pick.choices(PIECES, k=pick.randint(3, 14)))
-        differs = "text => fake.streamed(text).find(({ grown, whole }) => grown !== whole) ?? null"
-        assert chat.page.evaluate(differs, text) is None, text
+        differs = (
+            "async text => (await fake.streamed(text)).find(({ grown, whole }) => grown !== whole)"
+            " ?? null"
+        )
+        assert page_to_render.page.evaluate(differs, text) is None, text
 
 
-def test_all_of_them_as_one_answer(chat: Chat):
+def test_all_of_them_as_one_answer(page_to_render: Chat):
     text = "\n\n".join(text for name, text in CASES.items() if name != "open fence")
-    shown = chat.page.evaluate("text => fake.streamed(text).slice(-1)", text)
+    shown = page_to_render.page.evaluate(
+        "async text => (await fake.streamed(text)).slice(-1)", text
+    )
     assert shown[0]["grown"] == shown[0]["whole"]
 
 
 def ask(open_chat: OpenChat, beginning: str) -> Chat:
     chat = open_chat({"manualAnswer": True}, viewport={"width": 900, "height": 600})
-    chat.box.fill("Write.")
-    chat.send_button.click()
+    chat.send("Write.")
     chat.engine("push", beginning)
     return chat
 

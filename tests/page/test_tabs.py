@@ -22,6 +22,15 @@ def second_tab(chat: Chat, script: dict[str, Any]) -> Chat:
     return other
 
 
+def while_one_writes(open_chat: OpenChat) -> tuple[Chat, Chat]:
+    one = open_chat({"manualAnswer": True})
+    one.send("Story?")
+    one.engine("push", "Once")
+    expect(one.texts.last).to_have_text("Once")
+    two = second_tab(one, {})
+    return one, two
+
+
 def rename(chat: Chat, before: str, after: str) -> None:
     choose(chat, before, "Rename")
     dialog = chat.page.get_by_role("dialog")
@@ -44,8 +53,7 @@ def test_what_one_tab_asks_the_other_shows(open_chat: OpenChat):
 def test_questions_at_the_same_time_become_versions(open_chat: OpenChat):
     one = open_chat({"manualAnswer": True})
     two = second_tab(one, {"manualAnswer": True})
-    one.box.fill("Mine?")
-    one.send_button.click()
+    one.send("Mine?")
     two.page.goto(one.page.url)
     two.expect_engine("ready")
     one.engine("push", "Mine.")
@@ -73,12 +81,7 @@ def test_questions_at_the_same_time_become_versions(open_chat: OpenChat):
 
 
 def test_an_answer_grows_in_the_other_tab(open_chat: OpenChat):
-    one = open_chat({"manualAnswer": True})
-    one.box.fill("Story?")
-    one.send_button.click()
-    one.engine("push", "Once")
-    expect(one.texts.last).to_have_text("Once")
-    two = second_tab(one, {})
+    one, two = while_one_writes(open_chat)
     expect(two.questions).to_have_text(["Story?"])
     expect(two.answers.last).to_have_attribute("aria-busy", "true")
     expect(two.answers.last).not_to_contain_text("Interrupted")
@@ -89,12 +92,7 @@ def test_an_answer_grows_in_the_other_tab(open_chat: OpenChat):
 
 
 def test_an_answer_goes_on_while_the_other_tab_changes_its_chat(open_chat: OpenChat):
-    one = open_chat({"manualAnswer": True})
-    one.box.fill("Story?")
-    one.send_button.click()
-    one.engine("push", "Once")
-    expect(one.texts.last).to_have_text("Once")
-    two = second_tab(one, {})
+    one, two = while_one_writes(open_chat)
     rename(two, "Story?", "Tale")
     expect(one.conversations.get_by_role("link")).to_have_text(["Tale"])
     one.engine("push", " upon a time.")
@@ -147,8 +145,7 @@ def test_a_tab_that_missed_a_deletion_does_not_bring_it_back(open_chat: OpenChat
     one.page.evaluate("BroadcastChannel.prototype.postMessage = () => undefined")
     choose(one, "First?", "Delete")
     expect(one.conversations.get_by_role("link")).to_have_count(0)
-    two.box.fill("Second?")
-    two.send_button.click()
+    two.send("Second?")
     notifications = two.page.get_by_role("region", name="Notifications")
     expect(notifications).to_contain_text("was deleted in another tab.")
     # What was typed isn't lost with it.
@@ -202,8 +199,7 @@ def test_what_is_opened_in_a_message_stays_open_while_the_other_tab_writes(open_
 def test_messages_that_follow_one_that_is_gone_are_not_lost(open_chat: OpenChat):
     """One tab redoes an answer without a word, to which the other has asked on."""
     one = open_chat({"manualAnswer": True})
-    one.box.fill("First?")
-    one.send_button.click()
+    one.send("First?")
     one.expect_engine("generating")
     one.page.keyboard.press("Escape")
     one.expect_engine("ready")
@@ -219,3 +215,54 @@ def test_messages_that_follow_one_that_is_gone_are_not_lost(open_chat: OpenChat)
     expect(one.texts).to_have_text(["First?", "One."])
     one.answers.last.get_by_role("button", name="Earlier version").click()
     expect(one.texts).to_have_text(["First?", "", "Second?", "Two."])
+
+
+SAYS_INTERRUPTED = """() => {
+  globalThis.interrupted = 0;
+  new MutationObserver((records) => {
+    for (const { addedNodes } of records)
+      for (const node of addedNodes) if (node.textContent.includes("Interrupted")) interrupted += 1;
+  }).observe(document.querySelector("#log"), { childList: true, subtree: true });
+}"""
+
+
+def test_an_answer_that_grows_elsewhere_never_seems_interrupted(open_chat: OpenChat):
+    _, two = while_one_writes(open_chat)
+    expect(two.answers.last).to_have_attribute("aria-busy", "true")
+    two.page.evaluate(SAYS_INTERRUPTED)
+    for name, title in (("Story?", "Tale"), ("Tale", "Song")):
+        rename(two, name, title)
+        # The whole chat is shown anew, as when the answer grows.
+        expect(two.page.get_by_role("heading", name=title)).to_be_visible()
+    assert two.page.evaluate("interrupted") == 0
+
+
+def test_what_was_typed_in_a_chat_that_is_deleted_elsewhere_is_kept_for_a_new_one(
+    open_chat: OpenChat,
+):
+    one = open_chat({"answers": ["One."], "manualAnswer": False})
+    one.ask("First?")
+    two = second_tab(one, {"manualAnswer": True})
+    two.page.get_by_role("button", name="New chat").click()
+    two.box.fill("new")
+    two.conversations.get_by_role("link", name="First?").click()
+    expect(two.texts).to_have_text(["First?", "One."])
+    two.send("Second?")
+    two.box.fill("typed")
+    choose(one, "First?", "Delete")
+    expect(two.box).to_have_value("new\nSecond?\ntyped")
+    assert "typed" not in two.page.evaluate("JSON.stringify({ ...localStorage })")
+
+
+def test_a_question_waits_for_the_answer_that_another_tab_writes(open_chat: OpenChat):
+    one, two = while_one_writes(open_chat)
+    expect(two.answers.last).to_have_attribute("aria-busy", "true")
+    two.box.fill("More?")
+    two.box.press("Enter")
+    notifications = two.page.get_by_role("region", name="Notifications")
+    expect(notifications).to_contain_text("in another tab")
+    expect(two.box).to_have_value("More?")
+    one.engine("finish")
+    expect(two.answers.last.get_by_role("button", name="Copy answer")).to_be_visible()
+    two.box.press("Enter")
+    expect(two.questions.locator(".body")).to_have_text(["Story?", "More?"])

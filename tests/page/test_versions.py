@@ -2,7 +2,8 @@
 
 from playwright.sync_api import Locator, expect
 
-from tests.page.conftest import Chat, OpenChat
+from tests.page.conftest import OpenChat
+from tests.page.test_history import reload
 from tests.page.test_redo import edit
 
 
@@ -12,11 +13,6 @@ def version(message: Locator) -> Locator:
 
 def step(message: Locator, name: str) -> None:
     message.get_by_role("button", name=name).click()
-
-
-def reload(chat: Chat) -> None:
-    chat.page.reload()
-    chat.expect_engine("ready")
 
 
 def test_versions_of_an_answer_are_looked_through(open_chat: OpenChat):
@@ -69,8 +65,7 @@ def test_an_answer_stays_until_there_is_another(open_chat: OpenChat):
 def test_a_failed_answer_is_no_version(open_chat: OpenChat):
     problem = {"code": "internal", "message": "No.", "remedy": "-"}
     chat = open_chat({"answers": [problem, "One."]})
-    chat.box.fill("Number?")
-    chat.send_button.click()
+    chat.send("Number?")
     chat.page.get_by_role("button", name="Try again").click()
     expect(chat.texts).to_have_text(["Number?", "One."])
     chat.expect_engine("ready")
@@ -81,8 +76,7 @@ def test_a_failed_answer_is_no_version(open_chat: OpenChat):
 
 def test_versions_wait_for_the_answer_that_is_written(open_chat: OpenChat):
     chat = open_chat({"answers": ["One.", "Two."], "manualAnswer": True})
-    chat.box.fill("Number?")
-    chat.send_button.click()
+    chat.send("Number?")
     chat.engine("push", "One.")
     chat.engine("finish")
     chat.page.get_by_role("button", name="Regenerate").click()

@@ -92,6 +92,13 @@ def test_length_ends_an_answer(engine: MLCEngine):
     assert answer.usage.completion_tokens == 3
 
 
+@pytest.mark.parametrize("begun", ["The", "The capital", "The capital of France is Par"])
+def test_an_answer_that_was_cut_off_goes_on(engine: MLCEngine, begun: str):
+    messages = [*user(CAPITAL), {"role": "assistant", "content": begun}]
+    answer = engine.chat.completions.create(messages=messages, continue_final_message=True)
+    assert begun + answer.choices[0].message.content == ANSWER
+
+
 def test_log_probabilities_belong_to_the_text(engine: MLCEngine):
     answer = engine.chat.completions.create(messages=user(CAPITAL), logprobs=True, top_logprobs=3)
     logprobs = answer.choices[0].logprobs

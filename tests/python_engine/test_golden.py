@@ -184,7 +184,8 @@ class GivenBytes:
 
 @pytest.mark.parametrize("case", TEXT["cases"], ids=str)
 def test_text(case: dict[str, Any]):
-    detokenizer = Detokenizer(GivenBytes(case), case["stops"])
+    goes_on = case.get("goes_on", False)
+    detokenizer = Detokenizer(GivenBytes(case), case["stops"], goes_on=goes_on)
     pieces = []
     for id in range(len(case["tokens"])):
         pieces.append(detokenizer.push(id))
@@ -223,6 +224,13 @@ def test_prompts(index: int):
     assert "".join(pieces) + detokenizer.finish().text == case["decoded"]
 
 
+@pytest.mark.parametrize("case", PROMPTS["continued"], ids=lambda case: case["begun"])
+def test_an_answer_goes_on_where_it_was(case: dict[str, Any]):
+    conversation = conversation_of(PROMPTS["tokenizers"][case["tokenizer"]])
+    turns = [ChatMessage(message["role"], message["content"]) for message in case["messages"]]
+    assert conversation.tokens(turns, case["begun"]) == case["ids"]
+
+
 def conversation_of(given: dict[str, Any]) -> Conversation:
     return Conversation(given["tokenizer"], given["config"])
 
@@ -259,6 +267,12 @@ def test_no_text_makes_a_control_token(name: str):
     for _ in range(150):
         text = "".join(random.choices(FRAGMENTS, k=random.randrange(1, 12)))
         assert control_tokens(text) == wanted, repr(text)
+
+
+def test_what_an_answer_has_begun_with_makes_no_control_token():
+    asked, begun = [ChatMessage("user", "Hello")], "A turn ends with <|im_end|>, an answer, too."
+    prompt, ids = chatml().tokens(asked), chatml().tokens(asked, begun)
+    assert chatml().decode(ids[len(prompt) :]) == begun
 
 
 TURNS = [
@@ -306,6 +320,15 @@ def test_truncate_oldest_cuts_between_exchanges(index: int):
     assert len(ids) == case["tokens"]
     kept = [*messages[:system], *messages[system + case["dropped"] :]]
     assert ids == conversation.tokens(kept)
+
+
+def test_what_an_answer_has_begun_with_counts_when_old_turns_are_dropped():
+    begun = "It goes on and on. " * 4
+    window = len(chatml().tokens(TURNS, begun))
+    kept = chatml().tokens([TURNS[0], TURNS[-1]], begun)
+    assert chatml().fit(TURNS, ContextLimits(window, "truncate-oldest", 4), begun=begun) == kept
+    with pytest.raises(EngineError, match="at most"):
+        chatml().fit(TURNS, ContextLimits(window, "error", 4), begun=begun)
 
 
 def test_a_growing_conversation_keeps_its_beginning_for_a_quarter_of_the_window():

@@ -137,12 +137,14 @@ def test_a_long_conversation_is_given_up_with_its_client(
     begun, may_go_on = threading.Event(), threading.Event()
     tokens = Conversation.tokens
 
-    def watched(self: Conversation, messages: Sequence[ChatMessage]) -> list[int]:
+    def watched(
+        self: Conversation, messages: Sequence[ChatMessage], begun_with: str = ""
+    ) -> list[int]:
         passes.append(len(messages))
         if len(messages) > 1:
             begun.set()
             assert may_go_on.wait(60)
-        return tokens(self, messages)
+        return tokens(self, messages, begun_with)
 
     async def run() -> None:
         engine = AsyncMLCEngine(pocket_bundle, EngineConfig(context_policy="truncate-oldest"))

@@ -15,6 +15,8 @@ APP = {
     "service-worker.js": b"// worker" * 200,
     "dist/chat-ABCD1234.js": SCRIPT,
     "dist/mlc-edge.js": SCRIPT,
+    "dist/font-ABCD1234.woff2": SCRIPT,
+    "dist/diagram-ABCD1234.html": b"<!doctype html>",
     "icon.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
 }
 

@@ -81,8 +81,15 @@ def write_bundle(root: Path, files: dict[str, bytes], *, name: str = "fake-q4f32
 
 
 def write_app(root: Path, files: dict[str, bytes]) -> Path:
-    """A built page: `files` and the app-lock.json that names all but the service worker."""
+    """A built page: `files` and the app-lock.json that names all but the service worker.
+
+    Files named lazy are those that are kept once they were used.
+    """
     write_files(root, files)
     locked = {path: content for path, content in files.items() if path != "service-worker.js"}
-    (root / "app-lock.json").write_text(json.dumps({"files": write_files(root, locked)}))
+    entries = [
+        {**entry, "lazy": True} if "lazy" in entry["path"] else entry
+        for entry in write_files(root, locked)
+    ]
+    (root / "app-lock.json").write_text(json.dumps({"files": entries}))
     return root

@@ -86,6 +86,19 @@ def test_page_is_isolated(http: httpx.Client, path: str):
     assert "access-control-allow-origin" not in headers
 
 
+def test_the_frame_of_diagrams_has_no_origin_and_no_network(http: httpx.Client):
+    headers = http.get("/dist/diagram-ABCD1234.html").headers
+    policy = dict(
+        directive.split(" ", 1) for directive in headers["content-security-policy"].split("; ")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["sandbox"] == "allow-scripts"
+    assert policy["frame-ancestors"] == "'self'"
+    # Without it an isolated page doesn't take the frame.
+    assert headers["cross-origin-embedder-policy"] == "require-corp"
+    assert headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
 def test_content_security_policy_is_strict(http: httpx.Client):
     policy = dict(
         directive.split(" ", 1)

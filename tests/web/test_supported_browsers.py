@@ -58,7 +58,7 @@ def test_readme(needed: dict[str, int]):
 
 
 def test_page(needed: dict[str, int]):
-    claimed = HELP.search((ROOT / "web/worker/chat/webgpu-help.ts").read_text())
+    claimed = HELP.search((ROOT / "web/worker/chat/strings.ts").read_text())
     assert claimed
     chrome, android, safari, firefox = map(int, claimed.groups())
     assert chrome == max(needed["chrome"], needed["edge"])

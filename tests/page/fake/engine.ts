@@ -1,13 +1,6 @@
 /** An engine without a model: what it answers, and when, is scripted by the test. */
-import type {
-  AnswerChunk,
-  ChatEngine,
-  ChatRequest,
-  EngineEvent,
-  FitReport,
-  LoadedModel,
-  Usage,
-} from "../../../web/worker/chat/engine.ts";
+import type { EngineEvent } from "../../../web/worker/shared/protocol.ts";
+import type { AnswerChunk, ChatEngine, ChatRequest, FitReport, LoadedModel, Usage } from "../../../web/worker/ui/engine.ts";
 import type { Problem } from "../../../web/worker/ui/types.ts";
 import { FakeStorage, type StorageScript } from "./storage.ts";
 

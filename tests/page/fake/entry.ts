@@ -2,7 +2,6 @@
 import { startChat } from "../../../web/worker/chat/app.ts";
 import type { AppFiles } from "../../../web/worker/chat/dependencies.ts";
 import { openStore } from "../../../web/worker/chat/store.ts";
-import { MarkdownView } from "../../../web/worker/ui/markdown.ts";
 import { ENGLISH } from "../../../web/worker/ui/strings.ts";
 import { FakeEngine, type Script } from "./engine.ts";
 
@@ -17,7 +16,7 @@ declare global {
       register(): void;
       updates: number;
       /** What an answer shows after each of its beginnings: as it grows, and as the whole of it. */
-      streamed(text: string): { grown: string; whole: string }[];
+      streamed(text: string): Promise<{ grown: string; whole: string }[]>;
     };
   }
 }
@@ -32,7 +31,8 @@ window.fake = {
   engine,
   register: registration.resolve,
   updates: 0,
-  streamed: (text) => {
+  streamed: async (text) => {
+    const { MarkdownView } = await import("../../../web/worker/ui/markdown.ts");
     const growing = document.createElement("div");
     const view = new MarkdownView(growing, ENGLISH);
     return [...text].map((_, at, characters) => {

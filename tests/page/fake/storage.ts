@@ -1,5 +1,6 @@
 /** What a scripted browser keeps of models. */
-import type { EngineStorage, StoredBundle } from "../../../web/worker/chat/engine.ts";
+import type { StoredBundle } from "../../../web/worker/shared/protocol.ts";
+import type { EngineStorage } from "../../../web/worker/ui/engine.ts";
 
 export interface StorageScript {
   /** Ids of bundles that are stored whole. */

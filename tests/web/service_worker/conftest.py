@@ -37,6 +37,7 @@ globalThis.load = async (url, options = {}) => {
   }
 };
 """
+LAZY = b"// of every version"
 # As the engine's, as far as it starts.
 WORKER_SCRIPT = "onmessage = ({ data }) => postMessage(data);"
 
@@ -68,6 +69,8 @@ def page_files(scripts: dict[str, bytes], title: str = "first") -> dict[str, byt
         "dist/worker-CCCCCCCC.js": WORKER_SCRIPT.encode(),
         f"dist/{title}-BBBBBBBB.js": f"// {title}".encode(),
         "dist/mlc-edge.js": f"// {title}".encode(),
+        "dist/lazy-DDDDDDDD.js": LAZY,
+        f"dist/lazy-{title}.js": f"// lazy {title}".encode(),
     }
 
 

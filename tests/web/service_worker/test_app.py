@@ -132,7 +132,8 @@ def test_every_file_of_the_app_is_stored(world: World, tab: Tab):
           return keys.map(({ url }) => new URL(url).pathname.slice(1)).sort();
         }"""
     )
-    assert stored == sorted(set(page_files(world.scripts)) - {"service-worker.js"})
+    kept = {path for path in page_files(world.scripts) if "lazy" not in path}
+    assert stored == sorted(kept - {"service-worker.js"})
 
 
 def test_service_worker_that_is_missing_or_fails(tab: Tab):

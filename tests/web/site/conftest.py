@@ -15,6 +15,8 @@ APP = {
     "index.html": b"<!doctype html><title>chat</title>",
     "service-worker.js": b"// service worker",
     "dist/chat-ABCDEFGH.js": b"// " + b"chat " * 30_000,
+    "dist/diagram-ABCDEFGH.html": b"<!doctype html>",
+    "dist/math-KaTeX_Main-ABCDEFGH.woff2": b"font",
     "dist/mlc-edge.js": b"export {};",
     "dist/chat-ABCDEFGH.css": b"body { margin: 0 }",
     "manifest.webmanifest": b"{}",

@@ -176,6 +176,8 @@ def test_headers_are_for_the_path_where_the_folder_lies(site: Path, sources: tup
     assert rules["/chat/*"]["access-control-allow-origin"] == "*"
     assert "frame-ancestors 'none'" in rules["/chat/"]["content-security-policy"]
     assert "immutable" in rules["/chat/dist/chat-ABCDEFGH.js"]["cache-control"]
+    assert "sandbox" in rules["/chat/dist/diagram-ABCDEFGH.html"]["content-security-policy"]
+    assert "immutable" in rules["/chat/dist/math-KaTeX*"]["cache-control"]
     assert "immutable" in rules["/chat/bundles/fake-q4f32_1/params_shard_*"]["cache-control"]
     assert rules["/chat/service-worker.js"]["cache-control"] == "no-cache"
     assert rules["/chat/bundles/fake-q4f32_1/mlc-lock.json"]["cache-control"] == "no-cache"

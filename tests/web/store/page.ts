@@ -1,5 +1,5 @@
 /** A page that starts the worker, and has what only pages can ask. */
-import { requestPersistence, storageEstimate } from "../../../web/worker/page/persistence.ts";
+import { requestPersistence, storageEstimate } from "../../../web/worker/client/persistence.ts";
 
 Object.assign(globalThis, {
   requestPersistence,

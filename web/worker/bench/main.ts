@@ -1,5 +1,5 @@
 /** The benchmark's page: loads a bundle, asks, and measures what a person would wait for. */
-import { EngineClient } from "../page/index.ts";
+import { EngineClient } from "../client/index.ts";
 import type { LoadedModel } from "../shared/protocol.ts";
 
 export interface BenchmarkOptions {

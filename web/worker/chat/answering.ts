@@ -1,26 +1,62 @@
 /** One answer being written: waits for a model, streams, and ends in one of a few ways. */
+import type { ChatEngine, LoadedModel } from "../ui/engine.ts";
 import { isAbort, losesModel, problemOf } from "../ui/problems.ts";
 import { toRequest, toStats } from "../ui/request.ts";
-import type { ChatEngine, LoadedModel } from "./engine.ts";
+import { AnswerWriter } from "../ui/thinking.ts";
+import type { Message } from "../ui/types.ts";
 import type { Models } from "./models.ts";
 import type { Thread } from "./thread.ts";
 import type { StoredMessage } from "./tree.ts";
+
+/** Held by the tab that writes a message. */
+export const writingLock = (message: Message): string => `mlc-edge-chat writes ${message.id}`;
 
 export class Answering {
   readonly thread: Thread;
   readonly answer: StoredMessage;
   /** True until the model is ready. */
   waiting = true;
-  /** What is asked: the messages down to the answer's parent. */
-  readonly #asked: readonly StoredMessage[];
+  /** How many characters were there before. */
+  readonly #from: number;
+  /** Tokens that were written before. */
+  readonly #tokensBefore: number;
   readonly #abort = new AbortController();
 
-  /** Adds an answer to this message. */
-  constructor(thread: Thread, question: StoredMessage) {
+  private constructor(thread: Thread, answer: StoredMessage) {
     this.thread = thread;
-    this.#asked = thread.branchTo(question);
-    this.answer = thread.add("assistant", question.id, { state: "open" });
-    thread.live = this.answer;
+    this.answer = answer;
+    this.#from = answer.content.length;
+    this.#tokensBefore = answer.stats?.answerTokens ?? 0;
+    thread.live = answer;
+  }
+
+  /** Adds an answer to this message. */
+  static of(thread: Thread, question: StoredMessage): Answering {
+    return new Answering(thread, thread.add("assistant", question.id, { state: "open" }));
+  }
+
+  /** Goes on where an answer ended. */
+  static on(thread: Thread, answer: StoredMessage): Answering {
+    answer.state = "open";
+    delete answer.problem;
+    thread.touch(answer);
+    thread.change({ updatedAt: Date.now() });
+    return new Answering(thread, answer);
+  }
+
+  /** What was written by now. */
+  get written(): string {
+    return this.answer.content.slice(this.#from);
+  }
+
+  /** Whether it goes on where it had ended. */
+  get isContinued(): boolean {
+    return this.#from > 0;
+  }
+
+  /** Whether there is a word to be shown, or a thought. */
+  get hasBegun(): boolean {
+    return this.written !== "" || (!this.isContinued && this.answer.thinking !== undefined);
   }
 
   stop(): void {
@@ -45,17 +81,25 @@ export class Answering {
   }
 
   async #stream(engine: ChatEngine, { sampling }: LoadedModel, onGrowth: () => void): Promise<void> {
-    const request = toRequest(this.thread.conversation.settings, this.#asked, sampling);
+    const asked = this.thread.branchTo(this.answer);
+    const request = toRequest(this.thread.conversation.settings, asked, sampling);
     const { signal } = this.#abort;
+    const writer = new AnswerWriter(this.answer);
     let finish: string | null = null;
-    for await (const chunk of await engine.chat.completions.create(request, { signal })) {
-      const choice = chunk.choices[0];
-      if (choice?.delta.content) {
-        this.answer.content += choice.delta.content;
-        onGrowth();
+    try {
+      for await (const chunk of await engine.chat.completions.create(request, { signal })) {
+        const choice = chunk.choices[0];
+        if (choice?.delta.content || choice?.delta.reasoning_content) {
+          writer.add(choice.delta);
+          onGrowth();
+        }
+        finish = choice?.finish_reason ?? finish;
+        if (!chunk.usage) continue;
+        const stats = toStats(chunk.usage);
+        this.answer.stats = { ...stats, answerTokens: this.#tokensBefore + stats.answerTokens };
       }
-      finish = choice?.finish_reason ?? finish;
-      if (chunk.usage) this.answer.stats = toStats(chunk.usage);
+    } finally {
+      writer.end();
     }
     this.answer.state = finish === "length" || finish === "abort" ? finish : "stop";
   }

@@ -1,45 +1,36 @@
 /** Puts the page together. */
 import { Composer } from "../ui/composer.ts";
 import { button, byId, drawIcons, el } from "../ui/dom.ts";
-import { download, fileName, toMarkdown } from "../ui/export.ts";
+import type { ChatEngine } from "../ui/engine.ts";
 import { Notices } from "../ui/notices.ts";
-import { ENGLISH } from "../ui/strings.ts";
+import { once } from "../ui/once.ts";
+import { filled } from "../ui/strings.ts";
 import { copyText, Transcript } from "../ui/transcript.ts";
 import type { Bundle, Conversation, Message } from "../ui/types.ts";
-import { parseArchive, toArchive } from "./archive.ts";
+import { answerStats } from "./answer-stats.ts";
+import { answerViews } from "./answer-views.ts";
 import { Chat } from "./chat.ts";
 import type { ChatDependencies } from "./dependencies.ts";
 import { forgetDraft, keepDraft, loadDraft } from "./drafts.ts";
-import type { ChatEngine } from "./engine.ts";
 import { ModelCard, renderModelButton } from "./model-card.ts";
 import { ModelDialog } from "./model-dialog.ts";
 import { Models } from "./models.ts";
 import { OfflineHint } from "./offline.ts";
-import { RenameDialog } from "./rename-dialog.ts";
+import { Places } from "./places.ts";
 import { RoutedEngine } from "./routed-engine.ts";
 import { SettingsDialog } from "./settings-dialog.ts";
 import { Sidebar } from "./sidebar.ts";
 import { StorageNotices } from "./storage-notices.ts";
+import { STRINGS } from "./strings.ts";
 import { startTheme } from "./theme.ts";
+import type { ExportFormat } from "./transfer.ts";
 
-const EXAMPLES = [
-  "What is 17 + 25?",
-  "My name is Ada.",
-  "Tell me a story about a cat",
-  "What is the capital of France?",
-  "What is mlc-edge?",
-];
-
-const EPHEMERAL = {
-  unavailable: "This browser keeps nothing for this page: conversations end when it is closed.",
-  blocked:
-    "Another tab has an earlier version of this page open, and your conversations with it: close it and reload. What you write now ends with this tab.",
-};
+const EPHEMERAL = { unavailable: STRINGS.keepsNothing, blocked: STRINGS.earlierPageOpen };
 
 /** Starts the page; resolves when it is usable, while the model may still load. */
 export async function startChat(dependencies: ChatDependencies): Promise<void> {
   drawIcons(document);
-  const notices = new Notices(document, ENGLISH, () => byId("message", HTMLTextAreaElement).focus());
+  const notices = new Notices(document, STRINGS, () => byId("message", HTMLTextAreaElement).focus());
   const offline = new OfflineHint(dependencies.files);
   startTheme();
   const { ephemeral } = dependencies.store;
@@ -59,9 +50,18 @@ class ChatPage {
   readonly #chat: Chat;
   readonly #sidebar: Sidebar;
   readonly #composer: Composer;
+  readonly #places: Places;
   readonly #card: ModelCard;
   readonly #modelDialog: ModelDialog;
-  readonly #rename = new RenameDialog();
+  /** Scripts that few visits need come when they are wanted. */
+  readonly #dialogs = once(async () => {
+    const { RenameDialog, ShareDialog } = await import("./dialogs.ts");
+    return { rename: new RenameDialog(), share: new ShareDialog((text) => this.#notices.toast(text)) };
+  });
+  readonly #transfer = once(async () => {
+    const { Transfer } = await import("./transfer.ts");
+    return new Transfer(this.#chat, this.#notices);
+  });
   readonly #settings = new SettingsDialog((settings) => void this.#chat.changeSettings(settings));
   #announced = "";
 
@@ -82,15 +82,16 @@ class ChatPage {
       models: this.#models,
       store: dependencies.store,
       notices,
-      transcript: new Transcript(document, ENGLISH, this.#messageActions()),
+      transcript: new Transcript(document, STRINGS, this.#messageActions(), answerViews(STRINGS)),
       onChange: () => this.#render(),
       onDeleted: (conversation, unanswered) => void this.#deletedElsewhere(conversation, unanswered),
     });
     this.#composer = new Composer(document, {
       send: (text) => this.#send(text),
       stop: () => this.#chat.stop(),
-      typed: (text) => keepDraft(this.#draftKey, text),
+      typed: (text) => this.#places.typed(text),
     });
+    this.#places = new Places(this.#chat, this.#composer, notices);
     this.#sidebar = new Sidebar(this.#sidebarActions());
     this.#card = new ModelCard(this.#cardActions());
     this.#modelDialog = new ModelDialog(this.#models, this.#dialogActions(engine));
@@ -103,8 +104,6 @@ class ChatPage {
 
   async start(): Promise<void> {
     this.#showExamples();
-    const open = () => void this.#open(location.hash.slice(1));
-    window.addEventListener("hashchange", open);
     byId("skip-link", HTMLAnchorElement).addEventListener("click", (event) => {
       // Its address would be taken for a conversation's.
       event.preventDefault();
@@ -114,14 +113,8 @@ class ChatPage {
       this.#settings.open(this.#chat.conversation.settings, this.#models.sampling),
     );
     byId("model-button", HTMLButtonElement).addEventListener("click", () => void this.#openModels());
-    // Typed before this script was here.
-    const typed = this.#composer.text;
-    await this.#show(location.hash.slice(1));
-    if (typed) {
-      this.#composer.text = typed;
-      keepDraft(this.#draftKey, typed);
-    }
-    await this.#chat.refreshList();
+    await this.#places.start((text) => this.#send(text));
+    await this.#chat.library.refresh();
     if (matchMedia("(hover: hover)").matches) this.#composer.focus();
     await this.#registered;
     await this.#models.start(this.#policy());
@@ -140,57 +133,43 @@ class ChatPage {
       this.#card.focus();
       return false;
     }
-    const before = this.#draftKey;
+    if (this.#places.isOpening) {
+      void this.#places.sendWhenShown(text, (waited) => this.#send(waited));
+      return true;
+    }
+    const before = this.#places.draftKey;
     const sent = this.#chat.send(text);
-    if (sent) this.#moveDraft(before, text);
+    if (sent) this.#places.moveDraft(before, text);
     else this.#tellBusy();
     if (sent && this.#models.state.kind === "idle") this.#card.focus();
     return sent;
   }
 
-  /** What is in the box stays typed, unless it was what was sent; another tab's draft is its own. */
-  #moveDraft(before: string, sent: string): void {
-    const typed = this.#composer.text;
-    if ([sent, typed.trim()].includes(loadDraft(before).trim())) keepDraft(before, "");
-    if (typed.trim() !== sent) keepDraft(this.#draftKey, typed);
-  }
-
   #tellBusy(): void {
     const busy = this.#chat.answered;
-    if (!busy || busy.id === this.#chat.conversation.id) return;
-    const run = () => (location.hash = busy.id);
-    this.#notices.toast(`“${busy.title}” is being answered; one answer at a time.`, { text: "Show", run: () => void run() });
-  }
-
-  /** What is typed now belongs to this chat: "" to a new one. */
-  get #draftKey(): string {
-    return this.#chat.messages.length > 0 ? this.#chat.conversation.id : "";
-  }
-
-  async #show(id: string): Promise<void> {
-    await this.#chat.open(id);
-    this.#composer.text = loadDraft(this.#draftKey);
-  }
-
-  async #open(id: string): Promise<void> {
-    await this.#show(id);
-    if (matchMedia("(hover: hover)").matches || !id) this.#composer.focus();
-    else byId("scroller", HTMLElement).focus();
-  }
-
-  #newChat(): void {
-    if (location.hash.length > 1) location.hash = "";
-    else this.#composer.focus();
+    if (this.#chat.isWrittenElsewhere) this.#notices.toast(STRINGS.busyInOtherTab);
+    else if (busy?.id === this.#chat.conversation.id) this.#notices.toast(STRINGS.busyHere);
+    else if (busy && this.#chat.isTemporary && !this.#chat.isEmpty) {
+      // Who went there would lose what is here.
+      this.#notices.toast(filled(STRINGS.busyElsewhere, { title: busy.title }));
+    } else if (busy) {
+      const show = { text: STRINGS.show, run: () => void (location.hash = busy.id) };
+      this.#notices.toast(filled(STRINGS.busyElsewhere, { title: busy.title }), show);
+    }
   }
 
   #messageActions() {
     return {
       copy: async ({ content }: { content: string }) => {
         const copied = await copyText(content);
-        this.#notices.toast(copied ? "Answer copied." : "This browser doesn’t let the page copy.");
+        this.#notices.toast(copied ? STRINGS.answerCopied : STRINGS.answerCopyDenied);
       },
       regenerate: (message: Message) => {
-        this.#chat.regenerate(message);
+        if (this.#chat.regenerate(message)) this.#composer.focus();
+        else this.#tellBusy();
+      },
+      goOn: (message: Message) => {
+        void this.#chat.goOn(message).then((isTaken) => isTaken || this.#tellBusy());
         this.#composer.focus();
       },
       edit: (message: Message, text: string) => {
@@ -200,27 +179,46 @@ class ChatPage {
       },
       newChat: () => {
         const last = this.#chat.messages.findLast(({ role }) => role === "user");
-        keepDraft("", last?.content ?? "");
-        this.#newChat();
+        this.#places.newChatWith(last?.content ?? "");
       },
       chooseModel: () => void this.#openModels(),
       versions: (message: Message) => this.#chat.versions(message),
       showVersion: (message: Message, step: 1 | -1) => this.#chat.showVersion(message, step),
+      details: answerStats,
     };
   }
 
   #sidebarActions() {
     return {
-      newChat: () => this.#newChat(),
-      rename: (conversation: Conversation) =>
-        this.#rename.open(conversation.title, (title) => void this.#chat.rename(conversation, title)),
+      newChat: () => this.#places.newChat(),
+      newTemporary: () => void this.#places.newTemporary(),
+      rename: (conversation: Conversation) => void this.#openRename(conversation),
+      pin: (conversation: Conversation, pinned: boolean) => void this.#chat.library.pin(conversation, pinned),
+      share: (conversation: Conversation) => void this.#openShare(conversation),
       remove: (conversation: Conversation) => void this.#remove(conversation),
-      exportAs: (conversation: Conversation, format: "json" | "markdown") =>
-        void this.#export(conversation, format),
-      exportAll: () => void this.#exportAll(),
-      importFile: (file: File) => void this.#import(file),
-      search: (words: string) => this.#chat.search(words),
+      exportAs: (conversation: Conversation, format: ExportFormat) => void this.#with(this.#transfer, (transfer) => transfer.export(conversation, format)),
+      exportAll: (format: ExportFormat) => void this.#with(this.#transfer, (transfer) => transfer.exportAll(format)),
+      importFiles: (files: File[]) => void this.#with(this.#transfer, (transfer) => transfer.import(files)),
+      search: (words: string) => this.#chat.library.search(words),
     };
+  }
+
+  /** Uses a part of the page that comes when it is wanted. */
+  async #with<T>(part: () => Promise<T>, use: (part: T) => unknown): Promise<void> {
+    const loaded = await part().catch(() => null);
+    if (loaded === null) this.#notices.toast(STRINGS.partMissing);
+    else await use(loaded);
+  }
+
+  #openRename(conversation: Conversation): Promise<void> {
+    const rename = (title: string) => void this.#chat.library.rename(conversation, title);
+    return this.#with(this.#dialogs, (dialogs) => dialogs.rename.open(conversation.title, rename));
+  }
+
+  #openShare(conversation: Conversation): Promise<void> {
+    return this.#with(this.#dialogs, async ({ share }) =>
+      share.open({ conversation, messages: await this.#chat.library.messagesOf(conversation) }),
+    );
   }
 
   async #remove(conversation: Conversation): Promise<void> {
@@ -229,51 +227,25 @@ class ChatPage {
     const restore = await this.#chat.remove(conversation);
     if (!restore) return;
     forgetDraft(conversation.id);
-    if (current) await this.#leave();
+    if (current) await this.#places.leave();
     const undo = async () => {
       await restore();
       keepDraft(conversation.id, draft);
-      if (current) location.hash = conversation.id;
+      if (!current) return;
+      // Behind the open list nothing takes the focus.
+      this.#sidebar.close();
+      location.hash = conversation.id;
     };
-    this.#notices.toast(`Deleted “${conversation.title}”.`, { text: "Undo", run: () => void undo(), focus: true });
+    const { title } = conversation;
+    const action = { text: STRINGS.undo, run: () => void undo(), focus: true };
+    this.#notices.toast(filled(STRINGS.deleted, { title }), action);
   }
 
-  /** Shows a new chat without an event, which would move the focus. */
-  async #leave(): Promise<void> {
-    history.replaceState(null, "", location.pathname + location.search);
-    await this.#show("");
-  }
-
-  async #deletedElsewhere({ title }: Conversation, unanswered: string): Promise<void> {
-    if (unanswered) keepDraft("", unanswered);
-    await this.#leave();
-    this.#notices.toast(`“${title}” was deleted in another tab.`);
-  }
-
-  async #export(conversation: Conversation, format: "json" | "markdown"): Promise<void> {
-    if (format === "json") {
-      const archive = toArchive(await this.#chat.archived([conversation]));
-      download(fileName(conversation.title, "json"), archive, "application/json");
-    } else {
-      const messages = await this.#chat.messagesOf(conversation);
-      download(fileName(conversation.title, "md"), toMarkdown(conversation, messages), "text/markdown");
-    }
-  }
-
-  async #exportAll(): Promise<void> {
-    const archive = toArchive(await this.#chat.archived(this.#chat.conversations));
-    download(`conversations-${new Date().toISOString().slice(0, 10)}.json`, archive, "application/json");
-  }
-
-  async #import(file: File): Promise<void> {
-    try {
-      const all = parseArchive(await file.text());
-      await this.#chat.restore(all);
-      const few = all.length === 1 ? "1 conversation is" : `${all.length} conversations are`;
-      this.#notices.toast(`${few} here now.`);
-    } catch (error) {
-      this.#notices.show("import", { level: "warning", text: `${file.name} wasn’t imported. ${(error as Error).message}` });
-    }
+  async #deletedElsewhere({ id, title }: Conversation, unanswered: string): Promise<void> {
+    const texts = [unanswered, this.#composer.text].filter((text) => text !== "");
+    forgetDraft(id);
+    await this.#places.leave(texts.join("\n"));
+    this.#notices.toast(filled(STRINGS.deletedElsewhere, { title }));
   }
 
   #cardActions() {
@@ -327,31 +299,33 @@ class ChatPage {
     if (state.kind === "error") this.#notices.announce(`${state.problem.message} ${state.problem.remedy}`);
     if (state.kind === "loading") {
       this.#storage.begin();
-      this.#notices.announce(`Loading ${state.bundle.id}.`);
+      this.#notices.announce(filled(STRINGS.loadingNow, { model: state.bundle.id }));
     }
     if (state.kind !== "ready") return;
-    if (this.#chat.activity === "none") this.#notices.announce(`${state.bundle.id} is ready.`);
+    if (this.#chat.activity === "none") this.#notices.announce(filled(STRINGS.readyNow, { model: state.bundle.id }));
     if (state.model.adapter.isSoftware) {
-      const text = "No GPU found: running on the CPU through software WebGPU, slow.";
+      const text = STRINGS.softwareGpu;
       this.#notices.show("software", { level: "warning", text });
     } else this.#notices.hide("software");
   }
 
   #deviceChanged(state: "lost" | "recovering" | "recovered"): void {
     const texts = {
-      lost: "The GPU was reset by the system; starting it again.",
-      recovering: "Starting the GPU again …",
-      recovered: "The GPU is back.",
+      lost: STRINGS.deviceLost,
+      recovering: STRINGS.deviceRecovering,
+      recovered: STRINGS.deviceRecovered,
     };
     this.#notices.toast(texts[state]);
   }
 
   #render(): void {
-    const { conversation, conversations } = this.#chat;
-    this.#sidebar.render(conversations, conversation.id);
+    const { conversation, isTemporary, library } = this.#chat;
+    this.#sidebar.render(library.conversations, conversation.id);
+    this.#places.render();
     this.#composer.setBusy(this.#chat.answered?.id === conversation.id);
-    byId("conversation-title", HTMLElement).textContent = conversation.title;
-    document.title = `${conversation.title} · mlc-edge`;
+    const title = isTemporary ? STRINGS.temporaryChat : conversation.title;
+    byId("conversation-title", HTMLElement).textContent = title;
+    document.title = `${title} · mlc-edge`;
     this.#renderEngineState();
   }
 
@@ -364,7 +338,7 @@ class ChatPage {
   }
 
   #showExamples(): void {
-    const examples = EXAMPLES.map((text) => {
+    const examples = STRINGS.examples.map((text) => {
       const send = button({ text, className: "button", onClick: () => void (this.#send(text), this.#composer.focus()) });
       return el("li", {}, send);
     });

@@ -1,6 +1,9 @@
 /** Conversations with all their branches, as a file that can be taken back. */
-import type { AnswerState, AnswerStats, Conversation, Problem } from "../ui/types.ts";
+import { filled } from "../ui/strings.ts";
+import type { AnswerState, AnswerStats, Conversation, Problem, Thinking } from "../ui/types.ts";
+import { record } from "./record.ts";
 import { restoreSettings } from "./settings.ts";
+import { STRINGS } from "./strings.ts";
 import type { StoredMessage } from "./tree.ts";
 
 export interface Archived {
@@ -12,26 +15,29 @@ const FORMAT = "mlc-edge-conversations";
 const VERSION = 2;
 const STATES: Record<AnswerState, true> = { open: true, stop: true, length: true, abort: true, error: true, tools: true };
 
-export function toArchive(all: readonly Archived[]): string {
+/** `indent`: spaces, for people who look into it. */
+export function toArchive(all: readonly Archived[], indent = 2): string {
   const conversations = all.map(({ conversation, messages }) => {
     const { createdAt, updatedAt, leafId: leaf, ...rest } = conversation;
     return { ...rest, created: iso(createdAt), updated: iso(updatedAt), leaf, messages: messages.map(toEntry) };
   });
-  return `${JSON.stringify({ format: FORMAT, version: VERSION, conversations }, null, 2)}\n`;
+  return `${JSON.stringify({ format: FORMAT, version: VERSION, conversations }, null, indent)}\n`;
 }
 
 function toEntry({ conversationId: _, parentId: parent, createdAt, ...rest }: StoredMessage): object {
   return { ...rest, parent, created: iso(createdAt) };
 }
 
-/** Throws Error, for people, if it is no such file. Fields that it hasn't, or that are of another kind, are left out. */
-export function parseArchive(text: string): Archived[] {
+/** Throws Error, for people, if it is no such archive; `source` is what they gave. Fields that it hasn't, or that are of another kind, are left out. */
+export function parseArchive(text: string, source = STRINGS.thisFile): Archived[] {
   const { format, version, conversations } = record(parsed(text));
   if (format !== FORMAT || !Array.isArray(conversations)) {
-    throw new Error("This file holds no conversations that were exported here.");
+    throw new Error(filled(STRINGS.noConversations, { source }));
   }
-  if (version !== VERSION) throw new Error(`This file has version ${String(version)} of the format, not ${VERSION}.`);
-  return conversations.map(toArchived);
+  if (version !== VERSION) {
+    throw new Error(filled(STRINGS.otherVersion, { source, version: String(version), known: String(VERSION) }));
+  }
+  return conversations.map((entry, at) => toArchived(entry, at, source));
 }
 
 function parsed(text: string): unknown {
@@ -42,14 +48,22 @@ function parsed(text: string): unknown {
   }
 }
 
-function toArchived(entry: unknown, at: number): Archived {
-  const { id, title, named, created, updated, settings, leaf, messages } = record(entry);
-  if (!isId(id) || !Array.isArray(messages)) throw new Error(`Conversation ${at + 1} of this file is damaged.`);
-  const read = messages.map((message, index) => toMessage(message, id, `Message ${index + 1} of conversation ${at + 1}`));
+function toArchived(entry: unknown, at: number, source: string): Archived {
+  const { id, title, named, pinned, created, updated, settings, leaf, messages } = record(entry);
+  if (!isId(id) || !Array.isArray(messages)) {
+    throw new Error(filled(STRINGS.damagedConversation, { source, conversation: String(at + 1) }));
+  }
+  const read = messages.map((message, index) => {
+    const taken = toMessage(message, id);
+    if (taken) return taken;
+    const place = { message: String(index + 1), conversation: String(at + 1) };
+    throw new Error(filled(STRINGS.damagedMessage, { source, ...place }));
+  });
   const conversation = {
     id,
-    title: typeof title === "string" ? title : "Imported chat",
+    title: typeof title === "string" ? title : STRINGS.importedChat,
     named: named === true,
+    pinned: pinned === true,
     createdAt: time(created),
     updatedAt: time(updated),
     settings: restoreSettings(settings),
@@ -58,10 +72,10 @@ function toArchived(entry: unknown, at: number): Archived {
   return { conversation, messages: read };
 }
 
-function toMessage(entry: unknown, conversationId: string, where: string): StoredMessage {
-  const { id, parent, role, content, created, state, model, stats, problem } = record(entry);
+function toMessage(entry: unknown, conversationId: string): StoredMessage | null {
+  const { id, parent, role, content, created, state, model, stats, problem, thinking } = record(entry);
   if (!isId(id) || (parent !== null && !isId(parent)) || (role !== "user" && role !== "assistant") || typeof content !== "string") {
-    throw new Error(`${where} of this file is damaged.`);
+    return null;
   }
   const message: StoredMessage = { id, conversationId, parentId: parent, role, content, createdAt: time(created) };
   if (typeof state === "string" && Object.hasOwn(STATES, state)) message.state = state as AnswerState;
@@ -70,6 +84,8 @@ function toMessage(entry: unknown, conversationId: string, where: string): Store
   if (counted) message.stats = counted;
   const told = toProblem(problem);
   if (told) message.problem = told;
+  const thought = toThinking(thinking);
+  if (thought) message.thinking = thought;
   return message;
 }
 
@@ -95,8 +111,11 @@ function toProblem(problem: unknown): Problem | null {
   return texts ? ({ code, message, remedy } as Problem) : null;
 }
 
+function toThinking(thinking: unknown): Thinking | null {
+  const { text, seconds } = record(thinking);
+  return typeof text === "string" && typeof seconds === "number" ? { text, seconds } : null;
+}
+
 const iso = (milliseconds: number): string => new Date(milliseconds).toISOString();
 const time = (text: unknown): number => Date.parse(String(text)) || Date.now();
 const isId = (value: unknown): value is string => typeof value === "string" && /^[\w-]{1,100}$/.test(value);
-const record = (value: unknown): Record<string, unknown> =>
-  typeof value === "object" && value !== null ? { ...value } : {};

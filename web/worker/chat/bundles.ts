@@ -1,9 +1,12 @@
 /** The host's list of models, and what this device keeps beside it. */
+import type { StoredBundle } from "../shared/protocol.ts";
 import { Documents } from "../store/documents.ts";
 import { LIMITS } from "../store/limits.ts";
+import { filled } from "../ui/strings.ts";
 import type { Bundle } from "../ui/types.ts";
 import { daemonUrl } from "./daemon.ts";
-import type { StoredBundle } from "./engine.ts";
+import { record } from "./record.ts";
+import { STRINGS } from "./strings.ts";
 
 const documents = new Documents(LIMITS);
 
@@ -23,9 +26,9 @@ export async function fetchBundles(indexUrl: string): Promise<Bundle[]> {
     await documents.keep(url, body);
     return bundles;
   } catch (error) {
-    throw Object.assign(new Error(`The list of models can't be read: ${String(error)}`), {
+    throw Object.assign(new Error(filled(STRINGS.listUnreadable, { reason: String(error) })), {
       code: "network_error",
-      remedy: "Check the connection and try again.",
+      remedy: STRINGS.checkConnection,
     });
   }
 }
@@ -73,8 +76,6 @@ function facts({ model_type, quantization, context_window_size }: Record<string,
   };
 }
 
-const record = (value: unknown): Record<string, unknown> =>
-  typeof value === "object" && value !== null ? { ...value } : {};
 const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 const number = (value: unknown) => (typeof value === "number" && value > 0 ? value : 0);
 const text = (value: unknown) => (typeof value === "string" ? value : "");

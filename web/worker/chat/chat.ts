@@ -1,24 +1,28 @@
 /** The conversation on the page: what sending, stopping, redoing and switching do. */
 import { holdNamed, isHeld, whenFree } from "../shared/presence.ts";
+import type { ChatEngine } from "../ui/engine.ts";
 import type { Notices } from "../ui/notices.ts";
-import { titleOf } from "../ui/request.ts";
+import { isCutShort, titleOf } from "../ui/request.ts";
+import { filled } from "../ui/strings.ts";
 import type { Transcript } from "../ui/transcript.ts";
 import type { ChatSettings, Conversation, Message } from "../ui/types.ts";
-import { Answering } from "./answering.ts";
+import { nameInAddress } from "./address.ts";
+import { announcementOf } from "./announcement.ts";
+import { Answering, writingLock } from "./answering.ts";
 import type { Archived } from "./archive.ts";
-import type { ChatEngine } from "./engine.ts";
+import { Library } from "./library.ts";
 import type { Models } from "./models.ts";
+import { paced } from "./paced.ts";
 import type { Change, ConversationStore } from "./store.ts";
+import { STRINGS } from "./strings.ts";
 import { Thread } from "./thread.ts";
+import { Titles } from "./titles.ts";
 import type { StoredMessage } from "./tree.ts";
 
 /** An open answer is kept this often, so that a closed page loses little. */
-const SAVE_EVERY_MS = 1_000;
-/** Longer answers are announced by their beginning. */
-const MAX_ANNOUNCED = 1_500;
-
-/** Held by the tab that writes a message. */
-const writingLock = (message: Message): string => `mlc-edge-chat writes ${message.id}`;
+const SAVE_EVERY_MS = 500;
+/** An answer waits so long for what other tabs have made of it. */
+const PATIENCE_MS = 1_000;
 
 export interface ChatParts {
   engine: ChatEngine;
@@ -26,7 +30,7 @@ export interface ChatParts {
   store: ConversationStore;
   transcript: Transcript;
   notices: Notices;
-  /** Called when the conversation, the list or the state of the answer changed. */
+  /** Called when the conversation, the list or the answer's state changed. */
   onChange(): void;
   /** Called when another tab has deleted the conversation that is shown; its last question may wait for an answer. */
   onDeleted(conversation: Conversation, unanswered: string): void;
@@ -38,13 +42,25 @@ export class Chat {
   #answering: Answering | null = null;
   /** The conversation that is to be shown, once it is read. */
   #opening = "";
-  #savedAt = 0;
-  conversations: Conversation[] = [];
+  readonly #growth = paced(() => this.#saveGrowth(), SAVE_EVERY_MS);
+  /** The answer that another tab writes. */
+  #watched: string | null = null;
+  readonly library: Library;
+  readonly #titles: Titles;
 
   constructor(parts: ChatParts) {
     this.#parts = parts;
     this.#thread = Thread.draft(parts.store);
+    this.library = new Library({
+      store: parts.store,
+      held: () => this.#threads(),
+      onChange: parts.onChange,
+      onFailure: (error) => this.#tellUnsaved(error),
+    });
+    this.#titles = new Titles(parts.engine, parts.models, (thread) => void this.#retitle(thread));
     parts.models.onChange(() => this.#explainWait());
+    // What isn't seen may be closed without a word.
+    document.addEventListener("visibilitychange", () => document.hidden && this.#growth.now());
     parts.store.onForeignChange((change) => void this.#follow(change));
   }
 
@@ -55,6 +71,16 @@ export class Chat {
   /** The branch that is shown. */
   get messages(): readonly StoredMessage[] {
     return this.#thread.branch;
+  }
+
+  /** Whether nothing was asked yet. */
+  get isEmpty(): boolean {
+    return this.#thread.isEmpty;
+  }
+
+  /** Whether nothing of what is shown is kept. */
+  get isTemporary(): boolean {
+    return this.#thread.isTemporary;
   }
 
   /** The conversation whose answer is being written. */
@@ -70,16 +96,40 @@ export class Chat {
 
   /** Opens a stored conversation; an unknown id starts a new one. */
   async open(id: string): Promise<void> {
-    if (id === this.conversation.id) return;
     this.#opening = id;
+    if (id === this.conversation.id) return;
     const found = this.#running(id) ?? (id ? await this.#read(id) : null);
     // Another one was chosen meanwhile.
     if (this.#opening !== id) return;
-    this.#thread = found ?? Thread.draft(this.#parts.store);
+    this.#enter(found ?? Thread.draft(this.#parts.store));
+  }
+
+  /** Shows a conversation that ends when it is left: an empty one, or this one. */
+  openTemporary(shown?: Archived): void {
+    const thread = Thread.temporary(this.#parts.store, shown);
+    this.#opening = thread.id;
+    this.#enter(thread);
+  }
+
+  #enter(thread: Thread): void {
+    this.#titles.cancel();
+    if (this.isTemporary) this.#discard(this.conversation.id);
+    this.#thread = thread;
     this.#parts.transcript.show(this.messages, this.#liveId);
     this.#explainWait();
     this.#parts.onChange();
     void this.#watchOthersAnswer();
+  }
+
+  /** Makes the temporary conversation that is shown one like others; false where the browser doesn't keep it. */
+  async makeLasting(): Promise<boolean> {
+    const thread = this.#thread;
+    thread.makeLasting();
+    nameInAddress(this.isEmpty ? "" : thread.id);
+    this.#parts.onChange();
+    const isKept = await this.#keep(thread);
+    await this.library.refresh();
+    return isKept && this.#parts.store.ephemeral === null;
   }
 
   async #read(id: string): Promise<Thread | null> {
@@ -91,29 +141,47 @@ export class Chat {
     }
   }
 
-  async refreshList(): Promise<void> {
-    this.conversations = await this.#parts.store.list().catch(() => this.conversations);
-    this.#parts.onChange();
+  /** Whether the last answer that is shown is being written by another tab. */
+  get isWrittenElsewhere(): boolean {
+    return this.#watched !== null && this.messages.at(-1)?.id === this.#watched;
   }
 
   /** Adds the user's message and starts the answer; false while another answer is written. */
   send(text: string): boolean {
-    return this.#ask(text, this.messages.at(-1)?.id ?? null);
+    return !this.isWrittenElsewhere && this.#ask(text, this.messages.at(-1)?.id ?? null);
   }
 
   stop(): void {
+    this.#titles.cancel();
     this.#answering?.stop();
   }
 
-  /** Writes an answer anew, beside what was there. */
-  regenerate(answer: Message): void {
+  /** Writes an answer anew, beside what was there; false while another answer is written. */
+  regenerate(answer: Message): boolean {
+    if (this.#answering) return false;
     const thread = this.#thread;
     const branch = thread.branchTo(answer);
     const question = branch.findLast(({ role }) => role === "user");
-    if (!question || this.#answering) return;
+    if (!question) return true;
     const before = branch.at(-1);
     if (before && before !== question) void thread.dropEmpty(before).catch((error) => this.#tellUnsaved(error));
-    void this.#answer(question);
+    void this.#write(Answering.of(thread, question));
+    return true;
+  }
+
+  /** Goes on where the last answer broke off; false while another answer is written. */
+  async goOn({ id }: Message): Promise<boolean> {
+    if (this.#answering) return false;
+    const thread = this.#thread;
+    const patience = new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+    // What another tab has added by now is gone on from, and not taken back.
+    await Promise.race([thread.refresh().catch(() => true), patience]);
+    const last = this.messages.at(-1);
+    const isFree = last?.id === id && isCutShort(last) && !(await isHeld(writingLock(last)));
+    if (thread !== this.#thread || this.#answering) return true;
+    if (isFree) void this.#write(Answering.on(thread, last));
+    else this.#showRefreshed(thread.id);
+    return true;
   }
 
   /** Asks something else, beside what was asked; false while another answer is written. */
@@ -145,29 +213,18 @@ export class Chat {
     await this.#keep(this.#thread);
   }
 
-  async rename({ id }: Conversation, title: string): Promise<void> {
-    const fields = { title, named: true };
-    for (const thread of this.#threads()) if (thread.id === id) thread.change(fields);
-    try {
-      await this.#parts.store.change(id, fields);
-    } catch (error) {
-      this.#tellUnsaved(error);
-    }
-    await this.refreshList();
-  }
-
   /** Deletes a conversation; the returned function brings it back. Null if the browser's storage doesn't work. */
   async remove({ id }: Conversation): Promise<(() => Promise<void>) | null> {
     const { store } = this.#parts;
     try {
-      const thread = await this.#threadOf(id);
+      const thread = await this.library.thread(id);
       const { conversation, messages } = thread?.snapshot() ?? {};
       await thread?.delete();
       this.#discard(id);
-      await this.refreshList();
+      await this.library.refresh();
       return async () => {
         if (conversation && messages) await store.create(conversation, messages);
-        await this.refreshList();
+        await this.library.refresh();
       };
     } catch (error) {
       this.#tellUnsaved(error);
@@ -175,38 +232,12 @@ export class Chat {
     }
   }
 
-  /** Of the branch that was shown last. */
-  async messagesOf({ id }: Conversation): Promise<StoredMessage[]> {
-    return (await this.#threadOf(id))?.branch ?? [];
-  }
-
-  /** With all branches. */
-  async archived(conversations: readonly Conversation[]): Promise<Archived[]> {
-    const threads = await Promise.all(conversations.map(({ id }) => this.#threadOf(id)));
-    return threads.flatMap((thread) => thread?.snapshot() ?? []);
-  }
-
-  /** Adds what isn't there yet. */
+  /** Takes conversations over that aren't there yet. */
   async restore(all: readonly Archived[]): Promise<void> {
-    for (const { conversation, messages } of all) await this.#parts.store.add(conversation, messages);
-    const shown = all.some(({ conversation }) => conversation.id === this.conversation.id);
-    if (shown && (await this.#thread.refresh())) this.#showRefreshed(this.conversation.id);
-    await this.refreshList();
-  }
-
-  /** Ids of the conversations in whose title or messages these words are. */
-  async search(words: string): Promise<Set<string>> {
-    const wanted = words.toLocaleLowerCase();
-    const has = (text: string) => text.toLocaleLowerCase().includes(wanted);
-    const all = await this.archived(this.conversations);
-    const found = all.filter(
-      ({ conversation, messages }) => has(conversation.title) || messages.some(({ content }) => has(content)),
-    );
-    return new Set(found.map(({ conversation }) => conversation.id));
-  }
-
-  async #threadOf(id: string): Promise<Thread | null> {
-    return this.#threads().find((live) => live.id === id) ?? (await Thread.open(this.#parts.store, id));
+    await this.library.add(all);
+    const { id } = this.conversation;
+    if (all.some(({ conversation }) => conversation.id === id)) await this.#follow({ id, kind: "changed" });
+    else await this.library.refresh();
   }
 
   /** What is shown, and what is answered. */
@@ -227,52 +258,68 @@ export class Chat {
     const { conversation } = this;
     if (parentId === null && !conversation.named) this.#thread.change({ title: titleOf(text) });
     const question = this.#thread.add("user", parentId, { content: text });
-    if (location.hash !== `#${conversation.id}`) history.replaceState(null, "", `#${conversation.id}`);
-    void this.#answer(question);
+    void this.#write(Answering.of(this.#thread, question));
     return true;
   }
 
-  async #answer(question: StoredMessage): Promise<void> {
+  async #write(run: Answering): Promise<void> {
     const { engine, models, transcript } = this.#parts;
-    const run = new Answering(this.#thread, question);
+    this.#titles.cancel();
+    // Who acts on what is shown stays there.
+    this.#opening = run.thread.id;
+    if (!this.isTemporary) nameInAddress(run.thread.id);
     const lock = holdNamed(writingLock(run.answer));
     this.#answering = run;
     transcript.update(this.messages, run.answer.id);
     transcript.toEnd();
     this.#explainWait();
     // What the browser's storage does, and how long it takes, is no answer's business.
-    void this.#keep(run.thread).then(() => this.refreshList());
+    void this.#keep(run.thread).then(() => this.library.refresh(run.thread.id));
     this.#parts.onChange();
     await run.run(engine, models, () => this.#grow(run));
     if (this.#answering === run) this.#answering = null;
+    // Whatever shows it, it is kept.
+    const kept = this.#keep(run.thread).finally(async () => (await lock)?.release());
     if (run.thread === this.#thread) transcript.settle(null);
     this.#announce(run);
     this.#parts.onChange();
-    await this.#keep(run.thread);
-    (await lock)?.release();
+    if (run.thread === this.#thread && !this.#answering) void this.#titles.consider(run.thread);
+    await kept;
+    this.library.forgetWords(run.thread.id);
+  }
+
+  async #retitle(thread: Thread): Promise<void> {
+    await this.#keep(thread);
+    // A name that somebody chose in another tab is still there.
+    await thread.refresh().catch(() => false);
+    await this.library.refresh(thread.id);
   }
 
   #grow(run: Answering): void {
     const { answer, thread } = run;
     if (thread === this.#thread) {
-      if (answer.content) this.#parts.transcript.grow(answer);
-      else this.#parts.transcript.wait(answer, "Thinking …");
+      if (run.hasBegun) this.#parts.transcript.grow(answer);
+      else this.#parts.transcript.wait(answer, STRINGS.thinking);
     }
-    if (answer.content === "") this.#parts.onChange();
-    if (Date.now() - this.#savedAt < SAVE_EVERY_MS) return;
-    this.#savedAt = Date.now();
-    thread.touch(answer);
-    void this.#keep(thread);
+    if (!run.hasBegun) this.#parts.onChange();
+    this.#growth.soon();
+  }
+
+  #saveGrowth(): void {
+    const run = this.#answering;
+    if (!run) return;
+    run.thread.touch(run.answer);
+    void this.#keep(run.thread);
   }
 
   #explainWait(): void {
     const run = this.#answering;
     if (!run?.waiting || run.thread !== this.#thread) return;
     const reasons: Partial<Record<Models["state"]["kind"], string>> = {
-      idle: "Load the model below to get the answer.",
-      error: "The model isn’t ready; see below.",
+      idle: STRINGS.waitsForLoad,
+      error: STRINGS.waitsForMending,
     };
-    const reason = reasons[this.#parts.models.state.kind] ?? "Waiting for the model …";
+    const reason = reasons[this.#parts.models.state.kind] ?? STRINGS.waiting;
     this.#parts.transcript.wait(run.answer, reason);
   }
 
@@ -280,7 +327,7 @@ export class Chat {
     const { conversation } = this;
     const unanswered = this.#running(id) ? this.messages.findLast(({ role }) => role === "user")?.content : "";
     if (kind === "deleted") this.#discard(id);
-    await this.refreshList();
+    await this.library.refresh(id);
     if (id !== this.conversation.id) return;
     if (kind === "deleted") this.#parts.onDeleted(conversation, unanswered ?? "");
     else if (await this.#thread.refresh().catch(() => false)) this.#showRefreshed(conversation.id);
@@ -288,7 +335,7 @@ export class Chat {
 
   #showRefreshed(id: string): void {
     if (id !== this.conversation.id) return;
-    this.#parts.transcript.update(this.messages, this.#liveId);
+    this.#parts.transcript.update(this.messages, this.#liveId ?? (this.isWrittenElsewhere ? this.#watched : null));
     this.#explainWait();
     this.#parts.onChange();
     void this.#watchOthersAnswer();
@@ -302,9 +349,14 @@ export class Chat {
     const name = writingLock(last);
     if (!(await isHeld(name)) || thread !== this.#thread) return;
     this.#parts.transcript.settle(last.id);
-    if (last.content === "") this.#parts.transcript.wait(last, "Being written in another tab …");
+    if (last.content === "") this.#parts.transcript.wait(last, STRINGS.writtenElsewhere);
+    if (this.#watched === last.id) return;
+    this.#watched = last.id;
     await whenFree(name, new AbortController().signal);
-    if (thread === this.#thread && (await thread.refresh().catch(() => false))) this.#showRefreshed(thread.id);
+    if (this.#watched === last.id) this.#watched = null;
+    // It may have been left and opened again meanwhile.
+    const shown = this.#thread;
+    if (shown.id === thread.id && (await shown.refresh().catch(() => false))) this.#showRefreshed(thread.id);
   }
 
   /** Ends an answer of a conversation that is deleted. */
@@ -316,28 +368,32 @@ export class Chat {
     this.#answering = null;
   }
 
-  async #keep(thread: Thread): Promise<void> {
+  /** False if it isn't kept. */
+  async #keep(thread: Thread): Promise<boolean> {
     try {
       const isThere = await thread.keep();
+      this.#parts.notices.hide("unsaved");
       if (!isThere) await this.#follow({ id: thread.id, kind: "deleted" });
+      return isThere;
     } catch (error) {
       this.#tellUnsaved(error);
+      return false;
     }
   }
 
   #tellUnsaved(error: unknown): void {
     const isFull = error instanceof DOMException && error.name === "QuotaExceededError";
-    const text = isFull
-      ? "This conversation can’t be saved: the browser’s storage is full. Export it, or delete others."
-      : "The browser’s storage doesn’t work now: conversations can’t be read or saved. Export what you need, then reload the page.";
+    const text = isFull ? STRINGS.storageFull : STRINGS.storageBroken;
     this.#parts.notices.show("unsaved", { level: "warning", text });
   }
 
-  #announce({ answer }: Answering): void {
-    const { content, problem, state } = answer;
-    const text = content.length > MAX_ANNOUNCED ? `${content.slice(0, MAX_ANNOUNCED)} … and more.` : content;
-    if (problem) this.#parts.notices.announce(`${problem.message} ${problem.remedy}`);
-    else if (state === "abort") this.#parts.notices.announce("Stopped.");
-    else this.#parts.notices.announce(`Assistant: ${text}`);
+  #announce(run: Answering): void {
+    const { notices, transcript } = this.#parts;
+    const { conversation } = run.thread;
+    if (run.thread === this.#thread) notices.announce(announcementOf(run, transcript.textOf(run.answer)));
+    else if (!run.thread.isDiscarded) {
+      const show = { text: STRINGS.show, run: () => void (location.hash = conversation.id) };
+      notices.toast(filled(STRINGS.answeredElsewhere, { title: conversation.title }), show);
+    }
   }
 }

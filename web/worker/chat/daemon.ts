@@ -1,7 +1,7 @@
 /** Models that the daemon which serves this page runs on its own machine. */
 import { RemoteApi } from "../remote/api.ts";
 import type { Sampling } from "../shared/sampling-defaults.ts";
-import type { AnswerChunk, ChatRequest, FitReport, LoadedModel } from "./engine.ts";
+import type { AnswerChunk, ChatRequest, FitReport, LoadedModel } from "../ui/engine.ts";
 
 /** Where a bundle of the daemon is "loaded" from: its API, and the model's id behind the mark. */
 const SCHEME = "daemon+";

@@ -1,6 +1,6 @@
 /** What the page needs from outside; main.ts gives the real ones, tests give their own. */
 import type { ServiceWorkerStatus } from "../service-worker/client.ts";
-import type { ChatEngine } from "./engine.ts";
+import type { ChatEngine } from "../ui/engine.ts";
 import type { ConversationStore } from "./store.ts";
 
 /** The service worker's client: it keeps the page itself. */

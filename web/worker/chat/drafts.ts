@@ -4,8 +4,9 @@ const KEY = "mlc-edge.draft";
 
 const keyOf = (conversationId: string): string => (conversationId === "" ? KEY : `${KEY}.${conversationId}`);
 
-/** "" stands for a new chat. What this tab had typed comes first, then what another one did last. */
-export function loadDraft(conversationId: string): string {
+/** "" stands for a new chat, null for a temporary one. What this tab had typed comes first, then what another one did last. */
+export function loadDraft(conversationId: string | null): string {
+  if (conversationId === null) return "";
   try {
     const key = keyOf(conversationId);
     return sessionStorage.getItem(key) ?? (conversationId === "" ? null : localStorage.getItem(key)) ?? "";
@@ -15,7 +16,8 @@ export function loadDraft(conversationId: string): string {
 }
 
 /** Several tabs may have begun something for one chat: what is cleared here stays in the others. */
-export function keepDraft(conversationId: string, text: string): void {
+export function keepDraft(conversationId: string | null, text: string): void {
+  if (conversationId === null) return;
   try {
     const key = keyOf(conversationId);
     const before = sessionStorage.getItem(key);

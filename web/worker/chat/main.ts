@@ -1,5 +1,5 @@
 /** The page's entry: the chat with the real engine, service worker and database. */
-import { EngineClient } from "../page/client.ts";
+import { EngineClient } from "../client/client.ts";
 import * as files from "../service-worker/client.ts";
 import { startChat } from "./app.ts";
 import { openStore } from "./store.ts";

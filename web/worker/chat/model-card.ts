@@ -1,11 +1,12 @@
 /** The card above the message box: what the model needs, how its loading goes, what went wrong. */
+import type { LoadProgress } from "../shared/protocol.ts";
 import { button, byId, el } from "../ui/dom.ts";
 import { formatBytes, formatBytesOf, formatSpeed } from "../ui/format.ts";
+import { filled } from "../ui/strings.ts";
 import type { Problem } from "../ui/types.ts";
 import { keepDaemonKey } from "./daemon.ts";
-import type { LoadProgress } from "./engine.ts";
 import type { Models, ModelState } from "./models.ts";
-import { webgpuHelp } from "./webgpu-help.ts";
+import { STRINGS } from "./strings.ts";
 
 export interface ModelCardActions {
   load(): void;
@@ -27,9 +28,13 @@ export class ModelCard {
 
   render(models: Models): void {
     const { state } = models;
-    // Only what changes is touched while a model loads, so that "Cancel" keeps its focus.
-    const key = `${state.kind} ${"bundle" in state ? state.bundle?.key : ""}`;
-    if (key !== this.#shown || state.kind === "error") this.#rebuild(state, models.bundles.length);
+    // Only what changes is touched, so that "Cancel" keeps its focus, and a field what is typed.
+    const key = JSON.stringify([
+      state.kind,
+      "bundle" in state && state.bundle?.key,
+      state.kind === "error" && [state.problem, models.bundles.length > 1],
+    ]);
+    if (key !== this.#shown) this.#rebuild(state, models.bundles.length);
     this.#shown = key;
     if (state.kind === "loading") this.#update(state.progress);
   }
@@ -51,35 +56,36 @@ export class ModelCard {
 
   #content(state: ModelState, choices: number): Node[] {
     if (state.kind === "idle") return [this.#offer(state)];
-    if (state.kind === "checking") return [el("p", {}, `Checking this device for ${state.bundle.id} …`)];
+    if (state.kind === "checking") return [el("p", {}, filled(STRINGS.checkingDevice, { model: state.bundle.id }))];
     if (state.kind === "loading") return this.#loading(state.bundle.id);
     if (state.kind === "error") return this.#failure(state.problem, state.bundle !== null, choices);
     return [];
   }
 
   #offer({ bundle, fit }: ModelState & { kind: "idle" }): Node {
-    const size = fit.downloadBytes > 0 ? fit.downloadBytes : bundle.bytes;
+    const size = formatBytes(fit.downloadBytes > 0 ? fit.downloadBytes : bundle.bytes);
     const load = button({
-      text: `Load (${formatBytes(size)})`,
-      label: `Load ${bundle.id}, ${formatBytes(size)}`,
+      text: filled(STRINGS.load, { size }),
+      label: filled(STRINGS.loadModel, { model: bundle.id, size }),
       className: "button primary",
       onClick: () => this.#actions.load(),
     });
-    const about = `Downloads ${formatBytes(size)} once, then works offline. It needs ${formatBytes(fit.memoryBytes)} of GPU memory.`;
+    const about = filled(STRINGS.loadCosts, { size, memory: formatBytes(fit.memoryBytes) });
     const grow = el("div", { class: "grow" }, el("h2", {}, bundle.id), el("p", {}, about));
-    return el("div", { class: "card-row" }, grow, this.#chooser(), load);
+    return el("div", { class: "card-row" }, grow, el("div", { class: "card-row" }, this.#chooser(), load));
   }
 
-  #loading(id: string): Node[] {
-    this.#text = el("p", { class: "load-text", id: "load-text" }, "Starting …");
-    this.#progress = el("progress", { max: "1", "aria-label": `Loading ${id}` });
+  #loading(model: string): Node[] {
+    const loading = filled(STRINGS.loading, { model });
+    this.#text = el("p", { class: "load-text", id: "load-text" }, STRINGS.starting);
+    this.#progress = el("progress", { max: "1", "aria-label": loading });
     const cancel = button({
-      text: "Cancel",
-      label: "Cancel loading",
+      text: STRINGS.cancel,
+      label: STRINGS.cancelLoading,
       className: "button small",
       onClick: () => this.#actions.cancel(),
     });
-    const grow = el("div", { class: "grow" }, el("h2", {}, `Loading ${id}`), this.#text);
+    const grow = el("div", { class: "grow" }, el("h2", {}, loading), this.#text);
     return [el("div", { class: "card-row" }, grow, cancel), this.#progress];
   }
 
@@ -95,7 +101,7 @@ export class ModelCard {
     const title = el("h2", { class: "problem-title" }, problem.message);
     const buttons = el("div", { class: "card-row" });
     buttons.append(
-      button({ icon: "retry", text: "Try again", className: "button", onClick: () => this.#actions.retry() }),
+      button({ icon: "retry", text: STRINGS.tryAgain, className: "button", onClick: () => this.#actions.retry() }),
     );
     if (retriable && choices > 1) buttons.append(this.#chooser());
     const content: Node[] = [title, el("p", { class: "remedy" }, problem.remedy)];
@@ -107,8 +113,8 @@ export class ModelCard {
 
   #keyForm(): HTMLFormElement {
     const field = el("input", { type: "password", id: "daemon-key", class: "text", autocomplete: "off", required: "" });
-    const label = el("label", { for: "daemon-key" }, "API key");
-    const use = el("button", { class: "button primary", type: "submit" }, "Use this key");
+    const label = el("label", { for: "daemon-key" }, STRINGS.apiKey);
+    const use = el("button", { class: "button primary", type: "submit" }, STRINGS.useKey);
     const form = el("form", { class: "card-row help" }, label, field, use, this.#chooser());
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -119,28 +125,25 @@ export class ModelCard {
   }
 
   #chooser(): HTMLButtonElement {
-    return button({ text: "Other models", className: "button", onClick: () => this.#actions.choose() });
+    return button({ text: STRINGS.otherModels, className: "button", onClick: () => this.#actions.choose() });
   }
 }
 
-const PRIVACY = {
-  browser: "The model runs in this browser, on your own device. Nothing you type leaves it.",
-  daemon: "The model runs on the machine that serves this page. What you type goes there and no further.",
-};
+const PRIVACY = { browser: STRINGS.privateHere, daemon: STRINGS.privateOnHost };
 
 /** Shows the state in the top bar's button, and where what people type goes. */
 export function renderModelButton(state: ModelState): void {
   const bundle = "bundle" in state ? state.bundle : null;
   byId("privacy", HTMLElement).textContent = PRIVACY[bundle?.place ?? "browser"];
-  byId("model-name", HTMLElement).textContent = bundle?.id ?? "Models";
+  byId("model-name", HTMLElement).textContent = bundle?.id ?? STRINGS.models;
   const words: Record<ModelState["kind"], string> = {
     listing: "",
-    checking: "Checking",
-    idle: "Not loaded",
-    loading: "Loading",
-    unloaded: "Not loaded",
-    ready: bundle?.place === "daemon" ? "Ready on the host" : "Ready",
-    error: "Problem",
+    checking: STRINGS.modelChecking,
+    idle: STRINGS.modelNotLoaded,
+    loading: STRINGS.modelLoading,
+    unloaded: STRINGS.modelNotLoaded,
+    ready: bundle?.place === "daemon" ? STRINGS.modelReadyOnHost : STRINGS.modelReady,
+    error: STRINGS.modelProblem,
   };
   byId("model-state", HTMLElement).textContent = words[state.kind];
 }
@@ -151,19 +154,23 @@ export function describeProgress(progress: LoadProgress): string {
   const bytes = formatBytesOf(loadedBytes, totalBytes);
   switch (stage) {
     case "check":
-      return "Checking this device";
+      return STRINGS.stageCheck;
     case "download":
-      return `Downloading ${bytes}${bytesPerSecond > 0 ? ` · ${formatSpeed(bytesPerSecond)}` : ""}`;
+      return bytesPerSecond > 0
+        ? filled(STRINGS.stageDownloadAt, { ...bytes, speed: formatSpeed(bytesPerSecond) })
+        : filled(STRINGS.stageDownload, bytes);
     case "library":
-      return "Starting the model's library";
+      return STRINGS.stageLibrary;
     case "upload":
-      return `Copying to the GPU ${bytes}`;
+      return filled(STRINGS.stageUpload, bytes);
     case "pipelines":
-      return total > 0 ? `Preparing the GPU ${done} of ${total}` : "Preparing the GPU";
+      return total > 0
+        ? filled(STRINGS.stagePipelinesOf, { done: String(done), total: String(total) })
+        : STRINGS.stagePipelines;
     case "self-test":
-      return "Self-test";
+      return STRINGS.stageSelfTest;
     case "ready":
-      return "Ready";
+      return STRINGS.stageReady;
   }
 }
 
@@ -173,3 +180,11 @@ function shareOf({ stage, loadedBytes, totalBytes, done, total }: LoadProgress):
   return stage === "ready" ? 1 : null;
 }
 
+/** What people can do when their browser offers no WebGPU. */
+function webgpuHelp(): HTMLElement {
+  const list = el("ul", {}, ...STRINGS.browsers.map((text) => el("li", {}, text)));
+  if (!window.isSecureContext) list.prepend(el("li", {}, STRINGS.insecure));
+  const details = el("details", { class: "help" }, el("summary", {}, STRINGS.whichBrowsers), list);
+  details.open = !window.isSecureContext;
+  return el("div", {}, details, el("p", { class: "remedy" }, STRINGS.conversationsStay));
+}

@@ -1,12 +1,14 @@
 /** The dialog that lists models: what each costs, whether it is on this device, whether it fits. */
+import { html, nothing, render } from "lit-html";
+import { guard } from "lit-html/directives/guard.js";
+import { repeat } from "lit-html/directives/repeat.js";
 import { button, byId, el } from "../ui/dom.ts";
-import { formatBytes, formatBytesOf, formatCount } from "../ui/format.ts";
+import type { FitReport } from "../ui/engine.ts";
+import { formatBytes, formatBytesOf } from "../ui/format.ts";
+import { counted, filled } from "../ui/strings.ts";
 import type { Bundle } from "../ui/types.ts";
-import type { FitReport } from "./engine.ts";
 import type { Models } from "./models.ts";
-
-const LEFTOVERS_STAY =
-  "Not deleted: a model is in use, in this tab or another. They go by themselves when a model is loaded while no other tab has one.";
+import { STRINGS } from "./strings.ts";
 
 export interface ModelDialogActions {
   use(bundle: Bundle): void;
@@ -60,22 +62,37 @@ export class ModelDialog {
   #render(): void {
     const focused = document.activeElement?.id;
     const bundles = [...this.#models.bundles, ...this.#models.unlisted];
-    this.#list.replaceChildren(...bundles.map((bundle) => this.#item(bundle)));
-    if (bundles.length === 0) this.#list.append(el("li", {}, "No models found."));
-    if (this.#models.stored.leftovers.files > 0) this.#list.append(this.#leftovers());
+    const items = repeat(bundles, ({ key }) => key, (bundle) => guard([this.#look(bundle)], () => this.#item(bundle)));
+    const none = bundles.length === 0 ? html`<li>${STRINGS.noModels}</li>` : nothing;
+    const { files, bytes } = this.#models.stored.leftovers;
+    const leftovers = files > 0 ? guard([bytes, this.#leftoversStay], () => this.#leftovers()) : nothing;
+    render(html`${items}${none}${leftovers}`, this.#list);
     if (focused?.startsWith("model-")) document.getElementById(focused)?.focus();
   }
 
-  #item(bundle: Bundle): HTMLLIElement {
+  #isChosen({ key }: Bundle): boolean {
     const { state } = this.#models;
-    const chosen = "bundle" in state && state.bundle?.key === bundle.key;
+    return "bundle" in state && state.bundle?.key === key;
+  }
+
+  /** All that an entry shows: it stays as it is until that changes, and with it focus and what is pressed. */
+  #look(bundle: Bundle): string {
+    const state = this.#isChosen(bundle) && this.#models.state.kind;
+    const isStored = this.#models.storedPart(bundle) !== null;
+    const isOffered = this.#models.bundles.includes(bundle);
+    const problem = this.#fits.get(bundle.key)?.problems[0];
+    return JSON.stringify([state, this.#place(bundle), this.#facts(bundle), isOffered, isStored, problem]);
+  }
+
+  #item(bundle: Bundle): HTMLLIElement {
+    const chosen = this.#isChosen(bundle);
     const place = this.#place(bundle);
     const badge = place ? el("span", { class: "badge" }, place) : null;
     const head = el("div", { class: "card-row" }, el("h3", {}, bundle.id), badge);
     const item = el("li", { class: chosen ? "model current" : "model" }, head);
     item.append(el("p", { class: "hint" }, this.#facts(bundle)));
     if (!this.#models.bundles.includes(bundle)) {
-      item.append(el("p", { class: "hint" }, "This host doesn’t offer it any more."));
+      item.append(el("p", { class: "hint" }, STRINGS.notOffered));
     }
     const problem = this.#fits.get(bundle.key)?.problems[0];
     if (problem) item.append(el("p", { class: "unfit" }, `${problem.message} ${problem.remedy}`));
@@ -84,18 +101,19 @@ export class ModelDialog {
   }
 
   #place(bundle: Bundle): string | null {
-    if (bundle.place === "daemon") return "Answered by the host";
-    if (this.#models.isStored(bundle)) return "On this device";
+    if (bundle.place === "daemon") return STRINGS.answeredByHost;
+    if (this.#models.isStored(bundle)) return STRINGS.onThisDevice;
     const part = this.#models.storedPart(bundle);
-    return part && part.storedBytes > 0 ? `${formatBytesOf(part.storedBytes, part.totalBytes)} on this device` : null;
+    if (!part?.storedBytes) return null;
+    return filled(STRINGS.partOnThisDevice, formatBytesOf(part.storedBytes, part.totalBytes));
   }
 
   #leftovers(): HTMLLIElement {
     const { bytes } = this.#models.stored.leftovers;
-    const item = el("li", { class: "model" }, el("h3", {}, "Leftover files"));
-    item.append(el("p", { class: "hint" }, `${formatBytes(bytes)} that belong to no model`));
-    if (this.#leftoversStay) item.append(el("p", { class: "unfit", role: "status" }, LEFTOVERS_STAY));
-    const remove = this.#deleteButton("leftovers", "leftover files", async () => {
+    const item = el("li", { class: "model" }, el("h3", {}, STRINGS.leftovers));
+    item.append(el("p", { class: "hint" }, filled(STRINGS.leftoversSize, { size: formatBytes(bytes) })));
+    if (this.#leftoversStay) item.append(el("p", { class: "unfit", role: "status" }, STRINGS.leftoversStay));
+    const remove = this.#deleteButton("leftovers", STRINGS.leftoversName, async () => {
       this.#leftoversStay = !(await this.#actions.deleteLeftovers());
       this.#render();
     });
@@ -105,10 +123,14 @@ export class ModelDialog {
 
   #facts(bundle: Bundle): string {
     const memory = this.#fits.get(bundle.key)?.memoryBytes;
+    const size = formatBytes(bundle.bytes);
+    const cost = this.#models.isStored(bundle) ? size : filled(STRINGS.toDownload, { size });
     return [
-      bundle.bytes > 0 ? `${formatBytes(bundle.bytes)} to download` : null,
-      memory ? `${formatBytes(memory)} of GPU memory` : null,
-      bundle.contextWindowSize > 0 ? `context of ${formatCount(bundle.contextWindowSize, "token")}` : null,
+      bundle.bytes > 0 ? cost : null,
+      memory ? filled(STRINGS.gpuMemory, { size: formatBytes(memory) }) : null,
+      bundle.contextWindowSize > 0
+        ? filled(STRINGS.contextOf, { tokens: counted(STRINGS.tokens, bundle.contextWindowSize) })
+        : null,
       bundle.quantization || null,
     ]
       .filter((fact) => fact !== null)
@@ -120,11 +142,12 @@ export class ModelDialog {
     const row = el("div", { class: "buttons" });
     const busy = chosen && (state.kind === "ready" || state.kind === "loading" || state.kind === "checking");
     if (busy) {
-      row.append(el("span", { class: "badge" }, state.kind === "ready" ? "In use" : "Loading"));
+      row.append(el("span", { class: "badge" }, state.kind === "ready" ? STRINGS.inUse : STRINGS.modelLoading));
     } else {
+      const label = bundle.place === "daemon" ? STRINGS.useModelOfHost : STRINGS.useModelNamed;
       const use = button({
-        text: "Use this model",
-        label: `Use this model: ${bundle.id}${bundle.place === "daemon" ? ", answered by the host" : ""}`,
+        text: STRINGS.useModel,
+        label: filled(label, { model: bundle.id }),
         className: "button small primary",
         onClick: () => {
           this.#dialog.close();
@@ -143,12 +166,13 @@ export class ModelDialog {
   #deleteButton(key: string, name: string, run: () => Promise<void>): HTMLButtonElement {
     const remove = button({
       icon: "trash",
-      text: "Delete from this device",
-      label: `Delete from this device: ${name}`,
+      text: STRINGS.deleteFiles,
+      label: filled(STRINGS.deleteFilesOf, { model: name }),
       className: "button small danger",
       onClick: async () => {
         remove.disabled = true;
         await run();
+        remove.disabled = false;
         await this.#showStorage();
         byId("models-dialog", HTMLDialogElement).querySelector("button")?.focus();
       },

@@ -1,9 +1,11 @@
 /** Which model is chosen, and where it stands on its way to being ready. */
+import type { ContextPolicy, LoadProgress, StoredBundle, StoredContents } from "../shared/protocol.ts";
 import type { Sampling } from "../shared/sampling-defaults.ts";
+import type { ChatEngine, FitReport, LoadedModel } from "../ui/engine.ts";
 import { isAbort, problemOf } from "../ui/problems.ts";
-import type { Bundle, ContextPolicy, Problem } from "../ui/types.ts";
+import type { Bundle, Problem } from "../ui/types.ts";
 import { fetchBundles, lastSeenBundles, lockUrlOf, unlistedBundle } from "./bundles.ts";
-import type { ChatEngine, FitReport, LoadedModel, LoadProgress, StoredBundle, StoredContents } from "./engine.ts";
+import { STRINGS } from "./strings.ts";
 
 export type ModelState =
   | { kind: "listing" }
@@ -234,8 +236,8 @@ const NOTHING_STORED: StoredContents = { bundles: [], states: [], leftovers: { f
 
 const NO_MODELS: Problem = {
   code: "bundle_invalid",
-  message: "This host offers no models.",
-  remedy: "Build one with mlc-edge and put its folder where the host looks for bundles.",
+  message: STRINGS.hostHasNone,
+  remedy: STRINGS.buildOne,
 };
 
 function lastChoice(): string | null {

@@ -2,6 +2,7 @@
 import { byId } from "../ui/dom.ts";
 import type { Notices } from "../ui/notices.ts";
 import type { AppFiles } from "./dependencies.ts";
+import { STRINGS } from "./strings.ts";
 
 export class OfflineHint {
   readonly #files: AppFiles;
@@ -23,8 +24,8 @@ export class OfflineHint {
     this.#files.onUpdateAvailable(() => {
       notices.show("update", {
         level: "info",
-        text: "A new version of this page is ready.",
-        action: { text: "Reload", run: () => this.#files.applyUpdate() },
+        text: STRINGS.pageUpdate,
+        action: { text: STRINGS.reload, run: () => this.#files.applyUpdate() },
       });
     });
     this.#render();
@@ -37,9 +38,9 @@ export class OfflineHint {
   }
 
   #render(): void {
-    const parts = [navigator.onLine ? null : "You are offline.", null as string | null];
-    if (!this.#controlled) parts[1] = "This page doesn’t open offline for now.";
-    else if (this.#models > 0) parts[1] = "Ready for offline use.";
+    const parts = [navigator.onLine ? null : STRINGS.offline, null as string | null];
+    if (!this.#controlled) parts[1] = STRINGS.notOffline;
+    else if (this.#models > 0) parts[1] = STRINGS.readyOffline;
     this.#line.textContent = parts.filter((part) => part !== null).join(" ");
   }
 }

@@ -1,19 +1,12 @@
 /** The browser's engine and the daemon behind one interface; the former starts when it is wanted. */
+import type { ContextPolicy, EngineEvent } from "../shared/protocol.ts";
+import type { AnswerChunk, ChatEngine, ChatRequest, EngineStorage, FitReport, LoadedModel } from "../ui/engine.ts";
 import { DaemonModel, isDaemonUrl } from "./daemon.ts";
-import type {
-  AnswerChunk,
-  ChatEngine,
-  ChatRequest,
-  EngineEvent,
-  EngineStorage,
-  FitReport,
-  LoadedModel,
-} from "./engine.ts";
 
 type Listener = (event: EngineEvent) => void;
 interface LoadOptions {
   signal?: AbortSignal;
-  contextPolicy?: "error" | "truncate-oldest";
+  contextPolicy?: ContextPolicy;
   replace?: boolean;
 }
 

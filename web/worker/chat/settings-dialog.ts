@@ -1,6 +1,7 @@
 /** The dialog for system prompt and sampling. */
 import { chatSampling, NEUTRAL, type Sampling } from "../shared/sampling-defaults.ts";
 import { byId, el } from "../ui/dom.ts";
+import { filled } from "../ui/strings.ts";
 import type { ChatSettings } from "../ui/types.ts";
 import {
   DEFAULT_SETTINGS,
@@ -10,6 +11,8 @@ import {
   saveDefaults,
   type SettingName,
 } from "./settings.ts";
+import { STRINGS } from "./strings.ts";
+import { namesChats, setNamesChats } from "./titles.ts";
 
 type Control = HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement;
 
@@ -17,6 +20,7 @@ export class SettingsDialog {
   readonly #dialog = byId("settings-dialog", HTMLDialogElement);
   readonly #form = byId("settings-form", HTMLFormElement);
   readonly #asDefault = byId("settings-default", HTMLInputElement);
+  readonly #names = byId("settings-titles", HTMLInputElement);
   readonly #defaults = el("p", { class: "hint", id: "sampling-defaults" });
   readonly #controls = new Map<SettingName, Control>();
   readonly #wrong = new Map<SettingName, HTMLElement>();
@@ -40,34 +44,32 @@ export class SettingsDialog {
     this.#fill(settings);
     this.#showDefaults(named);
     this.#asDefault.checked = false;
+    this.#names.checked = namesChats();
     this.#dialog.showModal();
     this.#controls.get("systemPrompt")?.focus();
   }
 
   #build(): void {
     const fields = byId("settings-fields", HTMLElement);
-    const prompt = el("textarea", { placeholder: "None", maxlength: "20000" });
-    fields.append(
-      this.#field("systemPrompt", "System prompt", "What the model is told before the conversation", prompt, true),
-    );
-    for (const { name, label, hint, step, min, max, integer } of NUMBER_FIELDS) {
+    const prompt = el("textarea", { placeholder: STRINGS.none, maxlength: "20000" });
+    fields.append(this.#field("systemPrompt", prompt, true));
+    for (const { name, step, min, max, integer } of NUMBER_FIELDS) {
       const input = el("input", { type: "number", step, min: String(min), max: String(max) });
       input.inputMode = integer ? "numeric" : "decimal";
-      input.placeholder = name === "seed" ? "Random" : "No limit";
-      fields.append(this.#field(name, label, hint, input));
+      input.placeholder = name === "seed" ? STRINGS.random : STRINGS.noLimit;
+      fields.append(this.#field(name, input));
     }
     fields.append(this.#defaults);
     const policy = el(
       "select",
       {},
-      el("option", { value: "truncate-oldest" }, "Leave out the oldest messages"),
-      el("option", { value: "error" }, "Stop with an error"),
+      el("option", { value: "truncate-oldest" }, STRINGS.truncateOldest),
+      el("option", { value: "error" }, STRINGS.stopWithError),
     );
-    const hint = "What happens when the conversation outgrows the model’s context";
-    fields.append(this.#field("contextPolicy", "Long conversations", hint, policy, true));
+    fields.append(this.#field("contextPolicy", policy, true));
   }
 
-  #field(name: SettingName, label: string, hint: string, control: Control, wide = false): HTMLElement {
+  #field(name: SettingName, control: Control, wide = false): HTMLElement {
     control.id = `setting-${name}`;
     control.setAttribute("aria-describedby", `hint-${name} wrong-${name}`);
     const wrong = el("span", { class: "wrong", id: `wrong-${name}` });
@@ -77,10 +79,10 @@ export class SettingsDialog {
     return el(
       "div",
       { class: wide ? "field wide" : "field" },
-      el("label", { class: "label", for: control.id }, label),
+      el("label", { class: "label", for: control.id }, STRINGS[name]),
       control,
       wrong,
-      el("span", { class: "hint", id: `hint-${name}` }, hint),
+      el("span", { class: "hint", id: `hint-${name}` }, STRINGS[`${name}Hint`]),
     );
   }
 
@@ -90,14 +92,11 @@ export class SettingsDialog {
     const values = { ...NEUTRAL, ...named, ...chat };
     for (const { name, field } of SAMPLING_FIELDS) {
       const control = this.#controls.get(name) as HTMLInputElement;
-      control.placeholder = named ? String(values[field]) : "Model’s default";
+      control.placeholder = named ? String(values[field]) : STRINGS.modelsDefault;
     }
-    const shown = SAMPLING_FIELDS.map(({ label, field }) => `${label} ${values[field]}`).join(", ");
-    if (named === null) this.#defaults.textContent = "What fields mean that are left empty is shown here once the model is ready.";
-    else {
-      const source = isModels ? "as the model’s files say" : "for chats, as the model’s files name none";
-      this.#defaults.textContent = `Fields that are left empty: ${shown}, ${source}.`;
-    }
+    const shown = SAMPLING_FIELDS.map(({ name, field }) => [name, String(values[field])]);
+    const known = isModels ? STRINGS.emptyFieldsOfModel : STRINGS.emptyFieldsOfChats;
+    this.#defaults.textContent = filled(named ? known : STRINGS.emptyFieldsLater, Object.fromEntries(shown));
   }
 
   #fill(settings: ChatSettings): void {
@@ -120,6 +119,7 @@ export class SettingsDialog {
       return;
     }
     if (this.#asDefault.checked) saveDefaults(result.settings);
+    setNamesChats(this.#names.checked);
     this.#dialog.close();
     this.#onSave(result.settings);
   }

@@ -1,5 +1,9 @@
 /** Settings as they come from a form or from storage: checked field by field. */
-import type { ChatSettings, ContextPolicy } from "../ui/types.ts";
+import type { ContextPolicy } from "../shared/protocol.ts";
+import { filled } from "../ui/strings.ts";
+import type { ChatSettings } from "../ui/types.ts";
+import { record } from "./record.ts";
+import { STRINGS } from "./strings.ts";
 
 export const DEFAULT_SETTINGS: ChatSettings = {
   systemPrompt: "",
@@ -15,8 +19,6 @@ export type SettingName = keyof ChatSettings;
 
 interface NumberField {
   name: "temperature" | "topP" | "minP" | "maxTokens" | "seed";
-  label: string;
-  hint: string;
   min: number;
   /** Exclusive where `above` is set. */
   above?: number;
@@ -28,8 +30,6 @@ interface NumberField {
 export const NUMBER_FIELDS: readonly NumberField[] = [
   {
     name: "temperature",
-    label: "Temperature",
-    hint: "0 picks the likeliest word, higher is more varied (0 to 2)",
     min: 0,
     max: 2,
     integer: false,
@@ -37,8 +37,6 @@ export const NUMBER_FIELDS: readonly NumberField[] = [
   },
   {
     name: "topP",
-    label: "Top P",
-    hint: "Share of likely words to choose from (above 0, up to 1)",
     min: 0,
     above: 0,
     max: 1,
@@ -47,8 +45,6 @@ export const NUMBER_FIELDS: readonly NumberField[] = [
   },
   {
     name: "minP",
-    label: "Min P",
-    hint: "Leaves out words less likely than this share of the likeliest one (0 to 1)",
     min: 0,
     max: 1,
     integer: false,
@@ -56,8 +52,6 @@ export const NUMBER_FIELDS: readonly NumberField[] = [
   },
   {
     name: "maxTokens",
-    label: "Longest answer",
-    hint: "In tokens; empty: until the model ends or the context is full",
     min: 1,
     max: 1_000_000,
     integer: true,
@@ -65,8 +59,6 @@ export const NUMBER_FIELDS: readonly NumberField[] = [
   },
   {
     name: "seed",
-    label: "Seed",
-    hint: "The same seed gives the same answer; empty: a new one each time",
     min: 0,
     max: 2 ** 31 - 1,
     integer: true,
@@ -74,11 +66,11 @@ export const NUMBER_FIELDS: readonly NumberField[] = [
   },
 ];
 
-/** Settings whose defaults are the model's, or a chat's: their names in requests, and for people. */
+/** Settings whose defaults are the model's, or a chat's: their names in requests. */
 export const SAMPLING_FIELDS = [
-  { name: "temperature", field: "temperature", label: "temperature" },
-  { name: "topP", field: "top_p", label: "top P" },
-  { name: "minP", field: "min_p", label: "min P" },
+  { name: "temperature", field: "temperature" },
+  { name: "topP", field: "top_p" },
+  { name: "minP", field: "min_p" },
 ] as const;
 
 export type SettingsResult =
@@ -102,12 +94,9 @@ export function parseSettings(raw: Record<SettingName, string>): SettingsResult 
 
 /** Settings from storage: whatever an older or damaged record lacks falls back to the default. */
 export function restoreSettings(stored: unknown): ChatSettings {
-  const record = (typeof stored === "object" && stored !== null ? stored : {}) as Record<
-    string,
-    unknown
-  >;
+  const fields = record(stored);
   const text = (name: string) => {
-    const value = record[name];
+    const value = fields[name];
     return typeof value === "string" || typeof value === "number" ? String(value) : "";
   };
   const raw = {
@@ -133,11 +122,9 @@ function allows(field: NumberField, value: number): boolean {
 }
 
 function expectation(field: NumberField): string {
-  const kind = field.integer ? "a whole number" : "a number";
-  if (field.above !== undefined) {
-    return `Enter ${kind} above ${field.above}, up to ${field.max}, or leave it empty.`;
-  }
-  return `Enter ${kind} from ${field.min} to ${field.max}, or leave it empty.`;
+  const bounds = { low: String(field.above ?? field.min), high: String(field.max) };
+  if (field.above !== undefined) return filled(STRINGS.numberAbove, bounds);
+  return filled(field.integer ? STRINGS.wholeNumberFrom : STRINGS.numberFrom, bounds);
 }
 
 function isContextPolicy(value: string): value is ContextPolicy {

@@ -4,22 +4,28 @@ import { guard } from "lit-html/directives/guard.js";
 import { repeat } from "lit-html/directives/repeat.js";
 import { byId, icon } from "../ui/dom.ts";
 import type { IconName } from "../ui/icons.ts";
+import { filled } from "../ui/strings.ts";
 import type { Conversation } from "../ui/types.ts";
+import { STRINGS } from "./strings.ts";
+import type { ExportFormat } from "./transfer.ts";
 
 export interface SidebarActions {
   newChat(): void;
+  newTemporary(): void;
+  pin(conversation: Conversation, pinned: boolean): void;
   rename(conversation: Conversation): void;
+  share(conversation: Conversation): void;
   remove(conversation: Conversation): void;
-  exportAs(conversation: Conversation, format: "json" | "markdown"): void;
-  exportAll(): void;
-  importFile(file: File): void;
+  exportAs(conversation: Conversation, format: ExportFormat): void;
+  exportAll(format: ExportFormat): void;
+  importFiles(files: File[]): void;
   /** Ids of the conversations that have these words. */
   search(words: string): Promise<Set<string>>;
 }
 
 export class Sidebar {
   readonly #sidebar = byId("sidebar", HTMLElement);
-  readonly #list = byId("conversations", HTMLUListElement);
+  readonly #list = byId("conversations", HTMLElement);
   readonly #opener = byId("open-sidebar", HTMLButtonElement);
   readonly #main = document.querySelector("main") ?? document.body;
   readonly #actions: SidebarActions;
@@ -35,25 +41,52 @@ export class Sidebar {
     this.#opener.addEventListener("click", () => this.#toggle(true));
     byId("close-sidebar", HTMLButtonElement).addEventListener("click", () => this.#toggle(false));
     byId("scrim", HTMLButtonElement).addEventListener("click", () => this.#toggle(false));
-    byId("new-chat", HTMLButtonElement).addEventListener("click", () => {
-      this.close();
-      this.#actions.newChat();
-    });
+    const begin = { "new-chat": () => this.#actions.newChat(), "temporary-chat": () => this.#actions.newTemporary() };
+    for (const [id, run] of Object.entries(begin)) {
+      byId(id, HTMLButtonElement).addEventListener("click", () => {
+        this.close();
+        // The list shows what begins.
+        this.#search.value = "";
+        void this.#find();
+        run();
+      });
+    }
     document.addEventListener("keydown", (event) => {
       const layered = document.querySelector("dialog[open], [popover]:popover-open");
-      if (event.key === "Escape" && this.#open && !layered) this.#toggle(false);
+      const isCleared = event.target === this.#search && this.#search.value !== "";
+      if (event.key === "Escape" && this.#open && !layered && !isCleared) this.#toggle(false);
     });
     this.#phone.addEventListener("change", () => this.#toggle(false));
     this.#search.addEventListener("input", () => void this.#find());
-    byId("export-all", HTMLButtonElement).addEventListener("click", () => this.#actions.exportAll());
+    const exports = byId("export-menu", HTMLElement);
+    exports.addEventListener("beforetoggle", () => place(exports, byId("export-all", HTMLElement)));
+    for (const format of ["markdown", "json"] as const) {
+      byId(`export-all-${format}`, HTMLButtonElement).addEventListener("click", () => {
+        exports.hidePopover();
+        this.#actions.exportAll(format);
+      });
+    }
     const file = byId("import-file", HTMLInputElement);
     byId("import", HTMLButtonElement).addEventListener("click", () => file.click());
     file.addEventListener("change", () => {
-      const [chosen] = file.files ?? [];
-      if (chosen) this.#actions.importFile(chosen);
+      this.#actions.importFiles([...(file.files ?? [])]);
       file.value = "";
     });
+    this.#takeDropped();
     this.#toggle(false);
+  }
+
+  /** Files may be dropped onto the list. */
+  #takeDropped(): void {
+    const hasFiles = ({ dataTransfer }: DragEvent) => dataTransfer?.types.includes("Files") ?? false;
+    this.#sidebar.addEventListener("dragover", (event) => {
+      if (hasFiles(event)) event.preventDefault();
+    });
+    this.#sidebar.addEventListener("drop", (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      this.#actions.importFiles([...(event.dataTransfer?.files ?? [])]);
+    });
   }
 
   get #open(): boolean {
@@ -79,9 +112,26 @@ export class Sidebar {
     byId("export-all", HTMLElement).hidden = isEmpty;
     this.#search.hidden = isEmpty && this.#search.value === "";
     const focused = this.#list.contains(document.activeElement) ? document.activeElement?.id : null;
-    render(repeat(shown, ({ id }) => id, (c) => this.#item(c, c.id === this.#currentId)), this.#list);
+    const pinned = shown.filter((conversation) => conversation.pinned);
+    const recent = shown.filter((conversation) => !conversation.pinned);
+    const heads = pinned.length > 0;
+    render([this.#part(STRINGS.pinned, heads, pinned), this.#part(STRINGS.recent, heads, recent)], this.#list);
     // An entry that moves up loses it.
     if (focused) document.getElementById(focused)?.focus();
+  }
+
+  #part(name: string, isNamed: boolean, conversations: readonly Conversation[]): TemplateResult | typeof nothing {
+    if (conversations.length === 0) return nothing;
+    return html`
+      ${isNamed ? html`<h2 class="part hint">${name}</h2>` : nothing}
+      <ul aria-label=${isNamed ? name : nothing}>
+        ${repeat(
+          conversations,
+          ({ id }) => id,
+          (c) => this.#item(c, c.id === this.#currentId),
+        )}
+      </ul>
+    `;
   }
 
   async #find(): Promise<void> {
@@ -99,8 +149,8 @@ export class Sidebar {
   }
 
   #item(conversation: Conversation, current: boolean): TemplateResult {
-    const { id, title } = conversation;
-    const label = `Options for ${title}`;
+    const { id, title, pinned } = conversation;
+    const label = filled(STRINGS.optionsFor, { title });
     const expand = (event: ToggleEvent) => {
       byId(`more-${id}`, HTMLButtonElement).setAttribute("aria-expanded", String(event.newState === "open"));
       if (event.newState === "closed") this.#draw();
@@ -135,10 +185,12 @@ export class Sidebar {
           @beforetoggle=${() => place(byId(`menu-${id}`, HTMLElement), byId(`more-${id}`, HTMLElement))}
           @toggle=${expand}
         >
-          ${this.#entry("edit", "Rename", () => this.#actions.rename(conversation))}
-          ${this.#entry("download", "Export as Markdown", () => this.#actions.exportAs(conversation, "markdown"))}
-          ${this.#entry("download", "Export as JSON", () => this.#actions.exportAs(conversation, "json"))}
-          ${this.#entry("trash", "Delete", () => this.#actions.remove(conversation), "danger")}
+          ${this.#entry("pin", pinned ? STRINGS.unpin : STRINGS.pin, () => this.#actions.pin(conversation, !pinned))}
+          ${this.#entry("edit", STRINGS.rename, () => this.#actions.rename(conversation))}
+          ${this.#entry("share", STRINGS.share, () => this.#actions.share(conversation))}
+          ${this.#entry("download", STRINGS.exportMarkdown, () => this.#actions.exportAs(conversation, "markdown"))}
+          ${this.#entry("download", STRINGS.exportJson, () => this.#actions.exportAs(conversation, "json"))}
+          ${this.#entry("trash", STRINGS.delete, () => this.#actions.remove(conversation), "danger")}
         </div>
       </li>
     `;
@@ -170,7 +222,8 @@ const drawn = (name: IconName) => guard([name], () => icon(name));
 
 function place(menu: HTMLElement, anchor: HTMLElement): void {
   const { right, bottom, top } = anchor.getBoundingClientRect();
-  const height = 190;
+  // Its entries, which aren't drawn yet.
+  const height = menu.childElementCount * 40 + 12;
   const below = bottom + height < window.innerHeight;
   menu.style.top = `${below ? bottom + 4 : Math.max(8, top - height)}px`;
   menu.style.left = `${Math.max(8, Math.min(right - 32, window.innerWidth - 232))}px`;

@@ -1,9 +1,12 @@
 /** Says aloud what the browser keeps of models and what it doesn't. */
+import type { StorageEvent } from "../shared/protocol.ts";
+import type { EngineStorage } from "../ui/engine.ts";
 import { formatBytes } from "../ui/format.ts";
 import type { Notices } from "../ui/notices.ts";
 import { problemOf } from "../ui/problems.ts";
-import type { EngineStorage, StorageEvent } from "./engine.ts";
+import { filled } from "../ui/strings.ts";
 import { AUTOLOAD_BYTES } from "./models.ts";
+import { STRINGS } from "./strings.ts";
 
 export class StorageNotices {
   readonly #notices: Notices;
@@ -27,39 +30,36 @@ export class StorageNotices {
   /** Asks to keep models for good; on a click, as browsers want it. */
   async askToKeep(): Promise<void> {
     if (await this.#storage().requestPersistence()) return this.#notices.hide("persistence");
-    const text = "This browser may delete stored models when its disk fills up: it didn’t promise to keep them.";
-    this.#notices.show("persistence", { level: "info", text });
+    this.#notices.show("persistence", { level: "info", text: STRINGS.mayBeDeleted });
   }
 
   tell(event: StorageEvent): void {
     if (event.state === "memory-only") this.#tellUnkept(event);
     else if (event.state === "damaged") {
-      const where = event.source === "cache" ? "on this device" : "on its way";
-      this.#notices.toast(`A file of the model was damaged ${where}; it is downloaded again.`);
+      this.#notices.toast(event.source === "cache" ? STRINGS.damagedHere : STRINGS.damagedOnItsWay);
     } else void this.#update(event);
   }
 
-  /** "This site uses 2.4 MB of 10 GB on this device." */
+  /** How much of the browser's storage is used. */
   async summary(): Promise<string> {
     const { usage, quota, persisted } = await this.#storage().estimate();
     if (quota === 0) return "";
-    const kept = persisted ? " The browser keeps it until you delete it." : "";
-    return `This site uses ${formatBytes(usage)} of ${formatBytes(quota)} on this device.${kept}`;
+    const used = filled(STRINGS.storageUse, { used: formatBytes(usage), quota: formatBytes(quota) });
+    return persisted ? `${used} ${STRINGS.storageKept}` : used;
   }
 
   #tellUnkept({ neededBytes, reason }: StorageEvent & { state: "memory-only" }): void {
     if (this.#fullTold) return;
     this.#fullTold = true;
-    const size = formatBytes(neededBytes);
-    const why: Record<typeof reason, string> = {
-      deleted: `This model was deleted from this device while it is in use (${size})`,
-      "no-room": `The browser has no room to keep this model (${size} didn’t fit)`,
-      denied: `This browser doesn’t let this page keep the model (${size})`,
+    const texts: Record<typeof reason, string> = {
+      deleted: STRINGS.unkeptDeleted,
+      "no-room": STRINGS.unkeptNoRoom,
+      denied: STRINGS.unkeptDenied,
     };
     this.#notices.show("storage-full", {
       level: "warning",
-      text: `${why[reason]}: it works now, and is downloaded again at the next visit.`,
-      action: { text: "Models", run: this.#openModels },
+      text: filled(texts[reason], { size: formatBytes(neededBytes) }),
+      action: { text: STRINGS.models, run: this.#openModels },
     });
   }
 
@@ -68,17 +68,17 @@ export class StorageNotices {
       this.#notices.hide("model-update");
       try {
         await this.#storage().update(bundleUrl);
-        this.#notices.toast(`The new version of ${id} is here: it is used when the page is opened again.`);
+        this.#notices.toast(filled(STRINGS.modelUpdated, { model: id }));
       } catch (error) {
         const { message, remedy } = problemOf(error);
-        this.#notices.toast(`The new version of ${id} could not be stored. ${message} ${remedy}`);
+        this.#notices.toast(filled(STRINGS.modelNotUpdated, { model: id, problem: `${message} ${remedy}` }));
       }
     };
     if (neededBytes < AUTOLOAD_BYTES) return download();
     this.#notices.show("model-update", {
       level: "info",
-      text: `There is a new version of ${id} (${formatBytes(neededBytes)}). The one on this device works until it is here.`,
-      action: { text: "Download", run: () => void download() },
+      text: filled(STRINGS.modelUpdate, { model: id, size: formatBytes(neededBytes) }),
+      action: { text: STRINGS.download, run: () => void download() },
     });
   }
 }

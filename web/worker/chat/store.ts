@@ -24,8 +24,6 @@ export interface ConversationStore {
   create(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void>;
   /** Changes these fields and keeps these messages; false if it was deleted meanwhile. */
   change(id: string, fields: ConversationFields, messages?: readonly StoredMessage[]): Promise<boolean>;
-  /** Keeps what isn't there yet: a conversation, or messages of one that is. */
-  add(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void>;
   /** Deletes a message unless another one follows it. */
   deleteMessage(id: string, messageId: string): Promise<void>;
   delete(id: string): Promise<void>;
@@ -167,7 +165,7 @@ class IndexedStore implements ConversationStore {
       const latest = await conversations.get(id);
       const writes = latest
         ? [
-            conversations.put({ ...latest, ...fields }),
+            conversations.put(changed(latest, fields)),
             ...messages.map((message) => transaction.objectStore("messages").put(message)),
           ]
         : [];
@@ -176,13 +174,6 @@ class IndexedStore implements ConversationStore {
     });
     if (isThere) this.#tell({ id, kind: "changed" });
     return isThere;
-  }
-
-  async add(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void> {
-    const { id } = conversation;
-    const known = new Set((await this.messages(id)).map((message) => message.id));
-    const others = messages.filter((message) => !known.has(message.id));
-    if (!(await this.change(id, {}, others))) await this.create(conversation, messages);
   }
 
   async deleteMessage(id: string, messageId: string): Promise<void> {
@@ -216,8 +207,14 @@ class IndexedStore implements ConversationStore {
   }
 }
 
+/** A title that a person chose stays, whatever a tab that missed it makes of what was said. */
+function changed(latest: Conversation, fields: ConversationFields): Conversation {
+  const title = latest.named && !fields.named ? latest.title : (fields.title ?? latest.title);
+  return { ...latest, ...fields, title };
+}
+
 function restored(stored: Conversation): Conversation {
-  return { ...stored, leafId: stored.leafId ?? null, settings: restoreSettings(stored.settings) };
+  return { ...stored, pinned: stored.pinned === true, leafId: stored.leafId ?? null, settings: restoreSettings(stored.settings) };
 }
 
 class MemoryStore implements ConversationStore {
@@ -250,16 +247,9 @@ class MemoryStore implements ConversationStore {
   async change(id: string, fields: ConversationFields, messages: readonly StoredMessage[] = []): Promise<boolean> {
     const latest = this.#conversations.get(id);
     if (!latest) return false;
-    this.#conversations.set(id, { ...latest, ...fields });
+    this.#conversations.set(id, changed(latest, fields));
     for (const message of messages) this.#messages.get(id)?.set(message.id, { ...message });
     return true;
-  }
-
-  async add(conversation: Conversation, messages: readonly StoredMessage[]): Promise<void> {
-    const { id } = conversation;
-    const known = this.#messages.get(id);
-    const others = messages.filter((message) => !known?.has(message.id));
-    if (!(await this.change(id, {}, others))) await this.create(conversation, messages);
   }
 
   async deleteMessage(id: string, messageId: string): Promise<void> {

@@ -4,6 +4,7 @@ import type { Conversation, Message } from "../ui/types.ts";
 import type { Archived } from "./archive.ts";
 import { loadDefaults } from "./settings.ts";
 import type { ConversationFields, ConversationStore } from "./store.ts";
+import { STRINGS } from "./strings.ts";
 import { MessageTree, type StoredMessage } from "./tree.ts";
 
 export class Thread {
@@ -12,8 +13,9 @@ export class Thread {
   live: StoredMessage | null = null;
   readonly #store: ConversationStore;
   #tree: MessageTree;
-  /** Whether the store has it: drafts are kept from their first message on. */
+  /** Whether the store has it: drafts are kept from their first message on, temporary ones once they are wanted. */
   #isKept: boolean;
+  #isTemporary = false;
   readonly #unkept = new Map<string, StoredMessage>();
   #fields: ConversationFields = {};
   #isDiscarded = false;
@@ -28,8 +30,16 @@ export class Thread {
 
   static draft(store: ConversationStore): Thread {
     const now = Date.now();
-    const common = { id: newId(), title: "New chat", named: false, leafId: null };
-    return new Thread(store, { ...common, createdAt: now, updatedAt: now, settings: loadDefaults() }, [], false);
+    const common = { id: newId(), title: STRINGS.newChat, named: false, leafId: null };
+    const conversation = { ...common, createdAt: now, updatedAt: now, settings: loadDefaults(), pinned: false };
+    return new Thread(store, conversation, [], false);
+  }
+
+  /** A conversation of which nothing is kept: an empty one, or this one. */
+  static temporary(store: ConversationStore, shown?: Archived): Thread {
+    const thread = shown ? new Thread(store, shown.conversation, shown.messages, false) : Thread.draft(store);
+    thread.#isTemporary = true;
+    return thread;
   }
 
   /** Null for an unknown id. */
@@ -46,6 +56,15 @@ export class Thread {
     return this.#tree.size === 0;
   }
 
+  get isTemporary(): boolean {
+    return this.#isTemporary;
+  }
+
+  /** Has what is there, and what comes, kept as of any other conversation. */
+  makeLasting(): void {
+    this.#isTemporary = false;
+  }
+
   /** The messages that are shown, oldest first. */
   get branch(): StoredMessage[] {
     return this.#tree.branch(this.conversation.leafId);
@@ -54,10 +73,6 @@ export class Thread {
   /** The messages down to this one. */
   branchTo({ id }: Message): StoredMessage[] {
     return this.#tree.branch(id);
-  }
-
-  parentOf({ parentId }: StoredMessage): StoredMessage | undefined {
-    return parentId === null ? undefined : this.#tree.get(parentId);
   }
 
   versions(message: Message): StoredMessage[] {
@@ -91,11 +106,13 @@ export class Thread {
 
   /** Takes an answer away that has no word and that nothing follows: there is nothing to come back to. */
   async dropEmpty(message: StoredMessage): Promise<void> {
-    if (message.content !== "" || this.#tree.hasFollowers(message.id)) return;
+    if (message.content !== "" || message.thinking || this.#tree.hasFollowers(message.id)) return;
     this.#tree.remove(message);
     this.#unkept.delete(message.id);
     this.change({ leafId: message.parentId });
-    await this.#inTurn(() => this.#store.deleteMessage(this.id, message.id));
+    await this.#inTurn(async () => {
+      if (this.#isKept) await this.#store.deleteMessage(this.id, message.id);
+    });
   }
 
   /** Keeps what isn't kept yet; false if another tab has deleted the conversation. Rejects if the browser can't. */
@@ -111,7 +128,7 @@ export class Thread {
   }
 
   async #keep(): Promise<boolean> {
-    if (this.isEmpty || this.#isDiscarded) return true;
+    if (this.isEmpty || this.#isTemporary || this.#isDiscarded) return true;
     const messages = [...this.#unkept.values()];
     const fields = this.#fields;
     this.#unkept.clear();
@@ -152,6 +169,10 @@ export class Thread {
       await this.#store.delete(this.id);
       this.discard();
     });
+  }
+
+  get isDiscarded(): boolean {
+    return this.#isDiscarded;
   }
 
   /** Keeps nothing more: the conversation is deleted. */

@@ -14,7 +14,13 @@ export class MessageTree {
 
   constructor(messages: readonly StoredMessage[] = []) {
     for (const message of messages) this.#messages.set(message.id, message);
-    for (const message of messages) this.#follow(message);
+    for (const message of this.#messages.values()) {
+      const place = this.#placeOf(message);
+      const followers = this.#following.get(place);
+      if (followers) followers.push(message.id);
+      else this.#following.set(place, [message.id]);
+    }
+    for (const followers of this.#following.values()) followers.sort();
   }
 
   get size(): number {

@@ -1,7 +1,7 @@
 /** What people write stays text, even where it looks like a model's control token. */
 import { Tokenizer } from "@huggingface/tokenizers";
 import { EngineError } from "../shared/errors.ts";
-import type { ChatMessage } from "./protocol.ts";
+import type { ChatMessage } from "./request.ts";
 import { TextPieces } from "./text-pieces.ts";
 import { TokenFinder } from "./token-finder.ts";
 import type { AddedToken, TokenizerJson } from "./vocabulary.ts";

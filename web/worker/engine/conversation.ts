@@ -4,7 +4,7 @@ import { EngineError } from "../shared/errors.ts";
 import type { ContextPolicy } from "../shared/protocol.ts";
 import { ControlTokens } from "./control-tokens.ts";
 import { Pauses } from "./pauses.ts";
-import type { ChatMessage } from "./protocol.ts";
+import type { ChatMessage } from "./request.ts";
 import { cuts, firstTurn } from "./turns.ts";
 import type { TokenizerJson } from "./vocabulary.ts";
 
@@ -51,9 +51,12 @@ export class Conversation {
     return this.#control.encode(text);
   }
 
-  /** The prompt of an answer to `messages`; the template alone says which control tokens it has. */
-  tokens(messages: readonly ChatMessage[], signal: AbortSignal): Promise<number[]> {
-    return this.#tokens(messages, new Pauses(signal));
+  /**
+   * The prompt of an answer to `messages`; the template alone says which control tokens it has. An answer that has
+   * `begun` goes on where it was, whatever the template makes of past answers.
+   */
+  tokens(messages: readonly ChatMessage[], signal: AbortSignal, begun = ""): Promise<number[]> {
+    return this.#tokens(messages, new Pauses(signal), begun);
   }
 
   /** What all prompts begin with whose messages begin with these. Throws the signal's reason. */
@@ -77,16 +80,18 @@ export class Conversation {
     messages: readonly ChatMessage[],
     { window, policy, reserve }: ContextLimits,
     signal: AbortSignal,
+    begun = "",
   ): Promise<number[]> {
     const pauses = new Pauses(signal);
-    const whole = await this.#tokens(messages, pauses);
+    const whole = await this.#tokens(messages, pauses, begun);
     const room = window - Math.min(reserve, Math.floor(window / 2));
     let ids = whole;
     if (policy === "truncate-oldest" && whole.length > room) {
-      const lengths = await this.#lengths(messages, pauses);
+      const lengths = await this.#lengths([...messages.map(({ content }) => content), begun], pauses);
+      const prompt = room - (lengths.pop() ?? 0);
       const first = firstTurn(messages);
-      for (const cut of cuts(messages, lengths, { window, prompt: room })) {
-        ids = await this.#tokens([...messages.slice(0, first), ...messages.slice(cut)], pauses);
+      for (const cut of cuts(messages, lengths, { window, prompt })) {
+        ids = await this.#tokens([...messages.slice(0, first), ...messages.slice(cut)], pauses, begun);
         if (ids.length <= room) break;
       }
     }
@@ -94,12 +99,16 @@ export class Conversation {
     throw contextFull(whole.length, window);
   }
 
-  async #tokens(messages: readonly ChatMessage[], pauses: Pauses): Promise<number[]> {
+  async #tokens(messages: readonly ChatMessage[], pauses: Pauses, begun = ""): Promise<number[]> {
     await pauses.take();
-    const { messages: contents, strings } = this.#control.setApart(messages);
+    const answer: ChatMessage = { role: "assistant", content: begun };
+    const { messages: contents, strings } = this.#control.setApart([...messages, answer]);
     const ids: number[] = [];
-    for await (const part of this.#parts(this.#render(contents), strings, pauses)) {
-      for (const id of part) ids.push(id);
+    const goingOn = contents.pop()?.content ?? "";
+    for (const text of [this.#render(contents), ...(goingOn ? [goingOn] : [])]) {
+      for await (const part of this.#parts(text, strings, pauses)) {
+        for (const id of part) ids.push(id);
+      }
     }
     return ids;
   }
@@ -115,12 +124,12 @@ export class Conversation {
     }
   }
 
-  /** How many tokens each message's content has by itself. */
-  async #lengths(messages: readonly ChatMessage[], pauses: Pauses): Promise<number[]> {
+  /** How many tokens each text has by itself. */
+  async #lengths(texts: readonly string[], pauses: Pauses): Promise<number[]> {
     const lengths: number[] = [];
-    for (const { content } of messages) {
+    for (const text of texts) {
       let length = 0;
-      for await (const part of this.#parts(content, new Map(), pauses)) length += part.length;
+      for await (const part of this.#parts(text, new Map(), pauses)) length += part.length;
       lengths.push(length);
     }
     return lengths;

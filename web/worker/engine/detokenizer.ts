@@ -17,18 +17,19 @@ export interface TextPiece {
  * Text of one answer, token by token.
  *
  * The first stop string to be complete ends the text, the longest if several end there. What may be
- * the start of one is held back until that's decided.
+ * the start of one is held back until that's decided. Text that goes on keeps its first space.
  */
 export class Detokenizer {
   readonly #vocabulary: TokenBytes;
   readonly #stops: readonly string[];
   readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   #held = "";
-  #atStart = true;
+  #atStart: boolean;
 
-  constructor(vocabulary: TokenBytes, stops: readonly string[]) {
+  constructor(vocabulary: TokenBytes, stops: readonly string[], { goesOn = false } = {}) {
     this.#vocabulary = vocabulary;
     this.#stops = stops;
+    this.#atStart = !goesOn;
   }
 
   push(id: number): TextPiece {

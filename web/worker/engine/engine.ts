@@ -28,7 +28,7 @@ import { loadModel, reopen, type LoadContext } from "./loader.ts";
 import { overBudget } from "./model-errors.ts";
 import { Models, sessionOf, type OpenSession } from "./models.ts";
 import { Progress } from "./progress.ts";
-import { parseRequest, type CompletionRequest } from "./protocol.ts";
+import { parseRequest, type CompletionRequest } from "./request.ts";
 import type { Client, Lease, Resident, Session, Wanted } from "./resident.ts";
 import { SavedStates } from "./saved-states.ts";
 import { Sequence, type Step } from "./sequence.ts";
@@ -308,7 +308,7 @@ export class Engine {
     const { contextWindowSize } = model.loaded;
     const reserve = request.maxTokens ?? RESERVE;
     const limits = { window: contextWindowSize, policy, reserve };
-    const prompt = await conversation.fit(request.messages, limits, signal);
+    const prompt = await conversation.fit(request.messages, limits, signal, request.begun);
     const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
     const deterministic = request.deterministic ?? settings.deterministic ?? false;
     return { request, vocabulary, stopTokens, contextWindowSize, prompt, seed, deterministic };

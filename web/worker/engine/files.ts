@@ -4,7 +4,7 @@ import type { Bundle } from "./bundle.ts";
 import { Conversation, type TokenizerConfig } from "./conversation.ts";
 import { NEUTRAL, namedSampling, type Sampling } from "../shared/sampling-defaults.ts";
 import type { Progress } from "./progress.ts";
-import type { SamplingDefaults } from "./protocol.ts";
+import type { SamplingDefaults } from "./request.ts";
 import { CHAT_CONFIG, checkTextFiles, GENERATION, TOKENIZER, TOKENIZER_CONFIG } from "./text-files.ts";
 import { Vocabulary, type TokenizerJson } from "./vocabulary.ts";
 

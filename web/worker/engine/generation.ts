@@ -1,7 +1,7 @@
 /** One choice of an answer while it is written. */
 import type { ContentLogprob, FinishReason, TokenLogprob } from "../shared/openai.ts";
 import { Detokenizer } from "./detokenizer.ts";
-import type { CompletionRequest } from "./protocol.ts";
+import type { CompletionRequest } from "./request.ts";
 import { Sampler, type Sample, type ScoredToken } from "./sampler.ts";
 import type { Text } from "./sequence.ts";
 import type { Vocabulary } from "./vocabulary.ts";
@@ -42,7 +42,7 @@ export class Generation implements Text {
     this.#choice = choice;
     this.tokens = [...prompt];
     this.#sampler = new Sampler(request.sampling, seed, choice, prompt);
-    this.#detokenizer = new Detokenizer(vocabulary, request.stop);
+    this.#detokenizer = new Detokenizer(vocabulary, request.stop, { goesOn: request.begun !== "" });
   }
 
   get finished(): boolean {

@@ -1,5 +1,5 @@
 /** From a model's logits to the scores that its tokens are drawn by. */
-import type { SamplingSettings } from "./protocol.ts";
+import type { SamplingSettings } from "./request.ts";
 
 const LARGEST_FINITE = 3.4028234663852886e38;
 

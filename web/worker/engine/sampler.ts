@@ -2,7 +2,7 @@
 import { EngineError } from "../shared/errors.ts";
 import { Penalties } from "./penalties.ts";
 import { uniform } from "./philox.ts";
-import type { SamplingSettings } from "./protocol.ts";
+import type { SamplingSettings } from "./request.ts";
 import { draw, exponentialSum, largest } from "./truncation.ts";
 
 const LOWEST_LOGPROB = -9999;

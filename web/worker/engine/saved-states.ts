@@ -8,7 +8,7 @@ import type { Store } from "../store/store.ts";
 import { contextFull } from "./conversation.ts";
 import { invalid, text } from "./fields.ts";
 import { GRID_TOKENS } from "./kv-cache.ts";
-import { readMessages } from "./protocol.ts";
+import { readMessages } from "./request.ts";
 import type { Session } from "./resident.ts";
 
 /** Of what is stored, and of how its numbers are computed. */

@@ -1,5 +1,5 @@
 /** Which tokens may be drawn, and which of them is; over a whole vocabulary. */
-import type { SamplingSettings } from "./protocol.ts";
+import type { SamplingSettings } from "./request.ts";
 
 /** The first token alone has a larger share of any vocabulary. */
 const LOWEST_TOP_P = 1e-12;

@@ -1,5 +1,5 @@
 /** Where a conversation that has grown too long is cut. */
-import type { ChatMessage } from "./protocol.ts";
+import type { ChatMessage } from "./request.ts";
 
 /** What a template is reckoned to write around each message, in tokens. */
 const MESSAGE_COST = 8;

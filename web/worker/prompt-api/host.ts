@@ -1,9 +1,9 @@
 /** The engine behind all sessions of one `LanguageModel`: started when one is created, ended when none is left. */
-import { isRemote } from "../page/backends.ts";
-import type { EngineClient } from "../page/client.ts";
-import { capabilities, createEngine } from "../page/create-engine.ts";
-import { checkOptions, type EngineOptions } from "../page/engine-options.ts";
-import { bundleOf, listed } from "../page/site.ts";
+import { isRemote } from "../client/backends.ts";
+import type { EngineClient } from "../client/client.ts";
+import { capabilities, createEngine } from "../client/create-engine.ts";
+import { checkOptions, type EngineOptions } from "../client/engine-options.ts";
+import { bundleOf, listed } from "../client/site.ts";
 import { unlessAborted } from "../shared/aborts.ts";
 import { EngineError } from "../shared/errors.ts";
 import { Listeners } from "../shared/listeners.ts";

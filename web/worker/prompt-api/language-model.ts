@@ -1,6 +1,6 @@
 /** The browsers' Prompt API on this engine, for pages that ask for it. */
-import type { EngineClient } from "../page/client.ts";
-import type { EngineOptions } from "../page/engine-options.ts";
+import type { EngineClient } from "../client/client.ts";
+import type { EngineOptions } from "../client/engine-options.ts";
 import { creationError, notSupported, quotaExceeded } from "./errors.ts";
 import { EngineHost } from "./host.ts";
 import { joined, readCoreOptions, readPrompt } from "./messages.ts";

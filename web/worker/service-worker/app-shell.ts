@@ -7,13 +7,16 @@ const HASH_HEADER = "x-mlc-edge-sha256";
 const PAGE = "index.html";
 
 interface AppLock {
-  files: { path: string; bytes: number; sha256: string }[];
+  /** Lazy files are kept from their first use on, all others at once. */
+  files: { path: string; bytes: number; sha256: string; lazy?: true }[];
 }
 
 /** Names of versions. The previous one serves pages that were opened before the update. */
 interface Versions {
   current: string;
   previous: string | null;
+  /** Hashes of the current version's lazy files, by their addresses; versions stored by earlier scripts have none. */
+  lazy?: Record<string, string>;
 }
 
 export class AppShell {
@@ -23,21 +26,35 @@ export class AppShell {
     this.#scope = scope;
   }
 
-  /** The stored file that a request asks for, checked; null when no kept version has it. */
+  /**
+   * The file that a request asks for, stored or fetched to be, and checked; null when no kept version has it. Throws for
+   * a lazy file that can't be had.
+   */
   async match(request: Request): Promise<Response | null> {
     const url = new URL(request.url);
     url.search = "";
     const versions = await this.#versions();
     return (
       (await this.#find(versions?.current, url.href)) ??
-      (await this.#find(versions?.previous, url.href))
+      (await this.#find(versions?.previous, url.href)) ??
+      (await this.#fetchLazy(versions, url.href))
     );
+  }
+
+  async #fetchLazy(versions: Versions | null, url: string): Promise<Response | null> {
+    const sha256 = versions?.lazy?.[url];
+    if (!versions || !sha256) return null;
+    const response = await fetchVerified(url, sha256);
+    const cache = await caches.open(this.#cacheName(versions.current));
+    // The page has it, whatever the browser's storage says.
+    await cache.put(url, response.clone()).catch(() => {});
+    return response;
   }
 
   /** The stored page, of the current version only; null before the first update. */
   async page(): Promise<Response | null> {
     const versions = await this.#versions();
-    return this.#find(versions?.current, new URL(PAGE, this.#scope).href);
+    return this.#find(versions?.current, this.#address(PAGE));
   }
 
   /**
@@ -53,7 +70,8 @@ export class AppShell {
       const changed = versions?.current !== version;
       if (!changed && (await this.#isWhole(version, lock))) return { version, changed };
       await this.#store(version, lock, versions?.current ?? null);
-      if (changed) await this.#switch({ current: version, previous: versions?.current ?? null });
+      const lazy = this.#lazyFiles(lock);
+      if (changed) await this.#switch({ current: version, previous: versions?.current ?? null, lazy });
       return { version, changed: changed && versions !== null };
     });
   }
@@ -79,7 +97,16 @@ export class AppShell {
 
   async #isWhole(version: string, lock: AppLock): Promise<boolean> {
     const cache = await caches.open(this.#cacheName(version));
-    return (await cache.keys()).length === lock.files.length;
+    const kept = new Set((await cache.keys()).map(({ url }) => url));
+    return lock.files.every(({ path, lazy }) => lazy || kept.has(this.#address(path)));
+  }
+
+  #lazyFiles({ files }: AppLock): Record<string, string> {
+    return Object.fromEntries(files.flatMap(({ path, sha256, lazy }) => (lazy ? [[this.#address(path), sha256]] : [])));
+  }
+
+  #address(path: string): string {
+    return new URL(path, this.#scope).href;
   }
 
   async #store(version: string, lock: AppLock, previous: string | null): Promise<void> {
@@ -88,11 +115,12 @@ export class AppShell {
     const old = previous === null ? null : await caches.open(this.#cacheName(previous));
     try {
       await Promise.all(
-        lock.files.map(async ({ path, sha256 }) => {
-          const url = new URL(path, this.#scope).href;
+        lock.files.map(async ({ path, sha256, lazy }) => {
+          const url = this.#address(path);
           const kept = await old?.match(url);
           const unchanged = kept?.headers.get(HASH_HEADER) === sha256;
-          await cache.put(url, kept && unchanged ? kept : await fetchVerified(url, sha256));
+          if (kept && unchanged) await cache.put(url, kept);
+          else if (!lazy) await cache.put(url, await fetchVerified(url, sha256));
         }),
       );
     } catch (error) {
@@ -118,7 +146,7 @@ export class AppShell {
 
   // One origin may hold several copies of the app, each under its own prefix.
   #stateKey(): string {
-    return new URL("__mlc-edge/app-versions", this.#scope).href;
+    return this.#address("__mlc-edge/app-versions");
   }
 
   #cacheName(version: string): string {

@@ -64,6 +64,11 @@ export interface ChatCompletionParams {
   ignore_eos?: boolean | null;
   /** The same bits whatever was computed before. Not part of OpenAI's API. */
   deterministic?: boolean | null;
+  /**
+   * The last message is the beginning of the answer, which goes on where it ends; chunks have what is new. Not part of
+   * OpenAI's API; named as vLLM and transformers name it.
+   */
+  continue_final_message?: boolean | null;
 }
 
 export type StreamingParams = ChatCompletionParams & { stream: true };

@@ -1,4 +1,5 @@
 import { Lexer, type MarkedOptions, type Token, type Tokens, type TokensList } from "marked";
+import { leadingJson } from "./data.ts";
 
 /** Where references lead, by their labels. */
 export type Links = TokensList["links"];
@@ -9,12 +10,17 @@ export class Draft {
   readonly #state: Lexer["state"];
   readonly #unread: Map<Token[], string>;
 
-  /** @param links those that were defined before this part of the text. */
-  constructor(text: string, links: Links, options: MarkedOptions) {
+  /**
+   * @param links those that were defined before this part of the text.
+   * @param isStart whether nothing stands before it.
+   */
+  constructor(text: string, links: Links, options: MarkedOptions, isStart = false) {
     this.#lexer = new Lexer(options);
     this.#state = { ...this.#lexer.state };
     Object.assign(this.#lexer.tokens.links, links);
-    this.#lexer.blockTokens(text, this.#lexer.tokens);
+    const json = isStart ? leadingJson(text) : null;
+    if (json) this.#lexer.tokens.push(json);
+    this.#lexer.blockTokens(text.slice(json?.raw.length ?? 0), this.#lexer.tokens);
     this.#unread = new Map(this.#lexer.inlineQueue.map(({ tokens, src }) => [tokens, src]));
   }
 

@@ -1,6 +1,8 @@
-/** Numbers as people read them. Bytes are decimal, as browsers and file managers show them. */
+/** Numbers as people of a language read them. Bytes are decimal, as browsers and file managers show them. */
 
-const UNITS = ["B", "kB", "MB", "GB", "TB"];
+/** Of what isn't translated. */
+const DEFAULT = "en";
+const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
 
 function unitOf(bytes: number): number {
   let unit = 0;
@@ -8,42 +10,50 @@ function unitOf(bytes: number): number {
   return unit;
 }
 
-function inUnit(bytes: number, unit: number): string {
+function inUnit(bytes: number, unit: number, language: string, options: Intl.NumberFormatOptions = {}): string {
   const value = bytes / 1000 ** unit;
-  return unit === 0 || value >= 100 ? String(Math.round(value)) : value.toFixed(1);
+  const maximumFractionDigits = unit === 0 || value >= 100 ? 0 : 1;
+  return new Intl.NumberFormat(language, { ...options, maximumFractionDigits }).format(value);
 }
 
 /** "2.4 MB" */
-export function formatBytes(bytes: number): string {
+export function formatBytes(bytes: number, language = DEFAULT): string {
   const unit = unitOf(bytes);
-  return `${inUnit(bytes, unit)} ${UNITS[unit]}`;
+  return inUnit(bytes, unit, language, { style: "unit", unit: UNITS[unit] ?? "byte" });
 }
 
-/** "1.2 of 2.4 MB", both in the unit of the whole. */
-export function formatBytesOf(loaded: number, total: number): string {
-  const unit = unitOf(total);
-  return `${inUnit(loaded, unit)} of ${inUnit(total, unit)} ${UNITS[unit]}`;
+/** Both in the unit of the whole, which `total` names: "1.2" and "2.4 MB". */
+export function formatBytesOf(loaded: number, whole: number, language = DEFAULT): { loaded: string; total: string } {
+  return { loaded: inUnit(loaded, unitOf(whole), language), total: formatBytes(whole, language) };
 }
 
 /** "3.1 MB/s" */
-export function formatSpeed(bytesPerSecond: number): string {
-  return `${formatBytes(bytesPerSecond)}/s`;
+export function formatSpeed(bytesPerSecond: number, language = DEFAULT): string {
+  const unit = unitOf(bytesPerSecond);
+  return inUnit(bytesPerSecond, unit, language, { style: "unit", unit: `${UNITS[unit] ?? "byte"}-per-second` });
 }
 
 /** "0.35 s", "12.4 s", "3 min 5 s" */
-export function formatSeconds(seconds: number): string {
-  if (seconds < 10) return `${seconds.toFixed(2)} s`;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+export function formatSeconds(seconds: number, language = DEFAULT): string {
+  const digits = seconds < 10 ? 2 : 1;
+  if (seconds < 60) return withUnit(seconds, "second", digits, language);
   const whole = Math.round(seconds);
-  return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${withUnit(Math.floor(whole / 60), "minute", 0, language)} ${withUnit(whole % 60, "second", 0, language)}`;
 }
 
-/** "12.3", "104" */
-export function formatRate(perSecond: number): string {
-  return perSecond >= 100 ? String(Math.round(perSecond)) : perSecond.toFixed(1);
+function withUnit(value: number, unit: string, digits: number, language: string): string {
+  const exactly = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return new Intl.NumberFormat(language, { style: "unit", unit, ...exactly }).format(value);
 }
 
-/** "1,024 tokens", "1 token" */
-export function formatCount(count: number, noun: string): string {
-  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+/** "12.3", "1,035" */
+export function formatRate(perSecond: number, language = DEFAULT): string {
+  const digits = perSecond >= 100 ? 0 : 1;
+  const exactly = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return new Intl.NumberFormat(language, exactly).format(perSecond);
+}
+
+/** "1,024" */
+export function formatCount(count: number, language = DEFAULT): string {
+  return new Intl.NumberFormat(language).format(count);
 }

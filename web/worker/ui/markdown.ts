@@ -1,14 +1,16 @@
 /** A model's Markdown as safe DOM. What the model writes is untrusted: no HTML, images or scripts. */
 import DOMPurify, { type Config } from "dompurify";
 import { Marked, type Token } from "marked";
+import { toolCallExtension } from "./data.ts";
 import { button, el } from "./dom.ts";
 import { Draft, isList, isTable, type Links } from "./draft.ts";
+import { mathExtension } from "./math.ts";
 import { patch } from "./patch.ts";
-import type { ConversationStrings } from "./strings.ts";
+import { type ConversationStrings, filled } from "./strings.ts";
 
 const PURIFY: Config & { RETURN_DOM_FRAGMENT: true } = {
   ALLOWED_TAGS: (
-    "a blockquote br code del em h2 h3 h4 h5 h6 hr li ol p pre strong table tbody td th thead tr ul"
+    "a blockquote br code del div em h2 h3 h4 h5 h6 hr li ol p pre span strong table tbody td th thead tr ul"
   ).split(" "),
   ALLOWED_ATTR: ["align", "class", "href", "start", "title"],
   ALLOW_DATA_ATTR: false,
@@ -36,6 +38,8 @@ const marked = new Marked({
   },
 });
 
+marked.use(mathExtension(escapeHtml), toolCallExtension(escapeHtml));
+
 function escapeHtml(text: string): string {
   const entities: Record<string, string> = {
     "&": "&amp;",
@@ -55,6 +59,13 @@ interface Block {
 /** Blocks that text behind them may still change: "1. a", a blank line and "2" become one list with "2. b". */
 const OPEN_BLOCKS = 2;
 
+/** Some texts take the square of their length to read: what has held the page up so often is shown as it was written. */
+const MAX_SLOW = 3;
+const SLOW_MS = 500;
+
+/** A line that opens more quotes and lists in each other than people write. */
+const NESTED = /^(?:[ \t]*(?:>|[-*+]|\d{1,9}[.)])(?=[ \t>])){60}/m;
+
 /**
  * Renders a growing text into `target`, to the same elements as the whole text at once. Blocks, list items and table rows
  * whose source is unchanged aren't rendered again, and what changes is patched, so that a long answer costs its end a
@@ -70,16 +81,47 @@ export class MarkdownView {
   /** Where references lead, by their labels: as settled blocks say, and as is shown. */
   #settledLinks: Links = {};
   #links: Links = {};
+  /** The text that couldn't be rendered: no longer one can. */
+  #failed = "";
+  /** How many of the last updates held the page up. */
+  #slow = 0;
 
   constructor(target: HTMLElement, strings: ConversationStrings) {
     this.#target = target;
     this.#strings = strings;
   }
 
+  /** Shows the text so far; as it was written, if it can't be rendered. */
   update(text: string): void {
-    const source = text.replace(/\r\n?/g, "\n");
+    // Long runs of blanks take the square of their length to read, and show nothing.
+    const source = text.replace(/\r\n?/g, "\n").replace(/([ \t]{500})[ \t]+/g, "$1");
+    if (this.#failed === "" || !source.startsWith(this.#failed)) {
+      try {
+        this.#leaveSource();
+        if (NESTED.test(source)) throw new RangeError("blocks are nested too deeply");
+        if (this.#slow === MAX_SLOW) throw new RangeError("it takes too long to read");
+        const start = performance.now();
+        this.#render(source);
+        this.#slow = performance.now() - start > SLOW_MS ? this.#slow + 1 : 0;
+        return;
+      } catch {
+        // What reads Markdown recurses, and models repeat themselves.
+        this.#failed = source;
+      }
+    }
+    this.#reset();
+    this.#target.replaceChildren(el("div", { class: "source", dir: "auto" }, source));
+  }
+
+  #leaveSource(): void {
+    if (this.#failed === "") return;
+    this.#failed = "";
+    this.#target.replaceChildren();
+  }
+
+  #render(source: string): void {
     if (!source.startsWith(this.#settledText)) this.#reset();
-    const draft = draftOf(source.slice(this.#settledText.length), this.#settledLinks);
+    const draft = draftOf(source.slice(this.#settledText.length), this.#settledLinks, this.#settledText === "");
     this.#follow(draft.blocks.links);
     const open = this.#blocks.slice(this.#settled);
     let same = 0;
@@ -90,12 +132,14 @@ export class MarkdownView {
 
   /** Renders what refers to links that are new or lead elsewhere now. */
   #follow(links: Links): void {
-    if (isEqual(links, this.#links)) return;
+    const changed = changedLabels(links, this.#links);
+    if (changed.length === 0) return;
     this.#links = links;
     for (const block of this.#blocks.slice(0, this.#settled)) {
-      if (!block.token.raw.includes("[")) continue;
+      const text = withLabels(block.token.raw);
+      if (!changed.some((label) => text.includes(`[${label}]`))) continue;
       const draft = draftOf(block.token.raw, links);
-      const nodes = draft.blocks.flatMap((token) => this.#render(draft, token));
+      const nodes = draft.blocks.flatMap((token) => this.#draw(draft, token));
       block.nodes = patch(this.#target, block.nodes, nodes, block.nodes.at(-1)?.nextSibling ?? null);
     }
     for (const { nodes } of this.#blocks.splice(this.#settled)) remove(nodes);
@@ -110,14 +154,14 @@ export class MarkdownView {
     if (!first) return false;
     const kept = sharedParts(block.token, token) - 1;
     if (kept > 0) {
-      const [fresh] = this.#render(draft, withoutParts(token, kept));
+      const [fresh] = this.#draw(draft, withoutParts(token, kept));
       // The last part that both share is where to go on.
       const old = partsOf(first as Element);
       const [from, to] = [old.children[kept], partsOf(fresh as Element).children[0]];
       patch(old, siblingsFrom(from), siblingsFrom(to), null);
     } else {
       const next = block.nodes.at(-1)?.nextSibling ?? null;
-      block.nodes = patch(this.#target, block.nodes, this.#render(draft, token), next);
+      block.nodes = patch(this.#target, block.nodes, this.#draw(draft, token), next);
     }
     block.token = token;
     return true;
@@ -126,13 +170,13 @@ export class MarkdownView {
   #replaceFrom(first: number, draft: Draft, index: number): void {
     for (const { nodes } of this.#blocks.splice(first)) remove(nodes);
     for (const token of draft.blocks.slice(index)) {
-      const nodes = this.#render(draft, token);
+      const nodes = this.#draw(draft, token);
       this.#target.append(...nodes);
       this.#blocks.push({ token, nodes });
     }
   }
 
-  #render(draft: Draft, token: Token): Node[] {
+  #draw(draft: Draft, token: Token): Node[] {
     return renderBlock(draft.read(token), this.#strings);
   }
 
@@ -157,14 +201,19 @@ export class MarkdownView {
   }
 }
 
-function draftOf(text: string, links: Links): Draft {
-  return new Draft(text, links, marked.defaults);
+function draftOf(text: string, links: Links, isStart = false): Draft {
+  return new Draft(text, links, marked.defaults, isStart);
 }
 
-function isEqual(a: Links, b: Links): boolean {
-  const labels = Object.keys(a);
+function changedLabels(a: Links, b: Links): string[] {
   const isSame = (label: string) => a[label]?.href === b[label]?.href && a[label]?.title === b[label]?.title;
-  return labels.length === Object.keys(b).length && labels.every(isSame);
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((label) => !isSame(label));
+}
+
+/** A text with the labels in it as marked compares them. */
+function withLabels(text: string): string {
+  const spaced = text.replace(/\s+/g, " ").replaceAll("[ ", "[").replaceAll(" ]", "]");
+  return spaced.toLowerCase().toUpperCase().toLowerCase();
 }
 
 /** A paragraph's text may come to end otherwise where its source doesn't. */
@@ -231,18 +280,21 @@ function renderBlock(token: Token, strings: ConversationStrings): Node[] {
     wrap.append(table);
   }
   // Each block reads from its own side, whatever the answer began with.
-  for (const block of fragment.children) block.setAttribute("dir", block.className === "code" ? "ltr" : "auto");
+  for (const block of fragment.children) block.setAttribute("dir", "auto");
+  for (const block of fragment.querySelectorAll(".code, .math")) block.setAttribute("dir", "ltr");
   return [...fragment.childNodes];
 }
 
 function frameCode(pre: HTMLPreElement, strings: ConversationStrings): void {
   const language = /language-([\w+#.-]+)/.exec(pre.firstElementChild?.className ?? "")?.[1];
+  const called = pre.title && filled(strings.toolCall, { name: pre.title });
+  pre.removeAttribute("title");
   pre.tabIndex = 0;
   pre.setAttribute("role", "group");
-  pre.setAttribute("aria-label", language ? `${strings.code}, ${language}` : strings.code);
+  pre.setAttribute("aria-label", called || (language ? `${strings.code}, ${language}` : strings.code));
   const copy = button({ icon: "copy", text: strings.copy, label: strings.copyCode, className: "button quiet small" });
   copy.dataset.copyCode = "";
-  const frame = el("div", { class: "code" });
+  const frame = el("div", { class: called ? "code call" : "code" });
   pre.replaceWith(frame);
-  frame.append(el("div", { class: "code-head" }, el("span", {}, language ?? "code"), copy), pre);
+  frame.append(el("div", { class: "code-head" }, el("span", {}, called || (language ?? "code")), copy), pre);
 }

@@ -1,20 +1,25 @@
 /** One message on the page. */
 import { button, el, isComposing } from "./dom.ts";
-import { formatCount, formatRate, formatSeconds } from "./format.ts";
-import { MarkdownView } from "./markdown.ts";
+import { isCutShort } from "./request.ts";
 import { type ConversationStrings, filled } from "./strings.ts";
-import type { AnswerStats, Message, Problem } from "./types.ts";
+import type { TextView, TextViews } from "./text-view.ts";
+import { ThoughtView } from "./thought-view.ts";
+import type { Message, Problem } from "./types.ts";
 
 export interface MessageActions {
   copy(message: Message): void;
   regenerate(message: Message): void;
   edit(message: Message, text: string): void;
+  /** Without it answers that broke off stay as they are. */
+  goOn?(message: Message): void;
   newChat(): void;
   /** Without it there is nothing to choose from. */
   chooseModel?(): void;
   /** Which of how many versions it is, from 1 on; without it only the last is kept. */
   versions?(message: Message): { at: number; of: number };
   showVersion?(message: Message, step: 1 | -1): void;
+  /** More about an answer, to stand beside its buttons. */
+  details?(message: Message): HTMLElement | null;
 }
 
 /** Whether a message can be asked or answered anew: as the last, or in the middle, where versions are kept. */
@@ -26,16 +31,19 @@ export class MessageView {
   readonly #foot = el("div");
   readonly #actions: MessageActions;
   readonly #strings: ConversationStrings;
-  readonly #markdown: MarkdownView | null;
+  readonly #views: TextViews;
+  readonly #text: TextView | null;
+  #thought: ThoughtView | null = null;
   #message: Message;
   #shownFoot = "";
 
-  constructor(message: Message, actions: MessageActions, strings: ConversationStrings) {
+  constructor(message: Message, actions: MessageActions, strings: ConversationStrings, views: TextViews) {
     const user = message.role === "user";
     this.#message = message;
     this.#actions = actions;
     this.#strings = strings;
-    this.#markdown = user ? null : new MarkdownView(this.#body, strings);
+    this.#views = views;
+    this.#text = user ? null : views(this.#body);
     if (!user) this.#body.classList.add("prose");
     this.element = el(
       "article",
@@ -44,7 +52,11 @@ export class MessageView {
       this.#foot,
     );
     if (user) this.#body.textContent = message.content;
-    else this.#markdown?.update(message.content);
+  }
+
+  /** As it is shown. */
+  get text(): string {
+    return this.#body.innerText.trim();
   }
 
   /** Shows the text so far of an answer that is being written. */
@@ -52,8 +64,9 @@ export class MessageView {
     this.#message = message;
     this.element.setAttribute("aria-busy", "true");
     this.#shownFoot = "";
-    if (message.content !== "") this.#foot.replaceChildren();
-    this.#markdown?.update(message.content);
+    if (message.content !== "" || message.thinking) this.#foot.replaceChildren();
+    this.#showThought(message.content === "");
+    this.#text?.update(message.content, false);
   }
 
   /** Shows why there is no text yet. */
@@ -73,13 +86,21 @@ export class MessageView {
   settle(message: Message, redo: Redo): void {
     this.#message = message;
     this.element.removeAttribute("aria-busy");
-    this.#markdown?.update(message.content);
+    this.#showThought(false);
+    this.#text?.update(message.content, true);
     const { content, state, problem, stats, model } = message;
     const shown = JSON.stringify([redo, this.#actions.versions?.(message), content === "", state, problem, stats, model]);
     // What stays the same keeps its focus, and what was opened in it.
     if (shown === this.#shownFoot) return;
     this.#shownFoot = shown;
     this.#foot.replaceChildren(...(message.role === "user" ? this.#userFoot(redo) : this.#answerFoot(redo)));
+  }
+
+  #showThought(isThinking: boolean): void {
+    const { thinking } = this.#message;
+    if (!thinking) return;
+    if (!this.#thought) this.element.prepend((this.#thought = new ThoughtView(this.#strings, this.#views)).element);
+    this.#thought.update(thinking, isThinking);
   }
 
   #userFoot(redo: Redo): Node[] {
@@ -117,10 +138,11 @@ export class MessageView {
   }
 
   #answerFoot(redo: Redo): Node[] {
-    const { content, problem, state, stats } = this.#message;
-    const note = problem ? null : endNote(state, content, this.#strings);
+    const { content, problem } = this.#message;
+    const note = problem ? null : endNote(this.#message, this.#strings);
     const nodes: Node[] = note ? [el("p", { class: "note" }, note)] : [];
-    if (problem) nodes.push(this.#problem(problem, redo === "now"));
+    const isLast = redo === "now";
+    if (problem) nodes.push(this.#problem(problem, isLast));
     const strings = this.#strings;
     const actions = el("div", { class: "actions" }, this.#versions(redo));
     const small = "button quiet small";
@@ -131,8 +153,10 @@ export class MessageView {
     if (redo !== "no" && !problem) {
       const again = () => this.#actions.regenerate(this.#message);
       actions.append(button({ icon: "retry", text: strings.regenerate, className: small, onClick: again }));
+      if (isLast) actions.append(...this.#goOn(small));
     }
-    if (stats) actions.append(statsView(stats, this.#message.model));
+    const details = this.#actions.details?.(this.#message);
+    if (details) actions.append(details);
     return actions.childElementCount > 0 ? [...nodes, actions] : nodes;
   }
 
@@ -146,8 +170,14 @@ export class MessageView {
       className: "button small",
       onClick: () => this.#actions.regenerate(this.#message),
     });
-    box.append(el("div", { class: "buttons" }, again, this.#wayOut(problem)));
+    box.append(el("div", { class: "buttons" }, again, ...this.#goOn("button small"), this.#wayOut(problem)));
     return box;
+  }
+
+  #goOn(className: string): HTMLElement[] {
+    const { goOn } = this.#actions;
+    if (!goOn || !isCutShort(this.#message)) return [];
+    return [button({ icon: "forward", text: this.#strings.goOn, className, onClick: () => goOn(this.#message) })];
   }
 
   #wayOut(problem: Problem): HTMLElement | null {
@@ -171,6 +201,11 @@ export class MessageView {
       if (box.value.trim()) this.#actions.edit(this.#message, box.value.trim());
     };
     box.value = this.#message.content;
+    const resize = () => {
+      box.style.height = "auto";
+      box.style.height = `${box.scrollHeight + box.offsetHeight - box.clientHeight}px`;
+    };
+    box.addEventListener("input", resize);
     box.addEventListener("keydown", (event) => {
       if (isComposing(event)) return;
       if (event.key === "Escape") cancel();
@@ -183,37 +218,15 @@ export class MessageView {
     buttons.append(button({ text: this.#strings.cancel, className: "button small", onClick: cancel }));
     buttons.append(button({ text: this.#strings.sendAgain, className: "button small primary", onClick: send }));
     this.element.replaceChildren(el("div", { class: "edit" }, box, buttons));
+    resize();
     box.focus();
   }
 }
 
-function endNote(state: Message["state"], content: string, strings: ConversationStrings): string | null {
+function endNote({ state, content, thinking }: Message, strings: ConversationStrings): string | null {
   if (state === "length") return strings.endedByLength;
-  if (state === "abort") return content ? strings.stopped : strings.stoppedAtOnce;
+  if (state === "abort") return content || thinking ? strings.stopped : strings.stoppedAtOnce;
   if (state === "open") return strings.interrupted;
   if (state === "tools") return strings.usesTools;
   return content === "" ? strings.emptyAnswer : null;
-}
-
-function statsView(stats: AnswerStats, model: string | undefined): HTMLElement {
-  const { firstTokenSeconds, decodeTokensPerSecond, prefillTokensPerSecond, totalSeconds } = stats;
-  const short = [
-    firstTokenSeconds === null ? null : `${formatSeconds(firstTokenSeconds)} to first token`,
-    decodeTokensPerSecond ? `${formatRate(decodeTokensPerSecond)} tokens/s` : null,
-  ].filter((part) => part !== null);
-  const summary = el("summary", {}, short.join(" · ") || formatCount(stats.answerTokens, "token"));
-  const rows: [string, string | null][] = [
-    ["Model", model ?? null],
-    ["Prompt", `${formatCount(stats.promptTokens, "token")}, ${stats.cachedTokens} of them cached`],
-    ["Answer", formatCount(stats.answerTokens, "token")],
-    ["Reading", prefillTokensPerSecond ? `${formatRate(prefillTokensPerSecond)} tokens/s` : null],
-    ["Writing", decodeTokensPerSecond ? `${formatRate(decodeTokensPerSecond)} tokens/s` : null],
-    ["In all", totalSeconds === null ? null : formatSeconds(totalSeconds)],
-  ];
-  const list = el("dl");
-  for (const [name, value] of rows) {
-    if (value !== null) list.append(el("dt", {}, name), el("dd", {}, value));
-  }
-  summary.title = `${stats.cachedTokens} of ${formatCount(stats.promptTokens, "prompt token")} cached`;
-  return el("details", { class: "stats" }, summary, list);
 }

@@ -68,7 +68,8 @@ export class Notices {
 
   /** Shows a passing message; with an action it takes the focus if `focus` is set. */
   toast(text: string, action?: Action & { focus?: boolean }): void {
-    this.#toasts.replaceChildren();
+    // What could be undone still can.
+    for (const passing of [...this.#toasts.children]) if (!passing.querySelector("button")) passing.remove();
     const toast = el("div", { class: "toast" }, el("p", {}, text));
     const close = () => this.#remove(toast);
     if (action) {

@@ -1,3 +1,5 @@
+import { sourceOf } from "./math.ts";
+
 /**
  * Makes the siblings `before` what `after` is, place by place. Elements that stay what they are keep their identity, and
  * with it selection, scroll and focus. What comes to stand in the document is taken from `after`.
@@ -24,6 +26,9 @@ function becomes(old: Node, fresh: Node): boolean {
     return true;
   }
   if (!(old instanceof Element && fresh instanceof Element) || old.tagName !== fresh.tagName) return false;
+  // Typeset formulas and diagrams are more than their source.
+  if (old.classList.contains("math") && old.className === fresh.className) return sourceOf(old) === sourceOf(fresh);
+  if (old.classList.contains("drawn")) return codeOf(old) === codeOf(fresh);
   // A button tells what was done with it.
   if (old instanceof HTMLButtonElement) return true;
   for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
@@ -41,4 +46,8 @@ function replaceText(node: Text, text: string): void {
   let same = 0;
   while (same < before.length && before[same] === text[same]) same += 1;
   node.replaceData(same, before.length - same, text.slice(same));
+}
+
+function codeOf(frame: Element): string | undefined {
+  return frame.querySelector("code")?.textContent;
 }

@@ -1,9 +1,9 @@
 /** From what the page keeps to what the engine takes, and back. */
 import { chatSampling, type Sampling } from "../shared/sampling-defaults.ts";
-import type { ChatRequest, Usage } from "../chat/engine.ts";
+import type { ChatRequest, Usage } from "./engine.ts";
 import type { AnswerStats, ChatSettings, Message, ToolUse } from "./types.ts";
 
-/** The request for the answer that follows `messages`; `named` is what the model's files name. */
+/** The request for the answer that follows `messages`, or that goes on where the last of them ends; `named` is what the model's files name. */
 export function toRequest(
   settings: ChatSettings,
   messages: readonly Message[],
@@ -22,6 +22,7 @@ export function toRequest(
   if (settings.minP !== null) request.min_p = settings.minP;
   if (settings.maxTokens !== null) request.max_tokens = settings.maxTokens;
   if (settings.seed !== null) request.seed = settings.seed;
+  if (turns.at(-1)?.role === "assistant") request.continue_final_message = true;
   return request;
 }
 
@@ -48,6 +49,13 @@ function toolTurns(content: string, tools: ToolUse[]): ChatRequest["messages"] {
   }));
   const results = tools.map(({ id, result }) => ({ role: "tool", tool_call_id: id, content: result }));
   return [{ role: "assistant", content, tool_calls }, ...results] as unknown as ChatRequest["messages"];
+}
+
+/** Whether an answer has words, and more of them could follow. */
+export function isCutShort({ role, content, state, problem }: Message): boolean {
+  if (role !== "assistant" || content.trim() === "") return false;
+  if (state === "error") return problem?.code !== "context_length_exceeded";
+  return state === "length" || state === "abort" || state === "open";
 }
 
 export function toStats(usage: Usage): AnswerStats {

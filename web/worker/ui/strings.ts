@@ -1,3 +1,5 @@
+import { formatCount } from "./format.ts";
+
 /** What the parts of a conversation say. Whole sentences, so that languages can order their words. */
 export interface ConversationStrings {
   you: string;
@@ -12,6 +14,8 @@ export interface ConversationStrings {
   copied: string;
   copyDenied: string;
   regenerate: string;
+  /** Has a broken-off answer written on. */
+  goOn: string;
   tryAgain: string;
   newChatFromHere: string;
   otherModels: string;
@@ -26,6 +30,11 @@ export interface ConversationStrings {
   interrupted: string;
   emptyAnswer: string;
   usesTools: string;
+  /** While the model thinks, and after: {seconds} */
+  thinkingFor: string;
+  thoughtFor: string;
+  /** {name} of what the model calls. */
+  toolCall: string;
   code: string;
   table: string;
   showEarlier: string;
@@ -47,6 +56,7 @@ export const ENGLISH: ConversationStrings = {
   copied: "Copied",
   copyDenied: "Copying is not allowed here",
   regenerate: "Regenerate",
+  goOn: "Continue",
   tryAgain: "Try again",
   newChatFromHere: "New chat from here",
   otherModels: "Other models",
@@ -59,12 +69,32 @@ export const ENGLISH: ConversationStrings = {
   interrupted: "Interrupted: the page was closed while this was written.",
   emptyAnswer: "The model answered with nothing.",
   usesTools: "Looked something up.",
+  thinkingFor: "Thinking … {seconds} s",
+  thoughtFor: "Thought for {seconds} s",
+  toolCall: "Tool call: {name}",
   code: "Code",
   table: "Table",
   showEarlier: "Show earlier messages",
   dismiss: "Dismiss",
   available: "{action} is available.",
 };
+
+/** What the chat page says of answers beside that. */
+export interface AnswerStrings extends ConversationStrings {
+  diagram: string;
+  source: string;
+  /** Of a diagram. */
+  notDrawn: string;
+}
+
+/** A text for each way in which a language counts; {count} */
+export type CountedText = Partial<Record<Intl.LDMLPluralRule, string>> & { other: string };
+
+/** "1 token", "1,024 tokens" */
+export function counted(texts: CountedText, count: number, language = "en"): string {
+  const text = texts[new Intl.PluralRules(language).select(count)] ?? texts.other;
+  return filled(text, { count: formatCount(count, language) });
+}
 
 /** Puts values in the place of their names in braces. */
 export function filled(text: string, values: Record<string, string>): string {

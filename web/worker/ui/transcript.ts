@@ -2,6 +2,7 @@
 import { button, byId, type Root } from "./dom.ts";
 import { MessageView, type MessageActions, type Redo } from "./message-view.ts";
 import type { ConversationStrings } from "./strings.ts";
+import type { TextViews } from "./text-view.ts";
 import type { Message } from "./types.ts";
 
 /** Messages shown at first, and added with each "Show earlier messages". */
@@ -18,6 +19,7 @@ export class Transcript {
   readonly #jump: HTMLButtonElement;
   readonly #actions: MessageActions;
   readonly #strings: ConversationStrings;
+  readonly #texts: TextViews;
   readonly #views = new Map<string, MessageView>();
   #messages: readonly Message[] = [];
   #first = 0;
@@ -27,13 +29,15 @@ export class Transcript {
   /** A long list or table costs more than a frame has. */
   #restsUntil = 0;
 
-  constructor(root: Root, strings: ConversationStrings, actions: MessageActions) {
+  /** @param texts shows what the model writes. */
+  constructor(root: Root, strings: ConversationStrings, actions: MessageActions, texts: TextViews) {
     this.#log = byId("log", HTMLElement, root);
     this.#scroller = byId("scroller", HTMLElement, root);
     this.#welcome = byId("welcome", HTMLElement, root);
     this.#jump = byId("jump", HTMLButtonElement, root);
     this.#actions = actions;
     this.#strings = strings;
+    this.#texts = texts;
     this.#scroller.addEventListener("scroll", () => this.#watch(), { passive: true });
     new ResizeObserver(() => this.#follow()).observe(this.#log);
     new ResizeObserver(() => this.#follow()).observe(this.#scroller);
@@ -88,6 +92,11 @@ export class Transcript {
     });
   }
 
+  /** What a message says, as it is shown; "" if it isn't. */
+  textOf({ id }: Message): string {
+    return this.#views.get(id)?.text ?? "";
+  }
+
   wait(message: Message, reason: string): void {
     this.#views.get(message.id)?.wait(reason);
   }
@@ -123,7 +132,7 @@ export class Transcript {
   }
 
   #make(message: Message): MessageView {
-    const view = new MessageView(message, this.#actions, this.#strings);
+    const view = new MessageView(message, this.#actions, this.#strings, this.#texts);
     this.#views.set(message.id, view);
     return view;
   }
@@ -173,7 +182,8 @@ export class Transcript {
   }
 
   #scrollDown(): void {
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    // What greets people begins at its beginning.
+    this.#scroller.scrollTop = this.#messages.length > 0 ? this.#scroller.scrollHeight : 0;
     this.#scrolledTo = this.#scroller.scrollTop;
   }
 }

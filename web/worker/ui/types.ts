@@ -1,6 +1,5 @@
 /** What the page keeps and shows. */
-
-export type ContextPolicy = "error" | "truncate-oldest";
+import type { ContextPolicy } from "../shared/protocol.ts";
 
 /** Sampling and system prompt of one conversation; null: as the model's files say, else as chats do. */
 export interface ChatSettings {
@@ -18,6 +17,7 @@ export interface Conversation {
   title: string;
   /** True once a person chose the title; until then it follows the first message. */
   named: boolean;
+  pinned: boolean;
   /** Milliseconds since the epoch. */
   createdAt: number;
   updatedAt: number;
@@ -55,6 +55,12 @@ export interface ToolUse {
   result?: string;
 }
 
+/** What a model thought before it answered, and for how long; no part of the conversation that it is told. */
+export interface Thinking {
+  text: string;
+  seconds: number;
+}
+
 export interface Message {
   id: string;
   role: "user" | "assistant";
@@ -65,6 +71,7 @@ export interface Message {
   model?: string;
   stats?: AnswerStats;
   problem?: Problem;
+  thinking?: Thinking;
   /** What the answer asked for instead of an end. */
   tools?: ToolUse[];
 }

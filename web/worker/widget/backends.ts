@@ -1,13 +1,9 @@
 /** Where answers come from: a model in this browser, or a server that the site names. */
-import type {
-  AnswerChunk,
-  ChatRequest,
-  EngineEvent,
-  LoadProgress,
-} from "../chat/engine.ts";
 import { RemoteApi } from "../remote/api.ts";
 import { EngineError } from "../shared/errors.ts";
+import type { EngineEvent, LoadProgress } from "../shared/protocol.ts";
 import { chatSampling, type Sampling } from "../shared/sampling-defaults.ts";
+import type { AnswerChunk, ChatRequest } from "../ui/engine.ts";
 import { isAbort, problemOf } from "../ui/problems.ts";
 import type { Problem } from "../ui/types.ts";
 import type { DeviceEngine, DeviceFit, GivenEngine } from "./types.ts";

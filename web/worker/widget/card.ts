@@ -1,10 +1,10 @@
 /** What a person must know or decide before there are answers. */
-import type { LoadProgress } from "../chat/engine.ts";
+import type { LoadProgress } from "../shared/protocol.ts";
 import { button, byId, el, type Root } from "../ui/dom.ts";
+import { formatBytes } from "../ui/format.ts";
 import { filled } from "../ui/strings.ts";
 import type { Problem } from "../ui/types.ts";
 import type { BackendState } from "./backends.ts";
-import { formatBytes } from "./format.ts";
 import { readable } from "./problem-text.ts";
 import type { Language } from "./strings/launcher.ts";
 import type { WidgetStrings } from "./strings/table.ts";

@@ -1,8 +1,9 @@
 /** The widget's conversation: what sending, stopping and redoing do. */
-import type { AnswerChunk, ChatRequest } from "../chat/engine.ts";
+import type { AnswerChunk, ChatRequest } from "../ui/engine.ts";
 import { newId } from "../ui/ids.ts";
 import { isAbort, losesModel, problemOf } from "../ui/problems.ts";
 import { toTurns } from "../ui/request.ts";
+import { AnswerWriter } from "../ui/thinking.ts";
 import type { Transcript } from "../ui/transcript.ts";
 import type { Message, Problem, ToolUse } from "../ui/types.ts";
 import type { Backend } from "./backends.ts";
@@ -166,20 +167,23 @@ export class Conversation {
 
   async #stream(answer: Message, chunks: AsyncIterable<AnswerChunk>, signal: AbortSignal): Promise<void> {
     const tools: ToolUse[] = [];
+    const writer = new AnswerWriter(answer);
+    const tell = (content: string) => {
+      this.#parts.transcript.grow(answer);
+      if (content === "") return;
+      this.#parts.dispatch("delta", { content });
+      this.#parts.onGrow();
+    };
     let finish: string | null = null;
     for await (const chunk of chunks as AsyncIterable<Chunk>) {
       signal.throwIfAborted();
       const choice = chunk.choices[0];
-      const content = choice?.delta.content;
-      if (content) {
-        answer.content += content;
-        this.#parts.transcript.grow(answer);
-        this.#parts.dispatch("delta", { content });
-        this.#parts.onGrow();
-      }
+      const { content, reasoning_content: reasoning } = choice?.delta ?? {};
+      if (choice && (content || reasoning)) tell(writer.add(choice.delta));
       joinTools(tools, choice?.delta.tool_calls ?? []);
       finish = choice?.finish_reason ?? finish;
     }
+    tell(writer.end());
     answer.state = finish === "length" || finish === "abort" ? finish : "stop";
     if (tools.length === 0) return;
     answer.tools = tools;

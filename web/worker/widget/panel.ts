@@ -1,7 +1,9 @@
 /** The open widget. The element loads this when it is opened, and nothing before. */
-import type { EngineEvent } from "../chat/engine.ts";
+import type { EngineEvent } from "../shared/protocol.ts";
 import { Composer } from "../ui/composer.ts";
 import { button, byId, el } from "../ui/dom.ts";
+import { formatBytes } from "../ui/format.ts";
+import { MarkdownView } from "../ui/markdown.ts";
 import { Notices } from "../ui/notices.ts";
 import { filled } from "../ui/strings.ts";
 import { copyText, Transcript } from "../ui/transcript.ts";
@@ -9,15 +11,14 @@ import type { Message } from "../ui/types.ts";
 import type { BackendState } from "./backends.ts";
 import { Card } from "./card.ts";
 import { Conversation } from "./conversation.ts";
-import { formatBytes } from "./format.ts";
 import { Keeping } from "./keeping.ts";
 import { markup } from "./markup.ts";
 import { readable } from "./problem-text.ts";
 import { Session } from "./session.ts";
+import { PANEL_SHEETS } from "./sheets.ts";
 import { STRINGS } from "./strings/index.ts";
 import type { Language } from "./strings/launcher.ts";
 import type { WidgetStrings } from "./strings/table.ts";
-import { PANEL_SHEETS } from "./sheets.ts";
 import type { DeviceFit, Dispatch, Draft, GivenEngine, WidgetOptions, WidgetState } from "./types.ts";
 
 /** Longer answers are announced by their beginning. */
@@ -68,7 +69,12 @@ export class Panel {
       ...markup(strings, host.floating, { clear: () => this.clear(), close: () => host.close() }),
     );
     this.#notices = new Notices(root, strings, () => this.focus());
-    this.#transcript = new Transcript(root, strings, this.#messageActions());
+    this.#transcript = new Transcript(
+      root,
+      strings,
+      this.#messageActions(),
+      (target) => new MarkdownView(target, strings),
+    );
     this.#composer = new Composer(root, {
       send: (text) => this.#send(text),
       stop: () => this.conversation.stop(),

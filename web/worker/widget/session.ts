@@ -1,10 +1,10 @@
 /** Which backend a widget uses now: the device's model, and the site's server in its place where that can't run. */
+import type { EngineEvent } from "../shared/protocol.ts";
 import { problemOf } from "../ui/problems.ts";
 import type { Backend, BackendState } from "./backends.ts";
 import { GivenBackend, type ServerAddress, serverAddress, ServerBackend } from "./backends.ts";
 import { isUnable } from "./problem-text.ts";
 import { acquire, release } from "./shared-engines.ts";
-import type { EngineEvent } from "../chat/engine.ts";
 import type { GivenEngine, WidgetOptions } from "./types.ts";
 
 interface SessionListener {

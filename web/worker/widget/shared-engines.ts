@@ -1,6 +1,6 @@
 /** Widgets of one page that name the same model share one engine: it is loaded once. */
-import { EngineClient } from "../page/client.ts";
-import { bundleOf } from "../page/site.ts";
+import { EngineClient } from "../client/client.ts";
+import { bundleOf } from "../client/site.ts";
 import type { Backend } from "./backends.ts";
 import { DeviceBackend } from "./backends.ts";
 

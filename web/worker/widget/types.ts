@@ -1,5 +1,6 @@
 /** What sites see of the widget. */
-import type { ChatEngine, FitReport, LoadProgress } from "../chat/engine.ts";
+import type { LoadProgress } from "../shared/protocol.ts";
+import type { ChatEngine, FitReport } from "../ui/engine.ts";
 import type { Problem } from "../ui/types.ts";
 
 /**

@@ -1,51 +1,26 @@
 /** The part of the engine's client that the chat uses. Types only. */
+import type { FinishReason, Usage as WholeUsage } from "../shared/openai.ts";
 import type {
-  BackendEvent,
+  ContextPolicy,
   DeletedFiles,
   DeletedLeftovers,
-  ModelEvent,
-  StorageEvent,
+  EngineEvent,
+  FitReport as WholeFitReport,
+  LoadedModel as WholeLoadedModel,
   StoredContents,
 } from "../shared/protocol.ts";
 import type { Sampling } from "../shared/sampling-defaults.ts";
 
-export interface FitReport {
-  fits: boolean;
+/** `missingBytes` are those of the download that aren't stored yet. */
+export type FitReport = Pick<WholeFitReport, "fits" | "downloadBytes" | "missingBytes" | "memoryBytes"> & {
   target: string | null;
   problems: { code: string; message: string; remedy: string }[];
-  downloadBytes: number;
-  /** Of them, those that aren't stored yet. */
-  missingBytes: number;
-  memoryBytes: number;
-}
+};
 
-export interface LoadedModel {
-  id: string;
-  target: string;
-  contextWindowSize: number;
+export type LoadedModel = Pick<WholeLoadedModel, "id" | "target" | "contextWindowSize" | "adapter"> & {
   /** What its files name; null where that isn't known. */
   sampling: Sampling | null;
-  adapter: { vendor: string; architecture: string; description: string; isSoftware: boolean };
-}
-
-export interface LoadProgress {
-  kind: "progress";
-  stage: "check" | "download" | "library" | "upload" | "pipelines" | "self-test" | "ready";
-  loadedBytes: number;
-  totalBytes: number;
-  bytesPerSecond: number;
-  done?: number;
-  total?: number;
-}
-
-export type EngineEvent =
-  | LoadProgress
-  | { kind: "device"; state: "lost" | "recovering" | "recovered"; reason: string }
-  | StorageEvent
-  | ModelEvent
-  | BackendEvent;
-
-export type { DeletedFiles, StorageEvent, StoredBundle, StoredContents } from "../shared/protocol.ts";
+};
 
 /** What the browser keeps of models. */
 export interface EngineStorage {
@@ -66,23 +41,19 @@ export interface ChatRequest {
   min_p?: number;
   max_tokens?: number;
   seed?: number;
+  /** The last message is the beginning of the answer. */
+  continue_final_message?: true;
 }
 
-export interface Usage {
-  prompt_tokens: number;
-  completion_tokens: number;
-  prompt_tokens_details?: { cached_tokens?: number };
-  extra?: {
-    prefill_tokens_per_s?: number | null;
-    decode_tokens_per_s?: number | null;
-    time_to_first_token_s?: number | null;
-    cached_tokens?: number;
-    e2e_latency_s?: number | null;
-  };
-}
+/** A daemon or another server may tell less than the engine. */
+export type Usage = Pick<WholeUsage, "prompt_tokens" | "completion_tokens"> &
+  Partial<Pick<WholeUsage, "prompt_tokens_details">> & { extra?: Partial<WholeUsage["extra"]> };
 
 export interface AnswerChunk {
-  choices: { delta: { content?: string | null }; finish_reason: string | null }[];
+  choices: {
+    delta: { content?: string | null; reasoning_content?: string | null };
+    finish_reason: FinishReason | null;
+  }[];
   usage?: Usage | null;
 }
 
@@ -92,7 +63,7 @@ export interface ChatEngine {
   check(bundleUrl: string): Promise<FitReport>;
   load(
     bundleUrl: string,
-    options: { signal?: AbortSignal; contextPolicy?: "error" | "truncate-oldest"; replace?: boolean },
+    options: { signal?: AbortSignal; contextPolicy?: ContextPolicy; replace?: boolean },
     contextWindowSize?: number,
   ): Promise<LoadedModel>;
   /** Gives the device's memory back. */

@@ -1,6 +1,8 @@
 /** Conversations as files. */
-import { el } from "./dom.ts";
-import type { Conversation, Message } from "./types.ts";
+import { el } from "../ui/dom.ts";
+import { filled } from "../ui/strings.ts";
+import type { Conversation, Message, Thinking } from "../ui/types.ts";
+import { STRINGS } from "./strings.ts";
 
 /** A conversation as text for people. */
 export function toMarkdown(conversation: Conversation, messages: readonly Message[]): string {
@@ -8,10 +10,22 @@ export function toMarkdown(conversation: Conversation, messages: readonly Messag
   const { systemPrompt } = conversation.settings;
   if (systemPrompt) parts.push(`> ${systemPrompt.replaceAll("\n", "\n> ")}`);
   for (const message of messages) {
-    const name = message.role === "user" ? "You" : `Assistant${message.model ? ` (${message.model})` : ""}`;
-    parts.push(`## ${name}`, message.content || "_(no text)_");
+    parts.push(`## ${authorOf(message)}`);
+    if (message.thinking) parts.push(quotedThinking(message.thinking));
+    parts.push(message.content || `_(${STRINGS.noText})_`);
   }
   return `${parts.join("\n\n")}\n`;
+}
+
+function authorOf({ role, model }: Message): string {
+  if (role === "user") return STRINGS.you;
+  return model ? `${STRINGS.assistant} (${model})` : STRINGS.assistant;
+}
+
+function quotedThinking({ text, seconds }: Thinking): string {
+  const summary = filled(STRINGS.thoughtFor, { seconds: seconds.toFixed(1) });
+  const details = `<details><summary>${summary}</summary>\n\n${text}\n\n</details>`;
+  return details.replace(/^/gm, "> ").replace(/ +$/gm, "");
 }
 
 /** Hands a text to the browser's downloads. */

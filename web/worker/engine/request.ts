@@ -32,6 +32,8 @@ export interface SamplingSettings {
 
 export interface CompletionRequest {
   readonly messages: readonly ChatMessage[];
+  /** The answer so far, which goes on. */
+  readonly begun: string;
   /** Null: until the context is full. */
   readonly maxTokens: number | null;
   readonly choices: number;
@@ -70,7 +72,7 @@ const KNOWN = new Set([
   "messages", "model", "max_tokens", "max_completion_tokens", "n", "stop", "temperature", "top_p",
   "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty",
   "logit_bias", "logprobs", "top_logprobs", "stream", "stream_options", "ignore_eos",
-  "deterministic",
+  "deterministic", "continue_final_message",
   // What OpenAI's clients say of themselves, their users, bills and caches: no answer depends on it.
   "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
   "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls",
@@ -102,7 +104,7 @@ export function parseRequest(params: ChatCompletionParams, model: ModelFacts): C
   }
   const stream = flag(given, "stream") ?? false;
   return {
-    messages: readMessages(given["messages"]),
+    ...readConversation(given),
     maxTokens: readMaxTokens(given),
     choices: number(given, "n", { low: 1, high: MAX_CHOICES, whole: true }) ?? 1,
     stop: readStop(given["stop"]),
@@ -136,6 +138,18 @@ function readTopK(given: Params, ofModel: number | null): number | null {
   const count = number(given, "top_k", { low: -1, high: Number.MAX_SAFE_INTEGER, whole: true });
   if (count === null) return ofModel;
   return count > 0 ? count : null;
+}
+
+/** The messages, and what there is of the answer to them. */
+function readConversation(given: Params): Pick<CompletionRequest, "messages" | "begun"> {
+  const messages = readMessages(given["messages"]);
+  if (!flag(given, "continue_final_message")) return { messages, begun: "" };
+  const last = messages.pop();
+  if (messages.length === 0 || last?.role !== "assistant") {
+    const wanted = "continue_final_message needs an assistant's message at the end, and one before it";
+    throw invalid("continue_final_message", wanted, "Add the answer so far as the last message.");
+  }
+  return { messages, begun: last.content };
 }
 
 /** Throws EngineError "invalid_request". */
