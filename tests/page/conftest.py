@@ -44,6 +44,14 @@ document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
 TIMEOUT_MS = 5_000
+ALL_ANSWERS_KEPT = """async () => {
+  const request = indexedDB.open("mlc-edge-chat");
+  const database = await new Promise((resolve) => { request.onsuccess = () => resolve(request.result); });
+  const got = database.transaction("messages").objectStore("messages").getAll();
+  const messages = await new Promise((resolve) => { got.onsuccess = () => resolve(got.result); });
+  database.close();
+  return messages.every(({ state }) => state !== "open");
+}"""
 
 
 def build_page(folder: Path) -> None:
@@ -131,6 +139,16 @@ class Chat:
         earlier = complete.count()
         self.send(text)
         expect(complete).to_have_count(earlier + 1)
+        self.expect_engine("ready")
+
+    def expect_kept(self) -> None:
+        """Wait until the browser's database has the end of each answer, which is shown before."""
+        self.page.wait_for_function(ALL_ANSWERS_KEPT)
+
+    def reload(self) -> None:
+        """Reload once all answers are kept, and wait for the engine."""
+        self.expect_kept()
+        self.page.reload()
         self.expect_engine("ready")
 
     def engine(self, call: str, *arguments: object) -> Any:

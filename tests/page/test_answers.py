@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.page.conftest import OpenChat
-from tests.page.test_history import kept_texts, reload
+from tests.page.test_history import kept_texts
 
 HOSTILE = (
     "**bold** <script>window.hacked = 1</script> <img src=x onerror='window.hacked = 2'> "
@@ -88,7 +88,7 @@ def test_an_answer_that_nests_without_end_is_shown_as_written(open_chat: OpenCha
     chat.ask("Hello")
     chat.ask("And now?")
     expect(chat.texts.last).to_have_text("Fine.")
-    reload(chat)
+    chat.reload()
     expect(chat.texts.last).to_have_text("Fine.")
     assert kept_texts(chat)[1] == text
 

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.page.conftest import Chat, OpenChat
 from tests.page.test_conversations import choose, downloaded
-from tests.page.test_history import kept, new_chat, reload, titles
+from tests.page.test_history import kept, new_chat, titles
 
 COUNT_READS = """
 globalThis.reads = 0;
@@ -197,5 +197,5 @@ def test_conversations_are_found_by_their_words(open_chat: OpenChat):
     expect(chat.page.get_by_text("No conversation has these words.")).to_be_visible()
     search.fill("")
     expect(chat.conversations.get_by_role("link")).to_have_count(2)
-    reload(chat)
+    chat.reload()
     assert titles(chat) == ["Second?", "First?"]

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.page.conftest import Chat, OpenChat
 from tests.page.test_daemon import NO_WEBGPU, USAGE, Daemon, chunk
-from tests.page.test_history import kept, kept_texts, reload
+from tests.page.test_history import kept, kept_texts
 from tests.page.test_tabs import second_tab
 
 PROBLEM = {"code": "internal", "message": "It broke.", "remedy": "Try again."}
@@ -32,7 +32,7 @@ def broken_off(open_chat: OpenChat, how: str, **options: object) -> Chat:
     else:
         while "Once upon" not in kept_texts(chat):
             pass
-        reload(chat)
+        chat.reload()
     chat.expect_engine("ready")
     return chat
 
@@ -59,7 +59,7 @@ def test_a_broken_off_answer_goes_on(open_chat: OpenChat, how: str):
     ]
     expect(chat.page.get_by_role("button", name="Continue", exact=True)).to_have_count(0)
     expect(chat.answers.last).not_to_contain_text("It broke.")
-    reload(chat)
+    chat.reload()
     expect(chat.texts).to_have_text(["Story?", "Once upon a time"])
 
 
@@ -81,7 +81,7 @@ def test_what_was_there_stays_if_nothing_comes(open_chat: OpenChat, how: str):
         expect(chat.answers.last).to_contain_text("It broke.")
     chat.expect_engine("ready")
     expect(chat.page.get_by_role("button", name="Continue", exact=True)).to_be_visible()
-    reload(chat)
+    chat.reload()
     expect(chat.texts).to_have_text(["Story?", "Once upon"])
 
 

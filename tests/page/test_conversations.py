@@ -24,8 +24,7 @@ def downloaded(page: Page, chat: Chat, title: str, item: str) -> str:
 def test_conversations_survive_a_reload(open_chat: OpenChat):
     chat = open_chat()
     chat.ask("Remember me")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     expect(chat.log).to_contain_text("Remember me")
     expect(chat.log).to_contain_text("How can I help you?")
 

@@ -121,8 +121,7 @@ def test_the_choice_is_kept(open_chat: OpenChat):
     chat = open_chat(daemon=Daemon("Hi."))
     use_daemon(chat)
     chat.expect_engine("ready")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     expect(chat.page.locator("#model-state")).to_have_text("Ready on the host")
     assert chat.page.evaluate("fake.engine.requests.length") == 0
 
@@ -165,8 +164,7 @@ def test_a_key_is_asked_for_once(open_chat: OpenChat):
     chat.expect_engine("ready")
     chat.ask("Hello")
     expect(chat.answers.last).to_contain_text("Welcome.")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
 
 
 def test_a_host_that_went_away_says_so(open_chat: OpenChat):
@@ -232,8 +230,7 @@ def test_key_goes_to_the_api_alone_and_is_not_kept(open_chat: OpenChat):
     chat.page.get_by_role("button", name="Use this key").click()
     chat.expect_engine("ready")
     chat.ask("Hello")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     assert {url for url, key in sent if key} and all("/v1/" in url for url, key in sent if key)
     assert not [url for url, _ in sent if "sk-secret" in url]
     kept = chat.page.evaluate(
@@ -265,8 +262,7 @@ def test_browsers_own_model_is_back_once_it_can_run(open_chat: OpenChat):
     chat = open_chat({"misfits": {"pocket": no_gpu}}, daemon=Daemon("From the host."))
     expect(chat.page.locator("#model-state")).to_have_text("Ready on the host")
     chat.page.add_init_script("script.misfits = {};")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     expect(chat.page.locator("#model-state")).to_have_text("Ready")
 
 

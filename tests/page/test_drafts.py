@@ -4,7 +4,7 @@ from playwright.sync_api import Browser, Route, expect
 
 from tests.page.conftest import POCKET, Chat, OpenChat
 from tests.page.test_conversations import choose
-from tests.page.test_history import new_chat, reload
+from tests.page.test_history import new_chat
 from tests.page.test_tabs import second_tab
 
 
@@ -30,12 +30,12 @@ def test_each_chat_has_its_own(open_chat: OpenChat):
     new_chat(chat)
     expect(chat.box).to_have_value("")
     chat.box.fill("for a new one")
-    reload(chat)
+    chat.reload()
     expect(chat.box).to_have_value("for a new one")
     go_to(chat, "First?")
     expect(chat.box).to_have_value("for the first")
     go_to(chat, "Second?")
-    reload(chat)
+    chat.reload()
     expect(chat.box).to_have_value("for the second")
 
 
@@ -46,7 +46,7 @@ def test_what_is_sent_is_none_any_more(open_chat: OpenChat):
     new_chat(chat)
     expect(chat.box).to_have_value("")
     go_to(chat, "First?")
-    reload(chat)
+    chat.reload()
     expect(chat.box).to_have_value("")
 
 
@@ -69,7 +69,7 @@ def test_an_example_leaves_what_is_typed(open_chat: OpenChat):
     chat.page.get_by_role("list", name="Examples").get_by_role("button").first.click()
     expect(chat.answers.last).to_contain_text("Yes.")
     expect(chat.box).to_have_value("half a thought")
-    reload(chat)
+    chat.reload()
     expect(chat.box).to_have_value("half a thought")
 
 
@@ -79,7 +79,7 @@ def test_another_tabs_question_leaves_what_is_typed(open_chat: OpenChat):
     other = second_tab(chat, {"answers": ["Two."]})
     chat.box.fill("a long draft")
     other.ask("short")
-    reload(chat)
+    chat.reload()
     expect(chat.box).to_have_value("a long draft")
 
 
@@ -113,6 +113,7 @@ def test_what_is_entered_before_the_script_is_there_is_sent(browser: Browser, ho
     expect(chat.texts.first).to_have_text("Am I early?")
     expect(chat.box).to_have_value("")
     chat.page.unroute("**/dist/chat.js")
+    chat.expect_kept()
     chat.page.reload()
     expect(chat.questions).to_have_count(1)
     expect(chat.box).to_have_value("")

@@ -40,11 +40,6 @@ SEED = """async (count) => {
 }"""
 
 
-def reload(chat: Chat) -> None:
-    chat.page.reload()
-    chat.expect_engine("ready")
-
-
 def kept(chat: Chat) -> dict[str, Any]:
     """What the browser's database has, in the order of its keys."""
     return chat.page.evaluate(KEPT)
@@ -69,7 +64,7 @@ def test_all_turns_come_back_in_order(open_chat: OpenChat):
         chat.ask(question)
     turns = ["First?", "One.", "Second?", "Two.", "Third?", "Three."]
     assert chat.texts.all_inner_texts() == turns
-    reload(chat)
+    chat.reload()
     expect(chat.texts).to_have_text(turns)
     chat.ask("Fourth?")
     assert [m["content"] for m in chat.requests()[0]["messages"]] == [*turns, "Fourth?"]
@@ -82,8 +77,7 @@ def test_conversations_do_not_mix(open_chat: OpenChat):
     chat.ask("Pears?")
     assert [m["content"] for m in chat.requests()[1]["messages"]] == ["Pears?"]
     chat.conversations.get_by_role("link", name="Apples?").click()
-    expect(chat.texts.first).to_have_text("Apples?")
-    assert chat.texts.all_inner_texts() == ["Apples?", "One."]
+    expect(chat.texts).to_have_text(["Apples?", "One."])
 
 
 def test_latest_used_conversation_comes_first(open_chat: OpenChat):
@@ -98,7 +92,7 @@ def test_latest_used_conversation_comes_first(open_chat: OpenChat):
     assert titles(chat) == ["Plums?", "Pears?", "Apples?"]
     chat.ask("And?")
     expect(chat.conversations.get_by_role("link")).to_have_text(["Apples?", "Plums?", "Pears?"])
-    reload(chat)
+    chat.reload()
     expect(chat.conversations.get_by_role("link")).to_have_text(["Apples?", "Plums?", "Pears?"])
     expect(chat.conversations.locator("[aria-current=page]")).to_have_text("Apples?")
 
@@ -140,7 +134,7 @@ def test_deleted_conversation_leaves_nothing_on_the_device(open_chat: OpenChat):
     expect(chat.questions).to_have_count(0)
     assert kept_texts(chat) == ["Keep me", "One."]
     assert [c["title"] for c in kept(chat)["conversations"]] == ["Keep me"]
-    reload(chat)
+    chat.reload()
     expect(chat.conversations.get_by_role("link")).to_have_text(["Keep me"])
 
 
@@ -216,7 +210,7 @@ def test_answer_goes_on_while_another_conversation_is_read(open_chat: OpenChat):
     assert len(chat.requests()) == 1
     chat.conversations.get_by_role("link", name="Tale").click()
     expect(chat.answers.last).to_contain_text("Once upon a time.")
-    reload(chat)
+    chat.reload()
     expect(chat.conversations.get_by_role("link")).to_have_text(["Tale"])
     expect(chat.answers.last).to_contain_text("Once upon a time.")
 
@@ -231,7 +225,7 @@ def test_page_closed_in_the_middle_of_an_answer_keeps_its_beginning(open_chat: O
     while not any(text.startswith("Once upon") for text in kept_texts(chat)):
         assert time.monotonic() < deadline
         chat.engine("push", " a time")
-    reload(chat)
+    chat.reload()
     expect(chat.answers.last).to_contain_text("Once upon")
     expect(chat.answers.last).to_contain_text("Interrupted")
     expect(chat.answers.last.get_by_role("button", name="Regenerate")).to_be_visible()
@@ -245,7 +239,7 @@ def test_stopped_answer_is_kept_as_far_as_it_went(open_chat: OpenChat):
     chat.stop_button.click()
     chat.expect_engine("ready")
     expect(chat.answers.last).to_contain_text("Stopped.")
-    reload(chat)
+    chat.reload()
     expect(chat.answers.last).to_contain_text("Once upon")
     expect(chat.answers.last).to_contain_text("Stopped.")
 
@@ -254,17 +248,17 @@ def test_long_conversation_shows_its_end_first(open_chat: OpenChat):
     chat = open_chat()
     chat.ask("Hello")
     chat.page.evaluate(SEED, 100)
-    reload(chat)
+    chat.reload()
     articles = chat.page.get_by_role("article")
     expect(articles).to_have_count(40)
-    assert chat.texts.all_inner_texts()[0] == "message 60"
+    expect(chat.texts.first).to_have_text("message 60")
     earlier = chat.page.get_by_role("button", name="Show earlier messages")
     earlier.click()
     expect(articles).to_have_count(80)
     earlier.click()
     expect(articles).to_have_count(100)
-    assert chat.texts.all_inner_texts()[:3] == ["Hello", "Hello! How can I help you?", "message 2"]
-    assert chat.texts.all_inner_texts()[2:] == [f"message {n}" for n in range(2, 100)]
+    later = [f"message {n}" for n in range(2, 100)]
+    expect(chat.texts).to_have_text(["Hello", "Hello! How can I help you?", *later])
     expect(earlier).to_have_count(0)
     # Shown or not, all of it is asked with.
     chat.ask("And now?")

@@ -16,8 +16,7 @@ def test_page_is_usable_and_answers_wait_for_their_script(open_chat: OpenChat):
     chat.ask("Write.")
     held: list[Route] = []
     chat.page.route(ANSWERS, lambda route: held.append(route))
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     chat.send("Again.")
     expect(chat.page.get_by_role("button", name="Copy answer")).to_have_count(2)
     assert "words" not in "".join(chat.answers.all_inner_texts())
@@ -29,8 +28,7 @@ def test_page_is_usable_and_answers_wait_for_their_script(open_chat: OpenChat):
 def test_without_their_script_answers_are_shown_as_they_were_written(open_chat: OpenChat):
     chat = open_chat({"answers": [MARKDOWN]})
     chat.page.route(ANSWERS, lambda route: route.abort())
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     chat.ask("Write.")
     expect(chat.texts.last).to_have_text(MARKDOWN, use_inner_text=True)
     expect(chat.answers.locator("strong, b")).to_have_count(0)

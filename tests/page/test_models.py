@@ -57,13 +57,11 @@ def test_first_model_is_chosen_until_another_is(open_chat: OpenChat):
     expect(state(chat)).to_have_text("Ready")
     # The one that was left is given up, unless other tabs have it.
     assert chat.page.evaluate("fake.engine.loads.every(({ replace }) => replace)")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     assert loads(chat) == [SECOND["id"]]
     # What the host has no more is not waited for.
     chat.page.evaluate("localStorage.setItem('mlc-edge.model', 'gone')")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     assert loads(chat) == [POCKET["id"]]
 
 
@@ -334,6 +332,5 @@ def test_numbers_of_an_answer(open_chat: OpenChat):
             "2 min 0 sec",
         ]
     )
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     expect(stats.locator("dd").first).to_have_text("pocket-q4f16_1")

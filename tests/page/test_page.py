@@ -167,7 +167,7 @@ def test_renaming(open_chat: OpenChat):
     box.press("Enter")
     expect(chat.texts.first).to_have_text("Other")
     expect(chat.page.get_by_role("button", name="Copy answer")).to_be_visible()
-    chat.page.reload()
+    chat.reload()
     expect(chat.texts.first).to_have_text("Other")
     expect(chat.conversations.get_by_role("link")).to_have_text(["Mine"])
 

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 from tests.page.conftest import Chat, OpenChat
 from tests.page.test_archive import export_all, take
 from tests.page.test_conversations import choose
-from tests.page.test_history import kept, new_chat, reload
+from tests.page.test_history import kept, new_chat
 from tests.page.test_tabs import rename, second_tab
 
 
@@ -32,7 +32,7 @@ def test_pinned_conversations_stand_first(open_chat: OpenChat):
     expect(chat.page.get_by_role("button", name="Options for Apples?")).to_be_focused()
     choose(chat, "Pears?", "Pin")
     expect_parts(chat, Pinned=["Pears?", "Apples?"], Recent=["Plums?"])
-    reload(chat)
+    chat.reload()
     expect_parts(chat, Pinned=["Pears?", "Apples?"], Recent=["Plums?"])
     choose(chat, "Apples?", "Unpin")
     expect_parts(chat, Pinned=["Pears?"], Recent=["Plums?", "Apples?"])
@@ -69,7 +69,7 @@ def test_what_another_tab_unpinned_and_renamed_stays_so(open_chat: OpenChat):
     expect(one.conversations.get_by_role("link")).to_have_text(["Yours", "Pears?", "Apples?"])
     one.ask("And?")
     expect(one.conversations.get_by_role("link")).to_have_text(["Yours", "Pears?", "Apples?"])
-    reload(two)
+    two.reload()
     expect(two.conversations.get_by_role("link")).to_have_text(["Yours", "Pears?", "Apples?"])
 
 

@@ -23,8 +23,7 @@ def two_turns(open_chat: OpenChat, *later: object) -> Chat:
 def expect_kept(chat: Chat, *texts: str) -> None:
     """The page shows these messages, and again after a reload."""
     expect(chat.texts).to_have_text(list(texts))
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     expect(chat.texts).to_have_text(list(texts))
 
 
@@ -164,8 +163,7 @@ def test_failure_in_the_middle_keeps_what_was_written(open_chat: OpenChat):
     chat.engine("break", PROBLEM)
     expect(chat.answers.last).to_contain_text("It broke.")
     chat.expect_engine("ready")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     expect(chat.texts.last).to_have_text("Half an")
     expect(chat.answers.last).to_contain_text("It broke.")
     chat.page.get_by_role("button", name="Other models").click()

@@ -29,11 +29,6 @@ def sampling(chat: Chat, request: int = -1) -> dict[str, object]:
     return {name: value for name, value in chat.requests()[request].items() if name in SAMPLING}
 
 
-def reload(chat: Chat) -> None:
-    chat.page.reload()
-    chat.expect_engine("ready")
-
-
 def test_model_decides_what_nobody_set(open_chat: OpenChat):
     chat = open_chat()
     chat.ask("Hello")
@@ -88,7 +83,7 @@ def test_all_settings_are_sent_and_kept_with_their_chat(open_chat: OpenChat):
     chat.ask("Hello")
     assert sampling(chat) == wanted
     assert chat.requests()[0]["messages"][0] == {"role": "system", "content": "Be brief."}
-    reload(chat)
+    chat.reload()
     chat.ask("Again")
     assert sampling(chat) == wanted
     assert [m["role"] for m in chat.requests()[0]["messages"]][:2] == ["system", "user"]
@@ -107,7 +102,7 @@ def test_settings_change_from_the_next_answer_on(open_chat: OpenChat):
     chat = open_chat()
     chat.ask("Hello")
     save(chat, Seed="3")
-    reload(chat)
+    chat.reload()
     chat.ask("Again")
     assert sampling(chat) == {"seed": 3}
 
@@ -120,7 +115,7 @@ def test_defaults_are_for_new_chats_of_later_visits_too(open_chat: OpenChat):
     assert sampling(chat) == {"seed": 4}
     chat.page.get_by_role("button", name="New chat").click()
     expect(chat.questions).to_have_count(0)
-    reload(chat)
+    chat.reload()
     chat.ask("Hello")
     assert sampling(chat) == {"seed": 3}
 
@@ -210,7 +205,7 @@ def test_policy_for_long_conversations_loads_the_model_anew(open_chat: OpenChat)
     assert chat.page.evaluate(policies) == ["truncate-oldest", "error"]
     chat.ask("Again")
     assert len(chat.page.evaluate(policies)) == 2
-    reload(chat)
+    chat.reload()
     assert chat.page.evaluate(policies) == ["error"]
 
 

@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from tests.page.conftest import Chat, OpenChat
 from tests.page.test_archive import take
 from tests.page.test_conversations import choose
-from tests.page.test_history import kept, kept_texts, new_chat, reload, titles
+from tests.page.test_history import kept, kept_texts, new_chat, titles
 from tests.page.test_redo import edit
 from tests.page.test_temporary import keep
 
@@ -94,7 +94,7 @@ def test_whoever_opens_it_sees_it_and_may_keep_it(open_chat: OpenChat):
     assert kept(other) == before
     keep(other)
     expect(other.conversations.get_by_role("link")).to_have_text(["Edited? 🙂", "Mine?"])
-    reload(other)
+    other.reload()
     expect(other.texts).to_have_text(["Edited? 🙂", "Other.", "And?", "More."])
 
 

@@ -155,8 +155,7 @@ def test_list_of_models_as_last_seen_is_used_until_the_host_answers(open_chat: O
     )
     for answer in answers:
         answer_index(chat, answer)
-        chat.page.reload()
-        chat.expect_engine("ready")
+        chat.reload()
         expect(chat.page.locator("#model-name")).to_have_text(POCKET["id"])
     assert chat.page.locator("#notices .notice").count() == 0
 
@@ -174,6 +173,5 @@ def test_stored_models_are_there_without_any_list(open_chat: OpenChat):
     chat = open_chat({"stored": ["old-q4f16_1"]})
     chat.page.evaluate("caches.delete('mlc-edge-documents-v1')")
     answer_index(chat, lambda route: route.abort())
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     expect(chat.page.locator("#model-name")).to_have_text(OLD["id"])

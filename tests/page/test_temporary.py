@@ -6,7 +6,7 @@ from typing import Any
 from playwright.sync_api import expect
 
 from tests.page.conftest import Chat, OpenChat
-from tests.page.test_history import kept, kept_texts, new_chat, reload, titles
+from tests.page.test_history import kept, kept_texts, new_chat, titles
 from tests.page.test_storage import FULL
 from tests.page.test_tabs import second_tab
 
@@ -76,7 +76,7 @@ def test_it_ends_when_it_is_left_or_reloaded(open_chat: OpenChat):
     begin(chat)
     expect(chat.texts).to_have_count(0)
     chat.ask("Secret?")
-    reload(chat)
+    chat.reload()
     expect(chat.texts).to_have_count(0)
     expect(chat.page.locator("#temporary")).to_be_visible()
     chat.page.go_back()
@@ -106,7 +106,7 @@ def test_it_is_kept_once_somebody_wants_it(open_chat: OpenChat):
     expect(chat.box).to_be_focused()
     expect(chat.conversations.get_by_role("link")).to_have_text(["Worth it?"])
     expect(chat.page).to_have_title("Worth it? · mlc-edge")
-    reload(chat)
+    chat.reload()
     expect(chat.texts).to_have_text(["Worth it?", "One."])
     expect(chat.box).to_have_value("Draft")
     chat.ask("And?")
@@ -122,7 +122,7 @@ def test_it_can_be_kept_while_it_is_answered(open_chat: OpenChat):
     chat.engine("push", ", it is.")
     chat.engine("finish")
     chat.expect_engine("ready")
-    reload(chat)
+    chat.reload()
     expect(chat.texts).to_have_text(["Worth it?", "Yes, it is."])
 
 

@@ -46,8 +46,7 @@ def test_it_is_kept_and_told_to_nobody(open_chat: OpenChat):
         {"answers": [ANSWER, "Yes."]}, permissions=["clipboard-read", "clipboard-write"]
     )
     chat.ask("How much?")
-    chat.page.reload()
-    chat.expect_engine("ready")
+    chat.reload()
     expect(chat.answers.last.locator(".thinking summary")).to_have_text(THOUGHT)
     chat.page.get_by_role("button", name="Copy answer").click()
     expect(chat.page.get_by_role("region", name="Notifications")).to_contain_text("copied")

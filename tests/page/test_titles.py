@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from tests.page.conftest import BIG, Chat, OpenChat
 from tests.page.test_conversations import choose
-from tests.page.test_history import kept, new_chat, reload, titles
+from tests.page.test_history import kept, new_chat, titles
 from tests.page.test_tabs import rename, second_tab
 from tests.page.test_temporary import begin
 
@@ -41,7 +41,7 @@ def test_the_model_names_a_chat_after_its_first_answer(open_chat: OpenChat):
     assert "continue_final_message" not in request
     expect(chat.texts).to_have_text([FIRST, "They purr."])
     chat.ask("Really?")
-    reload(chat)
+    chat.reload()
     assert titles(chat) == ["All About Cats"]
     chat.ask("Once more?")
     # Nothing but what was sent.
@@ -182,7 +182,7 @@ def test_it_can_be_turned_off(open_chat: OpenChat):
     expect(box).to_be_checked()
     box.uncheck()
     dialog.get_by_role("button", name="Save").click()
-    reload(chat)
+    chat.reload()
     chat.ask("First?")
     chat.ask("Second?")
     assert len(chat.requests()) == 2

@@ -3,7 +3,6 @@
 from playwright.sync_api import Locator, expect
 
 from tests.page.conftest import OpenChat
-from tests.page.test_history import reload
 from tests.page.test_redo import edit
 
 
@@ -32,7 +31,7 @@ def test_versions_of_an_answer_are_looked_through(open_chat: OpenChat):
     expect(chat.texts).to_have_text(["Number?", "One."])
     expect(chat.answers.last.get_by_role("button", name="Earlier version")).to_be_disabled()
     # What is shown is what is asked on, and what is shown again.
-    reload(chat)
+    chat.reload()
     expect(chat.texts).to_have_text(["Number?", "One."])
     chat.ask("And?")
     sent = [message["content"] for message in chat.requests()[-1]["messages"]]
@@ -57,7 +56,7 @@ def test_an_answer_stays_until_there_is_another(open_chat: OpenChat):
     chat.ask("Number?")
     chat.page.get_by_role("button", name="Regenerate").click()
     expect(chat.answers.last).to_contain_text("No.")
-    reload(chat)
+    chat.reload()
     step(chat.answers.last, "Earlier version")
     expect(chat.texts).to_have_text(["Number?", "One."])
 
@@ -70,7 +69,7 @@ def test_a_failed_answer_is_no_version(open_chat: OpenChat):
     expect(chat.texts).to_have_text(["Number?", "One."])
     chat.expect_engine("ready")
     expect(version(chat.answers.last)).to_have_count(0)
-    reload(chat)
+    chat.reload()
     expect(version(chat.answers.last)).to_have_count(0)
 
 
