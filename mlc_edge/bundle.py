@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mlc_edge.errors import BundleError
 from mlc_edge.files import (
@@ -27,7 +27,9 @@ from mlc_edge.lock_fields import LockReader, told
 
 LOCK_NAME = "mlc-lock.json"
 SIGNATURE_NAME = "mlc-lock.json.sig"
-LOCK_VERSION = 1
+LOCK_VERSION = 2
+# Of version 1 targets have neither a device nor minima of adapters.
+READABLE_VERSIONS = (1, LOCK_VERSION)
 SHARED_LIBRARY, BROWSER_LIBRARY = ".so", ".wasm"
 # What model libraries offer to engines; engines refuse a lock of another number.
 ABI_VERSION, ABI_DATE = 3, "2026-11-21"
@@ -35,6 +37,8 @@ ABI_VERSION, ABI_DATE = 3, "2026-11-21"
 MAX_FILES = 10_000
 # Norms are no format to speak of.
 SMALLEST_SHARE = 0.005
+Device = Literal["cpu", "vulkan", "cuda", "webgpu", "wasm"]
+BROWSER_DEVICES: tuple[Device, ...] = ("webgpu", "wasm")
 REBUILD = "Build the bundle again with `mlc-edge build`, or download it again."
 
 
@@ -72,16 +76,22 @@ class LockedFile:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a device must offer: WebGPU features by name, and limits at least as large."""
+    """What a device must offer: WebGPU features by name, and limits at least as large.
+
+    `adapter` has minima of numbers that describe an adapter: WebGPU's `subgroupMinSize`, and `isSoftware`,
+    which is 1 where a CPU stands in for the GPU, and else 0.
+    """
 
     features: tuple[str, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
+    adapter: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BundleTarget:
-    """A model library with its parameter set; `parameter_bytes` counts device memory."""
+    """A model library for a device, with its parameter set; `parameter_bytes` counts device memory."""
 
+    device: Device
     library: str
     parameters: str
     parameter_bytes: int
@@ -104,7 +114,7 @@ class BundleLock:
     @property
     def runs_in_browsers(self) -> bool:
         """Whether there is a library for them."""
-        return any(target.library.endswith(BROWSER_LIBRARY) for target in self.targets.values())
+        return any(target.device in BROWSER_DEVICES for target in self.targets.values())
 
     def to_json(self) -> str:
         """The file's text; the same lock always gives the same text."""
@@ -123,9 +133,10 @@ def parse_lock(content: Any) -> BundleLock:
     """Check parsed JSON and make a lock of it; raises BundleError that says all that is wrong."""
     reader = LockReader()
     version = reader.get(content, "lock_version", int, "")
-    if not reader.problems and version != LOCK_VERSION:
+    if not reader.problems and version not in READABLE_VERSIONS:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
         raise BundleError(
-            f"{LOCK_NAME} has lock_version {version}, this mlc-edge reads {LOCK_VERSION}. {REBUILD}"
+            f"{LOCK_NAME} has lock_version {version}, this mlc-edge reads {readable}. {REBUILD}"
         )
     entries = reader.get(content, "files", list, "")
     if len(entries) > MAX_FILES:
@@ -135,7 +146,7 @@ def parse_lock(content: Any) -> BundleLock:
         parse_file(reader, entry, f"files[{index}]") for index, entry in enumerate(entries)
     )
     targets = {
-        name: _parse_target(reader, entry, name)
+        name: _parse_target(reader, entry, name, version)
         for name, entry in reader.get(content, "targets", dict, "").items()
     }
     lock = BundleLock(
@@ -195,23 +206,51 @@ def parse_file(reader: LockReader, entry: Any, where: str) -> LockedFile:
     return file
 
 
-def _parse_target(reader: LockReader, entry: Any, name: str) -> BundleTarget:
+def _parse_target(reader: LockReader, entry: Any, name: str, version: int) -> BundleTarget:
     where = f"targets.{name}"
     reader.check_name(name, "a name in targets")
-    needs = reader.get(entry, "needs", dict, where)
-    features = reader.get(needs, "features", list, f"{where}.needs")
-    limits = reader.get(needs, "limits", dict, f"{where}.needs")
-    for limit in limits:
-        reader.check_name(limit, f"a name in {where}.needs.limits")
-        reader.get(limits, limit, int, f"{where}.needs.limits")
-    for feature in features:
-        reader.check_name(feature, f"a name in {where}.needs.features")
+    library = reader.path(entry, "library", where)
     return BundleTarget(
-        library=reader.path(entry, "library", where),
+        device=_device_by_name(name, library) if version == 1 else _parse_device(reader, entry, where),
+        library=library,
         parameters=reader.path(entry, "parameters", where),
         parameter_bytes=reader.get(entry, "parameter_bytes", int, where),
-        needs=Needs(tuple(features), limits),
+        needs=_parse_needs(reader, reader.get(entry, "needs", dict, where), f"{where}.needs"),
     )
+
+
+def _parse_device(reader: LockReader, entry: Any, where: str) -> Device:
+    device: Any = reader.get(entry, "device", str, where)
+    if device and device not in get_args(Device):
+        known = ", ".join(get_args(Device))
+        reader.problems.append(f"{where}.device is {device!r:.60}, expected one of {known}")
+    found: Device = device
+    return found
+
+
+def _device_by_name(name: str, library: str) -> Device:
+    if library.endswith(SHARED_LIBRARY):
+        return "cpu"
+    return "wasm" if name.startswith("wasm") else "webgpu"
+
+
+def _parse_needs(reader: LockReader, needs: dict[str, Any], where: str) -> Needs:
+    features = reader.get(needs, "features", list, where)
+    for feature in features:
+        reader.check_name(feature, f"a name in {where}.features")
+    limits = _parse_minima(reader, needs, "limits", where)
+    adapter = _parse_minima(reader, needs, "adapter", where) if "adapter" in needs else {}
+    return Needs(tuple(features), limits, adapter)
+
+
+def _parse_minima(
+    reader: LockReader, needs: dict[str, Any], kind: str, where: str
+) -> dict[str, int]:
+    minima: dict[str, int] = reader.get(needs, kind, dict, where)
+    for name in minima:
+        reader.check_name(name, f"a name in {where}.{kind}")
+        reader.get(minima, name, int, f"{where}.{kind}")
+    return minima
 
 
 def _contradictions(lock: BundleLock) -> list[str]:

@@ -78,15 +78,13 @@ def choose_target(lock: BundleLock, cpu: Cpu) -> str:
 
     Raises BundleError that says, for each library of the bundle, what the CPU lacks.
     """
-    candidates = {
-        name: target for name, target in lock.targets.items() if target.library.endswith(".so")
-    }
+    candidates = {name: target for name, target in lock.targets.items() if target.device == "cpu"}
     fitting = [name for name in candidates if not missing_features(lock, name, cpu)]
     if fitting:
         return max(fitting, key=lambda name: len(candidates[name].needs.features))
     reasons = [
         f"{name} needs {', '.join(missing_features(lock, name, cpu))}" for name in candidates
-    ] or ["it has browser libraries only"]
+    ] or ["it has libraries for other devices only"]
     raise BundleError(
         f"{lock.model.id} has no library for this CPU ({cpu.model}, {cpu.arch}): "
         f"{'; '.join(reasons)}. Build the bundle with a --target for this CPU, "

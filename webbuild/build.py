@@ -373,10 +373,10 @@ def _compile(plan: _Plan, profile: TargetProfile, folder: Path, progress: Progre
     )
     library = folder / profile.library
     info = build_library(plan.source.model, plan.formats, profile, library, options)
-    needs = Needs(tuple(info.needs["features"]), info.needs["limits"])
+    needs = Needs(profile.features, info.limits, profile.adapter)
     interleaved = profile.interleaves(plan.formats)
     index = INTERLEAVED_INDEX if interleaved else TENSOR_CACHE_NAME
-    return BundleTarget(profile.library, index, info.parameter_bytes, needs)
+    return BundleTarget(profile.device, profile.library, index, info.parameter_bytes, needs)
 
 
 def _model_info(plan: _Plan) -> ModelInfo:

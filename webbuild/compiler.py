@@ -15,6 +15,7 @@ from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
 from webbuild.architectures import model_class, parameter_table
 from webbuild.chat_config import model_config
+from webbuild.kernels.choice import kernels_for
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS, cache_buffers
 from webbuild.kernels.sampling import SAMPLING_FUNCTIONS, Sampling, sampling_spec
 from webbuild.linker import find_linker
@@ -53,7 +54,7 @@ class LibraryInfo:
     """What a device must offer to run a library."""
 
     parameter_bytes: int
-    needs: dict[str, Any]
+    limits: dict[str, int]
 
 
 def build_library(
@@ -72,19 +73,16 @@ def build_library(
         exported = _export(config, formats, profile)
         metadata = _metadata(exported, config, formats, profile, options)
         optimised = _optimise(exported, profile, options)
-        executable = _generate(optimised, metadata, target)
+        programs = _programs_by_stage(optimised.launched)
+        executable = _generate(optimised, {**metadata, "kernels": programs}, target)
         sources = device_sources(executable)
-        limits = {}
-        if sources:
-            limits = gpu_limits(sources.values(), _buffers(exported, optimised, metadata, options))
-            # Kernels get their names in code generation, and the metadata is compiled in.
-            kernels = _kernels_by_stage(optimised.launched, list(sources))
-            executable = _generate(optimised, {**metadata, "kernels": kernels}, target)
+        buffers = _buffers(exported, optimised, metadata, options)
+        limits = gpu_limits(sources.values(), buffers) if sources else {}
     output.parent.mkdir(parents=True, exist_ok=True)
     _link(executable, profile, output)
     return LibraryInfo(
         parameter_bytes=sum(map(parameter_bytes, metadata["params"])),
-        needs={"features": list(profile.features), "limits": limits},
+        limits=limits,
     )
 
 
@@ -119,13 +117,10 @@ def _export(config: LlamaConfig, formats: WeightFormats, profile: TargetProfile)
 
 
 def _numerics(config: LlamaConfig, formats: WeightFormats, profile: TargetProfile) -> Numerics:
-    interleaved = profile.interleaves(formats)
     return Numerics(
         formats=formats.by_layer(parameter_table(config)),
-        dtype=profile.dtype,
-        scale_dtype=formats.quantization.dtype if interleaved else profile.dtype,
-        dot_product=profile.dot_product if interleaved else None,
-        on_cpu=profile.device == "cpu",
+        kernels=kernels_for(profile, formats),
+        batches=not profile.in_browsers,
     )
 
 
@@ -176,7 +171,9 @@ def _metadata(
 
 def _optimise(exported: _Exported, profile: TargetProfile, options: CompileOptions) -> Optimised:
     bounds = {"seq_len": options.prefill_chunk_size, "batch_size": profile.max_batch_size}
-    return optimise(exported.module, profile, bounds=bounds, dump_ir=options.dump_ir)
+    return optimise(
+        exported.module, exported.model.numerics.kernels, bounds=bounds, dump_ir=options.dump_ir
+    )
 
 
 def _generate(optimised: Optimised, metadata: dict[str, Any], target: Target) -> Any:
@@ -209,17 +206,15 @@ def device_sources(executable: Any) -> dict[str, str]:
     return sources
 
 
-def _kernels_by_stage(launched: dict[str, list[str]], kernels: list[str]) -> dict[str, list[str]]:
+def _programs_by_stage(launched: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Names of programs; those of their kernels, which code generation makes, begin with them."""
+
     def launched_by(function: str) -> list[str]:
-        programs = launched[function]
+        programs = launched.get(function, [])
         return [p for p in programs if function != KV_CACHE or p in EVERYDAY_PROGRAMS]
 
-    def of(prim_function: str) -> list[str]:
-        stem = f"{prim_function}_kernel"
-        return [k for k in kernels if k == stem or k.removeprefix(f"{stem}_").isdigit()]
-
     return {
-        stage: list(dict.fromkeys(k for f in functions for p in launched_by(f) for k in of(p)))
+        stage: list(dict.fromkeys(p for f in functions for p in launched_by(f)))
         for stage, functions in STAGES.items()
     }
 
@@ -249,7 +244,7 @@ def _buffers(
     """What a browser's engine makes for one sequence that fills the context."""
     cache = cache_buffers(
         exported.model.cache_shape(),
-        Target.current(),
+        exported.model.numerics.kernels,
         sequences=1,
         tokens=options.context_window_size,
         chunk=options.prefill_chunk_size,

@@ -10,11 +10,9 @@ import tvm
 from tvm import relax, tirx
 from tvm.s_tir import dlight
 
-from webbuild.kernels.direct import DirectReduction
-from webbuild.targets import TargetProfile
+from webbuild.kernels.interface import Kernels
 
 ALLOC_STORAGE = tvm.ir.Op.get("relax.memory.alloc_storage")
-LONGEST_ON_CPUS = 1 << 20
 ALLOC_TENSOR = tvm.ir.Op.get("relax.builtin.alloc_tensor")
 
 
@@ -35,7 +33,7 @@ class Optimised:
 
 def optimise(
     module: tvm.IRModule,
-    profile: TargetProfile,
+    kernels: Kernels,
     *,
     bounds: dict[str, int],
     dump_ir: Path | None = None,
@@ -45,7 +43,7 @@ def optimise(
     launched: dict[str, list[str]] = {}
     memory_usage: dict[str, int] = {}
     allocations: dict[str, list[int]] = {}
-    for number, (phase, passes) in enumerate(_phases(profile)):
+    for number, (phase, passes) in enumerate(_phases(kernels)):
         if phase == "lower":
             launched = launched_programs(module)
         module = tvm.transform.Sequential(passes)(module)
@@ -59,7 +57,7 @@ def optimise(
     return Optimised(module, launched, memory_usage, allocations)
 
 
-def _phases(profile: TargetProfile) -> list[tuple[str, list[Any]]]:
+def _phases(kernels: Kernels) -> list[tuple[str, list[Any]]]:
     transform = relax.transform
     return [
         ("export", []),
@@ -74,8 +72,8 @@ def _phases(profile: TargetProfile) -> list[tuple[str, list[Any]]]:
                 transform.DeadCodeElimination(),
             ],
         ),
-        ("schedule", [dlight.ApplyDefaultSchedule(*_rules(profile))]),
-        ("narrow", [tirx.transform.ForceNarrowIndexToInt32()] if profile.device == "gpu" else []),
+        ("schedule", [dlight.ApplyDefaultSchedule(*kernels.schedule_rules())]),
+        ("narrow", [tirx.transform.ForceNarrowIndexToInt32()] if kernels.narrows_indices else []),
         (
             "lower",
             [
@@ -98,21 +96,6 @@ def _phases(profile: TargetProfile) -> list[tuple[str, list[Any]]]:
                 transform.AttachGlobalSymbol(),
             ],
         ),
-    ]
-
-
-def _rules(profile: TargetProfile) -> list[Any]:
-    if profile.device == "cpu":
-        # There is no other schedule: without one, a product of many rows takes thirty times as long.
-        return [DirectReduction(profile.direct_reduction, matmul_limit=LONGEST_ON_CPUS)]
-    gpu = dlight.gpu
-    return [
-        DirectReduction(profile.direct_reduction),
-        gpu.Matmul(),
-        gpu.GEMV(),
-        gpu.Reduction(),
-        gpu.GeneralReduction(),
-        gpu.Fallback(),
     ]
 
 

@@ -12,7 +12,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor
 
 from webbuild.attention_reference import attention_reference
-from webbuild.layers import Embedding, Linear, RMSNorm, gated_silu
+from webbuild.layers import Embedding, Linear, RMSNorm
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.numerics import Numerics
 
@@ -117,8 +117,8 @@ class SelfTest:
         }
 
     def _leads(self) -> dict[str, tuple[int | str, int | str]]:
-        """The leading extents of each function's inputs; engines on CPUs batch, browsers don't."""
-        if self.numerics.on_cpu:
+        """The leading extents of each function's inputs."""
+        if self.numerics.batches:
             return {
                 "self_test_prefill": (1, "seq_len"),
                 "self_test_batch_decode": ("batch_size", 1),
@@ -153,7 +153,7 @@ class SelfTest:
             result = probe.forward(x)
             results.append(result + inputs["hidden"] if probe.residual else result)
             if probe.gated:
-                results.append(gated_silu(result, self.numerics))
+                results.append(self.numerics.kernels.gated_silu(result))
         return tuple(results)
 
     def _describe(self, probe: Probe) -> list[dict[str, Any]]:
@@ -175,12 +175,9 @@ class SelfTest:
 
     def _stored(self, name: str, layer: Linear) -> dict[str, Any]:
         """How a layer's weight is stored; the layouts are those of docs/development.md."""
-        interleaved = "_interleaved" if self.numerics.dot_product else ""
-        layout = f"{layer.format.name}{interleaved}" if layer.format.bits else "plain"
-        parameters = [f"{name}.{stored}" for stored in layer.stored_as]
         return {
-            "parameters": parameters,
-            "layout": layout,
+            "parameters": [f"{name}.{stored}" for stored in layer.stored_as],
+            "layout": self.numerics.kernels.layout(layer.format),
             "in_features": layer.in_features,
             "out_features": layer.out_features,
         }
@@ -195,9 +192,8 @@ def _tolerance(numerics: Numerics) -> dict[str, float]:
     mean square, between one step and two: a rounding that falls to the other side moves all after it, by
     much where it is to float16, or to int8 as in products of quantised weights on CPUs.
     """
-    coarse = numerics.dtype == "float16" or numerics.dot_product
     if numerics.dtype == "float16":
         own = {"value": 2e-3, "least": 2.0**-14, "activation": 2e-2, "attention": 2e-2}
     else:
         own = {"value": 1e-5, "least": 2.0**-126, "activation": 1e-5, "attention": 1e-4}
-    return {"sum": 5e-6, **own, "logits": 0.25 if coarse else 0.02}
+    return {"sum": 5e-6, **own, "logits": 0.25 if numerics.kernels.is_coarse else 0.02}

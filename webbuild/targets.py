@@ -1,8 +1,10 @@
 """Target profiles: everything that the pipeline knows about a device. Adding a board is adding one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from mlc_edge.bundle import BROWSER_DEVICES, Device
 from mlc_edge.cpu import CPU_TARGETS, Cpu, host_cpu, suits
 from mlc_edge.errors import ConfigError
 from webbuild.quantization.formats import WeightFormats
@@ -10,6 +12,14 @@ from webbuild.quantization.formats import WeightFormats
 # What kernels may use; a library's lock entry says what it does use.
 WEBGPU_LIMITS = {"max_num_threads": 256, "max_shared_memory_per_block": 32768}
 
+DType = Literal["float32", "float16"]
+DeviceClass = Literal["any", "subgroups", "software"]
+# What an adapter's description must say. TVM's reductions by subgroups are made for 32 lanes.
+ADAPTERS: dict[DeviceClass, dict[str, int]] = {
+    "any": {},
+    "subgroups": {"subgroupMinSize": 32},
+    "software": {"isSoftware": 1},
+}
 DotProduct = Literal["avx512vnni", "avx2", "dotprod", "neon"]
 
 
@@ -17,26 +27,32 @@ DotProduct = Literal["avx512vnni", "avx2", "dotprod", "neon"]
 class TargetProfile:
     """One kind of device that a model library is compiled for.
 
-    `library` is the file's path in a bundle, `dtype` the kernels' float type, `features` what a browser's
-    adapter or a CPU must have (WebGPU's names, or Linux's), `direct_reduction` the longest reduction that
-    one GPU thread (or CPU lane) does alone instead of sharing it with its workgroup, `dot_product` the
-    instructions that a CPU's products of quantised weights are made of, `compiler` the program that links a
-    shared library and `max_batch_size` the number of sequences that one step takes.
+    `library` is the file's path in a bundle, `kernels` which of webbuild.kernels it is made of, `dtype` the
+    kernels' float type, `features` what a browser's adapter or a CPU must have (WebGPU's names, or Linux's)
+    and `adapter` minima of numbers that describe an adapter (as in the lock), `dot_product` the instructions
+    that a CPU's products of quantised weights are made of, `compiler` the program that links a shared
+    library and `max_batch_size` the number of sequences that one step takes.
     """
 
     name: str
     library: str
     tvm_target: dict[str, Any]
     tvm_host: dict[str, Any]
-    device: Literal["gpu", "cpu"]
+    device: Device
+    kernels: Literal["cpu", "gpu", "gpu-software"]
     linker: Literal["wasm", "shared"]
-    dtype: Literal["float16", "float32"]
+    dtype: DType
     features: tuple[str, ...] = ()
-    direct_reduction: int = 1024
+    adapter: Mapping[str, int] = field(default_factory=dict)
     dot_product: DotProduct | None = None
     compiler: str = "g++"
     max_batch_size: int = 4
-    group: str = field(default="")
+    group: str = ""
+
+    @property
+    def in_browsers(self) -> bool:
+        """Whether the TypeScript engine runs it."""
+        return self.device in BROWSER_DEVICES
 
     def interleaves(self, formats: WeightFormats) -> bool:
         """Whether quantised weights are stored in the order in which a CPU's dot products take them."""
@@ -46,17 +62,25 @@ class TargetProfile:
 _WASM_HOST = {"kind": "llvm", "mtriple": "wasm32-unknown-unknown-wasm", "vector-width": 128}
 
 
-def _webgpu(dtype: Literal["float16", "float32"], features: tuple[str, ...]) -> TargetProfile:
+def _webgpu(dtype: DType, device_class: DeviceClass) -> TargetProfile:
+    """A browser's GPU; "any" is hardware that nothing else is known of."""
     suffix = {"float16": "f16", "float32": "f32"}[dtype]
+    name = f"webgpu-{suffix}" if device_class == "any" else f"webgpu-{device_class}-{suffix}"
+    subgroups = device_class == "subgroups"
     return TargetProfile(
-        name=f"webgpu-{suffix}",
-        library=f"lib/webgpu-{suffix}.wasm",
-        tvm_target={"kind": "webgpu", **WEBGPU_LIMITS},
+        name=name,
+        library=f"lib/{name}.wasm",
+        tvm_target={"kind": "webgpu", **WEBGPU_LIMITS, "supports_subgroups": subgroups},
         tvm_host=_WASM_HOST,
-        device="gpu",
+        device="webgpu",
+        kernels="gpu-software" if device_class == "software" else "gpu",
         linker="wasm",
         dtype=dtype,
-        features=features,
+        features=(
+            *(["shader-f16"] if dtype == "float16" else []),
+            *(["subgroups"] if subgroups else []),
+        ),
+        adapter=ADAPTERS[device_class],
         group="webgpu",
     )
 
@@ -71,6 +95,7 @@ def _cpu(name: str, mcpu: str, dot: DotProduct, mattr: str) -> TargetProfile:
         tvm_target=machine,
         tvm_host=machine,
         device="cpu",
+        kernels="cpu",
         linker="shared",
         dtype="float32",
         features=CPU_TARGETS[name],
@@ -100,7 +125,12 @@ def _native(cpu: Cpu) -> TargetProfile | None:
     return best and replace(best, name="native", library="lib/native.so", compiler="g++")
 
 
-PROFILES = (_webgpu("float32", ()), _webgpu("float16", ("shader-f16",)), *CPU_PROFILES)
+WEBGPU_PROFILES = tuple(
+    _webgpu(dtype, device_class)
+    for device_class in get_args(DeviceClass)
+    for dtype in get_args(DType)
+)
+PROFILES = (*WEBGPU_PROFILES, *CPU_PROFILES)
 GROUPS = tuple(dict.fromkeys(profile.group for profile in PROFILES if profile.group))
 KNOWN_TARGETS = (*GROUPS, *(profile.name for profile in PROFILES), "native")
 

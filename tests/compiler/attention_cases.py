@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from webbuild.kernels.kv_cache import KVCacheShape
+from webbuild.kernels.interface import KVCacheShape
 
 Array = np.ndarray
 # Calls a program with arrays, which get what it wrote.

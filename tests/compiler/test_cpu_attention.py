@@ -11,7 +11,7 @@ from tvm.target import Target
 
 from tests.compiler.attention_cases import Cases, Heads
 from tests.compiler.test_cpu_kernels import RUNNABLE
-from webbuild.kernels.kv_cache import attention_programs, rotary_program
+from webbuild.kernels.cpu.kernels import CpuKernels
 from webbuild.targets import TargetProfile
 
 VECTORS = [Heads(4, 2, 32), Heads(2, 2, 64), Heads(8, 1, 32), Heads(7, 1, 160), Heads(1, 1, 256)]
@@ -34,8 +34,9 @@ def test_attention_is_that_of_numpy(profile: TargetProfile, heads: Heads):
     target = Target(profile.tvm_target)
     shape = heads.cache_shape
     with target:
-        programs = attention_programs(shape, target)._asdict()
-        call = _compiled({**programs, "rotary": rotary_program(shape, target)}, target)
+        kernels = CpuKernels("float32", profile.dot_product)
+        programs = kernels.attention(shape)._asdict()
+        call = _compiled({**programs, "rotary": kernels.rotary(shape)}, target)
     cases = Cases(heads)
     cases.ragged(call["ragged"], causal=True)
     cases.ragged(call["ragged"], causal=False)

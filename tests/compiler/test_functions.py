@@ -15,16 +15,16 @@ random = np.random.default_rng(1)
 @pytest.fixture
 def compiled(compile_native: Callable[..., Compiled]) -> Compiled:
     # As the second library of a build: what the first one leaves behind must not change it.
-    return compile_native("q4f32_1", first=("webgpu-f32",))
+    return compile_native("q4f32_1", first=("webgpu-software-f32",))
 
 
 @pytest.fixture(scope="module")
 def in_browser(
     compile_native: Callable[..., Compiled], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BrowserLibrary]:
-    bundle = compile_native("q4f32_1", first=("webgpu-f32",)).bundle
+    bundle = compile_native("q4f32_1", first=("webgpu-software-f32",)).bundle
     with browser_library(
-        bundle / "lib/webgpu-f32.wasm", tmp_path_factory.mktemp("page")
+        bundle / "lib/webgpu-software-f32.wasm", tmp_path_factory.mktemp("page")
     ) as library:
         yield library
 

@@ -12,6 +12,7 @@ from tvm.target import Target
 from mlc_edge.cpu import host_cpu
 from tests.build.mlc_reader import dequantize
 from webbuild.interleaved import interleave_bytes, interleave_nibbles, interleave_scales
+from webbuild.kernels.cpu.kernels import CpuKernels
 from webbuild.layers import Embedding
 from webbuild.numerics import Numerics
 from webbuild.quantization.formats import Q4, Q4M, Q8, TensorFormat
@@ -36,13 +37,7 @@ def random_weight(format: TensorFormat) -> tuple[list[np.ndarray], np.ndarray]:
 
 def run(format: TensorFormat, stored: list[np.ndarray], dot_product: str | None) -> list[Any]:
     """The rows of IDS, and the products of as many inputs with the table."""
-    numerics = Numerics(
-        formats={"": format},
-        dtype="float32",
-        scale_dtype="float16",
-        dot_product=dot_product,
-        on_cpu=dot_product is not None,
-    )
+    numerics = Numerics(formats={"": format}, kernels=CpuKernels("float16", dot_product))
     methods = {
         "lookup": {"ids": spec.Tensor(IDS.shape, "int32")},
         "forward": {"x": spec.Tensor((len(IDS), COLUMNS), "float32")},

@@ -16,7 +16,7 @@ PHASES = ["export", "legalize", "fuse", "schedule", "narrow", "lower", "plan-mem
 
 @pytest.fixture
 def dumped(compile_native: Callable[..., Compiled]) -> Path:
-    return compile_native("q4f32_1", first=("webgpu-f32",)).phases / "webgpu-f32"
+    return compile_native("q4f32_1", first=("webgpu-software-f32",)).phases / "webgpu-software-f32"
 
 
 def phase(folder: Path, name: str) -> str:

@@ -11,7 +11,8 @@ from tvm.target import Target
 
 from tests.compiler.browser_library import BrowserLibrary, browser_library
 from webbuild.kernels.cpu.sorting import sort_program
-from webbuild.kernels.sorting import argsort_descending
+from webbuild.kernels.gpu.kernels import GpuKernels
+from webbuild.kernels.gpu.sorting import argsort_descending
 from webbuild.passes import optimise
 from webbuild.targets import profiles_for
 from webbuild.wasm.link import link
@@ -64,7 +65,7 @@ def sort_rows(_: nn.Module, values: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.fixture(scope="module")
 def in_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserLibrary]:
     """A library of a sorting function for each of VOCABULARIES."""
-    (profile,) = profiles_for("webgpu-f32", "q4f32_1")
+    (profile,) = profiles_for("webgpu-software-f32", "q4f32_1")
     names = {f"argsort_{count}": count for count in VOCABULARIES}
     module = type("Sorts", (nn.Module,), dict.fromkeys(names, sort_rows))()
     bare = {"param_mode": "none", "effect_mode": "none"}
@@ -75,7 +76,9 @@ def in_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserLibr
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
         exported, _ = module.export_tvm(spec=spec)
-        lowered = optimise(exported, profile, bounds={"batch_size": BATCH}).module
+        lowered = optimise(
+            exported, GpuKernels("float32", barriers=False), bounds={"batch_size": BATCH}
+        ).module
         compiled = tvm.compile(lowered, target=target, relax_pipeline=None)
     path = tmp_path_factory.mktemp("sorting") / "library.wasm"
     compiled.export_library(str(path), fcompile=link)

@@ -4,13 +4,15 @@ from typing import Any
 
 LIBRARY, INDEX = "lib/webgpu-f32.wasm", "tensor-cache.json"
 TARGET: dict[str, Any] = {
+    "device": "webgpu",
     "library": LIBRARY,
     "parameters": INDEX,
     "parameter_bytes": 8,
-    "needs": {"features": ["shader-f16"], "limits": {"maxBufferSize": 8}},
+    "needs": {"features": ["shader-f16"], "limits": {"maxBufferSize": 8}, "adapter": {}},
 }
+FIRST_TARGET = {name: value for name, value in TARGET.items() if name != "device"}
 LOCK = {
-    "lock_version": 1,
+    "lock_version": 2,
     "abi_version": 2,
     "build_inputs": "ab",
     "model": {
@@ -36,6 +38,8 @@ UNPRINTABLE = (
 )
 PATHS = ("/etc/x", "..", "a/../b", "./a", "a//b", "a/", ".", "a\\b", "https:x", "a?b", "a#b", "%2e")
 OWN = ("mlc-lock.json", "mlc-lock.json.sig", LIBRARY)
+DEVICES = ("cpu", "vulkan", "cuda", "webgpu", "wasm")
+BARE_NEEDS = {"features": [], "limits": {}}
 IDS = ("", "a b", "a/b", "..", "-a", "é", "a%62")
 PRINTABLE = ("a", "naïve 日本 👩", "a~b [red] <b>", "e\u0301")
 
@@ -54,6 +58,7 @@ def _with_name(name: str) -> dict[str, tuple[list[Any], Any]]:
         "target": (["targets"], {name: TARGET}),
         "feature": (["targets", "webgpu-f32", "needs", "features"], [*needs["features"], name]),
         "limit": (["targets", "webgpu-f32", "needs", "limits"], {name: 1}),
+        "adapter": (["targets", "webgpu-f32", "needs", "adapter"], {name: 1}),
     }
 
 
@@ -71,6 +76,8 @@ def make() -> dict[str, Any]:
         for at, value in _with_name(name).values()
     ]
     path, model_id = ["files", 2, "path"], ["model", "id"]
+    device = ["targets", "webgpu-f32", "device"]
+    adapter = ["targets", "webgpu-f32", "needs", "adapter"]
     return {
         "lock": LOCK,
         "cases": [
@@ -83,5 +90,16 @@ def make() -> dict[str, Any]:
             _case(["files", 2], {**LOCK["files"][2], "sha256": "a" * 64, "bytes": 1}, taken=True),
             _case(["targets"], {"webgpu-f32": _target(library="nowhere")}, taken=False),
             _case(["targets", "webgpu-f32", "needs", "features"], [7], taken=False),
+            _case(["targets"], {"webgpu-f32": FIRST_TARGET}, taken=False),
+            *(_case(device, value, taken=True) for value in DEVICES),
+            *(_case(device, value, taken=False) for value in ("", "WebGPU", "tpu", None, 7)),
+            *(
+                _case(adapter, value, taken=False)
+                for value in ({"a": -1}, {"a": "1"}, {"a": 1.5}, 7)
+            ),
+            _case(["targets", "webgpu-f32", "needs"], BARE_NEEDS, taken=True),
+            _case(["lock_version"], 1, taken=True),
+            *(_case(["lock_version"], value, taken=False) for value in (0, 3, "2", None)),
+            _case([], {**LOCK, "lock_version": 1, "targets": {"x": FIRST_TARGET}}, taken=True),
         ],
     }

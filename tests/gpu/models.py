@@ -18,7 +18,6 @@ from webbuild.build import BuildRequest, build
 from webbuild.targets import PROFILES, TargetProfile, profiles_for
 
 CONTEXT, CHUNK = 64, 16
-# Reductions of up to 1024 and more take other kernels, as attention does.
 NARROW = {"hidden_size": 256, "num_attention_heads": 4, "head_dim": 64}
 WIDE = {
     "hidden_size": 1152,
@@ -38,10 +37,13 @@ ODD = {
 }
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "narrow-f16": ("webgpu-f16", "q4mf16", NARROW),
+    "software-f16": ("webgpu-software-f16", "q4mf16", NARROW),
+    "software-f32": ("webgpu-software-f32", "q4f16_1", WIDE),
     "wide-f32": ("webgpu-f32", "q4f16_1", WIDE),
     "wide-f16": ("webgpu-f16", "q8f16", WIDE),
     "odd-f16": ("webgpu-f16", "q0f16", {**ODD, "tie_word_embeddings": True}),
     "odd-f32": ("webgpu-f32", "q4f32_1", ODD),
+    "odd-software-f32": ("webgpu-software-f32", "q8f32", ODD),
 }
 Floats = np.ndarray
 

@@ -13,26 +13,27 @@ from tvm_ffi import load_module
 from tests.compiler.attention_cases import Cases, Heads
 from tests.gpu.device import GpuDevice
 from tests.gpu.models import host_profile
-from webbuild.kernels.kv_cache import attention_programs
+from webbuild.kernels.gpu.kernels import GpuKernels
 
 CASES = [
-    # Up to 1024 features of all heads: kernels without barriers.
-    *(Heads(4, 2, 32), Heads(7, 1, 46, "float16")),
-    # More: TVM's tiles.
+    *(Heads(4, 2, 32), Heads(7, 1, 46, "float16"), Heads(1, 1, 32, "float16")),
     *(Heads(18, 6, 64), Heads(14, 2, 80, "float16"), Heads(9, 9, 120), Heads(5, 1, 256, "float16")),
-    # What they have no tile or no memory for, or would compute wrong.
+    # What TVM's kernels have no tile or no memory for, or would compute wrong.
     *(Heads(28, 4, 60), Heads(3, 1, 512, "float16"), Heads(7, 7, 192, "float16")),
     *(Heads(7, 1, 160), Heads(14, 2, 100)),
 ]
 
 
+@pytest.mark.parametrize("barriers", [True, False], ids=["hardware", "software"])
 @pytest.mark.parametrize("heads", CASES, ids=str)
-def test_attention_is_that_of_numpy(device: GpuDevice, heads: Heads, tmp_path: Path):
+def test_attention_is_that_of_numpy(
+    device: GpuDevice, heads: Heads, *, barriers: bool, tmp_path: Path
+):
     shape = heads.cache_shape
     profile = host_profile("webgpu-f16" if heads.dtype == "float16" else "webgpu-f32")
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
-        programs = attention_programs(shape, target)._asdict()
+        programs = GpuKernels(heads.dtype, barriers=barriers).attention(shape)._asdict()
         call = _compiled(programs, target, tmp_path / "attention.so")
     cases = Cases(heads)
     cases.ragged(call("ragged"), causal=True)

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 
 import pytest
-from tvm.target import Target
 
 from mlc_edge.engine.self_test import self_test
 from mlc_edge.model_runner import CacheSizes
 from tests.gpu.device import GpuDevice, Usage
-from tests.gpu.models import CHUNK, CONTEXT, MODELS, GpuModel, host_profile
+from tests.gpu.models import CHUNK, CONTEXT, MODELS, GpuModel
 from webbuild.checkpoint import open_checkpoint
-from webbuild.kernels.kv_cache import KVCacheShape, cache_buffers
+from webbuild.kernels.gpu.kernels import GpuKernels
+from webbuild.kernels.interface import KVCacheShape
+from webbuild.kernels.kv_cache import cache_buffers
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -32,7 +33,7 @@ def test_a_library_asks_for_the_buffers_that_it_takes(
 def test_a_cache_takes_the_buffers_that_are_counted(
     device: GpuDevice, model: Callable[[str], GpuModel]
 ):
-    built = model("narrow-f16")
+    built = model("software-f16")
     config = open_checkpoint(built.checkpoint).model
     shape = KVCacheShape(
         layers=config.num_hidden_layers,
@@ -43,10 +44,10 @@ def test_a_cache_takes_the_buffers_that_are_counted(
         rope_scaling={},
         dtype="float16",
     )
-    target = Target(host_profile(built.target).tvm_target)
+    kernels = GpuKernels("float16", barriers=False)
     runner = built.open_runner(sequences=1)
     for tokens, chunk, sequences in ((4096, 16, 1), (32, 2048, 1), (32, 16, 4)):
-        counted = cache_buffers(shape, target, sequences=sequences, tokens=tokens, chunk=chunk)
+        counted = cache_buffers(shape, kernels, sequences=sequences, tokens=tokens, chunk=chunk)
         device.usage = Usage()
         runner.create_cache(CacheSizes(sequences, tokens, chunk))
         assert device.usage.largest_buffer == max(*counted.bound, *counted.others)

@@ -15,7 +15,7 @@ THREADS = 64
 ROWS = 4
 COLUMNS = 4
 UNROLL = 8
-# Blocks of webbuild.kernels.linear.
+# Blocks of webbuild.kernels.plain.
 MATMUL = "matmul"
 DEQUANTIZE = "dequantize"
 

@@ -7,8 +7,6 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.script import tirx as T
 
-from webbuild.kernels.cpu.sorting import argsort_descending as argsort_on_cpu
-from webbuild.kernels.sorting import argsort_descending as argsort_on_gpu
 from webbuild.kernels.top_p import sample_top_p
 from webbuild.numerics import Numerics
 
@@ -187,8 +185,7 @@ class Sampling:
 
     def argsort_probs(self, probs: Tensor) -> tuple[Tensor, Tensor]:
         """probs [b, V] to the values and token ids, most probable first, equals by their ids."""
-        sort = argsort_on_cpu if self.numerics.on_cpu else argsort_on_gpu
-        return sort(probs)
+        return self.numerics.kernels.argsort_descending(probs)
 
     def sample_with_top_p(
         self,

@@ -9,9 +9,10 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
-from webbuild.kernels.kv_cache import KVCacheShape, create_kv_cache
-from webbuild.kernels.linear import take_rows
-from webbuild.layers import Embedding, Linear, RMSNorm, gated_silu
+from webbuild.kernels.interface import KVCacheShape
+from webbuild.kernels.kv_cache import create_kv_cache
+from webbuild.kernels.plain import take_rows
+from webbuild.layers import Embedding, Linear, RMSNorm
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.numerics import Numerics
 from webbuild.self_test import Probe
@@ -37,13 +38,13 @@ class LlamaAttention(nn.Module):
 
 class LlamaMLP(nn.Module):
     def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
-        self.numerics = numerics
+        self.kernels = numerics.kernels
         width, inner = config.hidden_size, config.intermediate_size
         self.gate_up_proj = Linear(width, 2 * inner, numerics.of("gate_up_proj"))
         self.down_proj = Linear(inner, width, numerics.of("down_proj"))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(gated_silu(self.gate_up_proj(x), self.numerics))
+        return self.down_proj(self.kernels.gated_silu(self.gate_up_proj(x)))
 
 
 class LlamaDecoderLayer(nn.Module):
@@ -145,7 +146,7 @@ class Model(nn.Module):
             page_size,
             support_sliding_window,
         )
-        return create_kv_cache(self.cache_shape(), sizes)
+        return create_kv_cache(self.cache_shape(), self.numerics.kernels, sizes)
 
     def cache_shape(self) -> KVCacheShape:
         """What this model's KV cache holds."""

@@ -1,12 +1,14 @@
 /** mlc-lock.json: what a bundle holds, and what its targets need. */
 import { EngineError } from "./errors.ts";
 
-export const LOCK_VERSION = 1;
+/** Of version 1 targets have neither a device nor minima of adapters. */
+const READABLE_VERSIONS: readonly unknown[] = [1, 2];
 export const ABI_VERSION = 3;
 const MAX_FILES = 10_000;
 const MAX_TOLD = 10;
 /** Not what files can name: the lock itself and its signature. */
 const OWN_NAMES: readonly string[] = ["mlc-lock.json", "mlc-lock.json.sig"];
+const DEVICES = ["cpu", "vulkan", "cuda", "webgpu", "wasm"] as const;
 /** What Python's `str.isprintable` refuses, halves of surrogate pairs among it. */
 const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/gu;
 
@@ -17,8 +19,11 @@ export interface LockedFile {
   readonly sha256: string;
 }
 
+export type TargetDevice = (typeof DEVICES)[number];
+
 export interface LockedTarget {
   readonly name: string;
+  readonly device: TargetDevice;
   /** Paths inside the bundle. */
   readonly library: string;
   readonly parameters: string;
@@ -27,6 +32,8 @@ export interface LockedTarget {
   readonly needs: {
     readonly features: readonly string[];
     readonly limits: Readonly<Record<string, number>>;
+    /** Minima of numbers that describe an adapter: `subgroupMinSize`, and `isSoftware`, which is 0 or 1. */
+    readonly adapter: Readonly<Record<string, number>>;
   };
 }
 
@@ -69,8 +76,9 @@ export function parseLock(value: unknown): Lock {
   const reader = new Reader();
   const root = reader.object(value, "mlc-lock.json");
   const version = root["lock_version"];
-  if (version !== LOCK_VERSION) {
-    reader.problem(`lock_version is ${JSON.stringify(version)}, this engine reads ${LOCK_VERSION}`);
+  if (!READABLE_VERSIONS.includes(version)) {
+    const readable = READABLE_VERSIONS.join(" and ");
+    reader.problem(`lock_version is ${JSON.stringify(version)}, this engine reads ${readable}`);
   }
   const model = reader.object(root["model"], "model");
   const files = readFiles(root["files"], reader);
@@ -83,7 +91,7 @@ export function parseLock(value: unknown): Lock {
       contextWindowSize: reader.count(model["context_window_size"], "model.context_window_size"),
     },
     files,
-    targets: readTargets(root["targets"], files, reader),
+    targets: readTargets(root["targets"], { files, version, reader }),
   };
   reader.finish();
   return lock;
@@ -119,21 +127,13 @@ function readFiles(value: unknown, reader: Reader): Map<string, LockedFile> {
 
 function readTargets(
   value: unknown,
-  files: ReadonlyMap<string, LockedFile>,
-  reader: Reader,
+  { files, version, reader }: { files: ReadonlyMap<string, LockedFile>; version: unknown; reader: Reader },
 ): Map<string, LockedTarget> {
   const targets = new Map<string, LockedTarget>();
   for (const [name, entry] of Object.entries(reader.object(value, "targets"))) {
     const at = `targets.${name}`;
     reader.name(name, "a name in targets");
     const target = reader.object(entry, at);
-    const needs = reader.object(target["needs"], `${at}.needs`);
-    const limits = reader.object(needs["limits"], `${at}.needs.limits`);
-    for (const [limit, bound] of Object.entries(limits)) {
-      reader.name(limit, `a name in ${at}.needs.limits`);
-      reader.count(bound, `${at}.needs.limits.${limit}`);
-    }
-    const features = reader.list(needs["features"], `${at}.needs.features`);
     const library = reader.path(target["library"], `${at}.library`);
     const parameters = reader.path(target["parameters"], `${at}.parameters`);
     for (const path of [library, parameters]) {
@@ -141,14 +141,46 @@ function readTargets(
     }
     targets.set(name, {
       name,
+      device: version === 1 ? deviceByName(name, library) : readDevice(target["device"], `${at}.device`, reader),
       library,
       parameters,
       parameterBytes: reader.count(target["parameter_bytes"], `${at}.parameter_bytes`),
-      needs: { features: features.map((name) => reader.name(name, `a name in ${at}.needs.features`)), limits: limits as Record<string, number> },
+      needs: readNeeds(target["needs"], `${at}.needs`, reader),
     });
   }
   if (targets.size === 0) reader.problem("targets is empty");
   return targets;
+}
+
+function readDevice(value: unknown, at: string, reader: Reader): TargetDevice {
+  const device = DEVICES.find((known) => known === value);
+  if (!device) reader.problem(`${at} must be one of ${DEVICES.join(", ")}`);
+  return device ?? "cpu";
+}
+
+function deviceByName(name: string, library: string): TargetDevice {
+  if (library.endsWith(".so")) return "cpu";
+  return name.startsWith("wasm") ? "wasm" : "webgpu";
+}
+
+function readNeeds(value: unknown, at: string, reader: Reader): LockedTarget["needs"] {
+  const needs = reader.object(value, at);
+  const features = reader.list(needs["features"], `${at}.features`);
+  return {
+    features: features.map((name) => reader.name(name, `a name in ${at}.features`)),
+    limits: readMinima(needs["limits"], `${at}.limits`, reader),
+    adapter: "adapter" in needs ? readMinima(needs["adapter"], `${at}.adapter`, reader) : {},
+  };
+}
+
+function readMinima(value: unknown, at: string, reader: Reader): Record<string, number> {
+  const minima = reader.object(value, at);
+  return Object.fromEntries(
+    Object.entries(minima).map(([name, minimum]) => [
+      reader.name(name, `a name in ${at}`),
+      reader.count(minimum, `${at}.${name}`),
+    ]),
+  );
 }
 
 /** Reads untrusted JSON, collecting problems; what it returns for a bad value is never used. */

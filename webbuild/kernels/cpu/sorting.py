@@ -7,7 +7,7 @@ from tvm.relax.frontend.nn import Tensor, op
 from tvm.script.ir_builder import tirx as T
 
 from webbuild.kernels.cpu.program import accumulator, argument, build, keep, size
-from webbuild.kernels.sorting import float_rank
+from webbuild.kernels.interface import float_rank
 
 DIGIT_BITS = 8
 DIGITS = 1 << DIGIT_BITS

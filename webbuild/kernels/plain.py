@@ -1,16 +1,33 @@
-"""Linear layers and embeddings over plain or group-quantised weights, as tensor expressions.
+"""Linear layers and embeddings over float or group-quantised weights, as tensor expressions for any device.
 
 Quantised weights are those of webbuild.quantization.formats, in MLC's order: levels in uint32 words, lowest
 bits first, a scale (and a minimum) for every 32 of them along the input dimension.
 """
 
+from collections.abc import Sequence
+
 from tvm import te, tirx
 from tvm.relax.frontend.nn import Tensor, op
 
+from webbuild.kernels.interface import StoredParameter
 from webbuild.quantization.formats import GROUP, TensorFormat
 
 # relax's OpPatternKind: element-wise consumers, such as a residual add, may join the kernel.
 OUT_ELEMENTWISE_FUSABLE = 4
+
+
+def stored_parameters(
+    rows: int, columns: int, format: TensorFormat, *, dtype: str, scale_dtype: str
+) -> list[StoredParameter]:
+    """What a weight [rows, columns] is stored as; `scale_dtype` is that of scales and minimums."""
+    if not format.bits:
+        return [StoredParameter("weight", (rows, columns), dtype)]
+    groups = -(-columns // GROUP)
+    floats = ["q_scale", "q_minimum"] if format.has_minimums else ["q_scale"]
+    return [
+        StoredParameter("q_weight", (rows, groups * format.words_per_group), "uint32"),
+        *(StoredParameter(name, (rows, groups), scale_dtype) for name in floats),
+    ]
 
 
 def _dequantize(
@@ -51,7 +68,9 @@ def linear(x: Tensor, weight: Tensor, out_dtype: str) -> Tensor:
     )
 
 
-def grouped_linear(x: Tensor, weight: list[Tensor], format: TensorFormat, out_dtype: str) -> Tensor:
+def grouped_linear(
+    x: Tensor, weight: Sequence[Tensor], format: TensorFormat, out_dtype: str
+) -> Tensor:
     """x [..., K] to [..., N]; `weight` is words uint32 [N, W], scales [N, G] and, if any, minimums."""
 
     def compute(x: te.Tensor, *weight: te.Tensor) -> te.Tensor:
@@ -67,7 +86,7 @@ def grouped_linear(x: Tensor, weight: list[Tensor], format: TensorFormat, out_dt
 
 
 def grouped_take(
-    weight: list[Tensor], ids: Tensor, width: int, format: TensorFormat, out_dtype: str
+    weight: Sequence[Tensor], ids: Tensor, width: int, format: TensorFormat, out_dtype: str
 ) -> Tensor:
     """Rows `ids` int32 [n] of a quantised table with `width` columns, [n, width]."""
 

@@ -1,12 +1,12 @@
 """Attention of single tokens without barriers, and merging what was attended to in two parts.
 
-Signatures and conventions are those of webbuild.kernels.attention.
+Signatures and conventions are those of webbuild.kernels.gpu.attention.
 """
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from webbuild.kernels.attention import LOG2_E, LOWEST, PAGE, THREADS
+from webbuild.kernels.gpu.attention import LOG2_E, LOWEST, PAGE, THREADS
 
 # Every WebGPU device takes workgroups of so many threads.
 MAX_THREADS = 256

@@ -8,6 +8,8 @@ from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.script import tirx as T
 
+from webbuild.kernels.interface import float_rank
+
 THREADS = 64
 # Elements of a first run, each compared with all others of it.
 RUN = 64
@@ -26,12 +28,6 @@ def argsort_descending(values: Tensor) -> tuple[Tensor, Tensor]:
         ordered, indices = op.tensor_ir_op(merge, f"merge_runs_{length}", [ordered, indices], out)
         length *= FAN_IN
     return ordered, indices
-
-
-def float_rank(value: tirx.Expr) -> tirx.Expr:
-    """An int32 for a float32, in the same order; NaNs are at the ends, so that each has a place."""
-    bits = T.reinterpret("int32", value)
-    return bits ^ ((bits >> 31) & T.int32(0x7FFFFFFF))
 
 
 def _sort_runs(count: int) -> tirx.PrimFunc:

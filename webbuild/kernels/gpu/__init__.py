@@ -1,0 +1,1 @@
+"""Kernels for GPUs, and for software adapters that compute in a GPU's place."""

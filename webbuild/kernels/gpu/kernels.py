@@ -1,0 +1,154 @@
+"""What a GPU computes with, by the class of its device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.relax.frontend.nn import Tensor, op
+from tvm.relax.frontend.nn.llm import _kernel_common as tvm_tiles
+from tvm.relax.frontend.nn.llm import kv_cache as tvm_kernels
+from tvm.s_tir import dlight
+from tvm.target import Target
+
+from webbuild.kernels.direct import DirectReduction
+from webbuild.kernels.gpu.attention import paged_prefill, ragged_prefill
+from webbuild.kernels.gpu.attention_decode import merge_states, paged_decode
+from webbuild.kernels.gpu.sorting import argsort_descending
+from webbuild.kernels.interface import (
+    PAGE_TOKENS,
+    AttentionPrograms,
+    Kernels,
+    KVCacheShape,
+    PagePrograms,
+    StoredParameter,
+)
+from webbuild.kernels.plain import (
+    grouped_linear,
+    grouped_take,
+    linear,
+    stored_parameters,
+    take_rows,
+)
+from webbuild.quantization.formats import TensorFormat
+
+# Features of a head that a thread of TVM's decode kernel has.
+TILE_FEATURES = 4
+# Longer sums are shared between threads even on software adapters: each thread would compute all of it.
+LONGEST_SUM = 1024
+LONGEST_PRODUCT = 1 << 20
+
+
+@dataclass(frozen=True)
+class GpuKernels(Kernels):
+    """`barriers` says whether threads of a workgroup share work; scales are of type `dtype`, as values are.
+
+    Where a CPU stands in for the GPU, waiting for each other costs threads more than sharing saves them.
+    """
+
+    dtype: str
+    barriers: bool
+
+    def stored_as(self, rows: int, columns: int, format: TensorFormat) -> list[StoredParameter]:
+        return stored_parameters(rows, columns, format, dtype=self.dtype, scale_dtype=self.dtype)
+
+    def layout(self, format: TensorFormat) -> str:
+        return format.name if format.bits else "plain"
+
+    def linear(
+        self, x: Tensor, weight: Sequence[Tensor], rows: int, format: TensorFormat, out_dtype: str
+    ) -> Tensor:
+        if not format.bits:
+            return linear(x, weight[0], out_dtype)
+        return grouped_linear(x, weight, format, out_dtype)
+
+    def take(
+        self, weight: Sequence[Tensor], ids: Tensor, columns: int, format: TensorFormat
+    ) -> Tensor:
+        if not format.bits:
+            return take_rows(weight[0], ids)
+        return grouped_take(weight, ids, columns, format, self.dtype)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        return op.rms_norm(x, weight, axes=[-1], epsilon=epsilon)
+
+    def gated_silu(self, gate_up: Tensor) -> Tensor:
+        gate, up = op.split(gate_up, 2, axis=-1)
+        return op.silu(gate) * up
+
+    def argsort_descending(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return argsort_descending(values)
+
+    def attention(self, shape: KVCacheShape) -> AttentionPrograms:
+        heads, kv_heads, width = shape.query_heads, shape.kv_heads, shape.head_dim
+        dtype, scaling, target = shape.dtype, shape.rope_scaling, Target.current()
+        merge = merge_states(heads, width, dtype)
+        if not self._tiles(shape):
+            sizes = (heads, kv_heads, width, dtype)
+            return AttentionPrograms(
+                ragged_prefill(*sizes), paged_prefill(*sizes), paged_decode(*sizes), merge
+            )
+        return AttentionPrograms(
+            tvm_kernels._attention_prefill_ragged(
+                kv_heads, heads, width, width, dtype, scaling, target
+            ),
+            tvm_kernels._attention_prefill(kv_heads, heads, width, dtype, False, scaling, target),
+            tvm_kernels._attention_decode(kv_heads, heads, width, dtype, False, scaling, target),
+            merge,
+        )
+
+    def attention_workspace(self, shape: KVCacheShape, tokens: int) -> int:
+        # The scores of paged_decode.
+        return 0 if self._tiles(shape) else 4 * shape.query_heads * tokens
+
+    def _tiles(self, shape: KVCacheShape) -> bool:
+        return self.barriers and suits_tiles(shape, Target.current())
+
+    def pages(self, shape: KVCacheShape) -> PagePrograms:
+        kv_heads, width, dtype = shape.kv_heads, shape.head_dim, shape.dtype
+        target = Target.current()
+        return PagePrograms(
+            tvm_kernels._copy_single_page(kv_heads, PAGE_TOKENS, width, dtype, target),
+            tvm_kernels._compact_kv_copy(kv_heads, width, dtype, target),
+        )
+
+    def schedule_rules(self) -> list[Any]:
+        gpu = dlight.gpu
+        alone = DirectReduction(LONGEST_SUM, matmul_limit=LONGEST_PRODUCT)
+        return [
+            *([] if self.barriers else [alone]),
+            gpu.Matmul(),
+            gpu.GEMV(),
+            gpu.Reduction(),
+            gpu.GeneralReduction(),
+            gpu.Fallback(),
+        ]
+
+    @property
+    def narrows_indices(self) -> bool:
+        return True
+
+
+def suits_tiles(shape: KVCacheShape, target: Target) -> bool:
+    """Whether TVM's tiled kernels compute heads of this shape, and all of them.
+
+    Its prefill has tiles for some head dimensions only, in memory that a workgroup may not have. Its
+    decode halves the query heads that share keys until they fit a workgroup, and would leave out what an
+    odd number has over.
+    """
+    try:
+        *_, rows, _, keys = tvm_tiles._get_prefill_kernel_config(
+            shape.kv_heads, shape.query_heads, shape.head_dim, shape.dtype, target
+        )
+    except ValueError:
+        return False
+    memory = tvm_tiles._get_prefill_shared_memory_usage(rows, keys, shape.head_dim, shape.dtype)
+    group = shape.query_heads // shape.kv_heads
+    threads = shape.head_dim // TILE_FEATURES
+    together = group
+    while threads * together > int(target.attrs["max_num_threads"]) and together > 1:
+        together //= 2
+    return (
+        memory <= int(target.attrs["max_shared_memory_per_block"])
+        and shape.head_dim % TILE_FEATURES == 0
+        and group % together == 0
+    )

@@ -1,0 +1,139 @@
+"""What layers, caches and samplers ask of a device: operations, that each kind of device has its kernels for."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tvm import tirx
+from tvm.relax.frontend.nn import Tensor
+from tvm.relax.frontend.nn.llm import kv_cache as tvm_kernels
+from tvm.script import tirx as T
+
+from webbuild.quantization.formats import TensorFormat
+
+PAGE_TOKENS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVCacheShape:
+    """What a cache holds; `dtype` is the type of keys and values."""
+
+    layers: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    rope_theta: float
+    rope_scaling: dict[str, Any]
+    dtype: str
+
+
+class AttentionPrograms(NamedTuple):
+    """New tokens to new tokens, new tokens to pages, one token to pages, and merging two results."""
+
+    ragged: tirx.PrimFunc
+    paged: tirx.PrimFunc
+    decode: tirx.PrimFunc
+    merge: tirx.PrimFunc
+
+
+class PagePrograms(NamedTuple):
+    """Copying a part of a page, and moving tokens together."""
+
+    copy: tirx.PrimFunc
+    compact: tirx.PrimFunc
+
+
+class StoredParameter(NamedTuple):
+    """A tensor that is part of a weight."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Kernels(ABC):
+    """Operations as one kind of device computes them, under TVM's current target.
+
+    `dtype` is the float type of what lies between operations. A stored weight is the tensors of `stored_as`,
+    in that order.
+    """
+
+    dtype: str
+
+    @abstractmethod
+    def stored_as(self, rows: int, columns: int, format: TensorFormat) -> list[StoredParameter]:
+        """What a weight [rows, columns] in `format` is stored as."""
+
+    @abstractmethod
+    def layout(self, format: TensorFormat) -> str:
+        """The name of that form, as the self-test's readers know it."""
+
+    @abstractmethod
+    def linear(
+        self, x: Tensor, weight: Sequence[Tensor], rows: int, format: TensorFormat, out_dtype: str
+    ) -> Tensor:
+        """x [..., columns] times the weight [rows, columns] transposed, [..., rows] of `out_dtype`."""
+
+    @abstractmethod
+    def take(
+        self, weight: Sequence[Tensor], ids: Tensor, columns: int, format: TensorFormat
+    ) -> Tensor:
+        """Rows `ids` int32 [n] of a weight, [n, columns]."""
+
+    @abstractmethod
+    def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """x [..., width] over its root mean square, times weight [width], summed in float32."""
+
+    @abstractmethod
+    def gated_silu(self, gate_up: Tensor) -> Tensor:
+        """silu(gate) * up for [..., 2 n] that holds gate, then up; [..., n]."""
+
+    @abstractmethod
+    def argsort_descending(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """values float32 [b, V], V known, and their indices int32 [b, V], largest first, equals in order."""
+
+    @abstractmethod
+    def attention(self, shape: KVCacheShape) -> AttentionPrograms:
+        """The programs that suit a cache."""
+
+    def attention_workspace(self, shape: KVCacheShape, tokens: int) -> int:
+        """Bytes that the largest buffer of those programs' own takes for a context of `tokens`."""
+        return 0
+
+    def rotary(self, shape: KVCacheShape) -> tirx.PrimFunc:
+        """Fused queries, keys and values apart, the former two rotated by their positions."""
+        return tvm_kernels.llama_rope_with_position_map(
+            shape.rope_theta,
+            1,
+            shape.head_dim,
+            shape.query_heads,
+            shape.kv_heads,
+            shape.dtype,
+            shape.rope_scaling,
+            shape.head_dim,
+        )
+
+    @abstractmethod
+    def pages(self, shape: KVCacheShape) -> PagePrograms:
+        """The programs that move what a cache holds."""
+
+    @abstractmethod
+    def schedule_rules(self) -> list[Any]:
+        """dlight's rules, the first that applies, for programs that come without a schedule."""
+
+    @property
+    def narrows_indices(self) -> bool:
+        """Whether programs have to count in int32: WGSL has no int64."""
+        return False
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether a rounding to few digits can fall to the other side from one run of kernels to the next."""
+        return self.dtype == "float16"
+
+
+def float_rank(value: tirx.Expr) -> tirx.Expr:
+    """The order of `argsort_descending`: an int32 for a float32; NaNs are at the ends, so that each has a place."""
+    bits = T.reinterpret("int32", value)
+    return bits ^ ((bits >> 31) & T.int32(0x7FFFFFFF))
