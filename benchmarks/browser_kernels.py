@@ -1,7 +1,7 @@
-"""Our WebGPU kernels against TVM's own schedules (dlight, tiled attention), which MLC LLM uses.
+"""Our kernels for software adapters against TVM's own (dlight, tiled attention), which MLC LLM uses.
 
-Both libraries hold the same random Llama of 4 million parameters with the same weights, and are measured in
-turn in the same Chromium: `python -m benchmarks.browser_kernels [--rounds 3]`. Prints JSON with medians and
+Both libraries are of the same bundle, a random Llama of 4 million parameters, and are measured in turn in
+the same Chromium: `python -m benchmarks.browser_kernels [--rounds 3]`. Prints JSON with medians and
 ratios.
 """
 
@@ -9,22 +9,19 @@ import argparse
 import json
 import statistics
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from web.bench import measure
-from webbuild import targets
 from webbuild.build import BuildRequest, build
 from webbuild.effort import Rounding
-from webbuild.kernels import kv_cache
 
 POCKET = Path(__file__).parent.parent / "models" / "pocket"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+TARGETS = {"ours": "webgpu-software-f32", "tvm": "webgpu-f32"}
 MEASURES = ("pipeline_ms", "ttft_ms", "tpot_ms", "prefill_tokens_per_s", "wasm_gzip_bytes")
 
 
@@ -49,41 +46,33 @@ def write_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def build_both(folder: Path) -> dict[str, Path]:
-    """Bundles of one checkpoint: with our kernels, and with TVM's alone."""
-    checkpoint = write_checkpoint(folder / "checkpoint")
-
-    def bundle(name: str) -> Path:
-        output = folder / name
-        request = BuildRequest(
-            checkpoint=checkpoint,
-            output=output,
-            targets=("webgpu-f32",),
-            quantization="q4f32_1",
-            mlc_compatible=True,
-            rounding=Rounding("fast"),
-            measure=False,
-        )
-        build(request)
-        return output
-
-    ours = bundle("ours")
-    barriers = tuple(replace(profile, direct_reduction=0) for profile in targets.PROFILES)
-    with patch.object(targets, "PROFILES", barriers), patch.object(kv_cache, "DIRECT_FEATURES", 0):
-        return {"ours": ours, "tvm": bundle("tvm")}
+def build_both(folder: Path) -> Path:
+    """A bundle with the libraries of TARGETS."""
+    output = folder / "bundle"
+    request = BuildRequest(
+        checkpoint=write_checkpoint(folder / "checkpoint"),
+        output=output,
+        targets=tuple(TARGETS.values()),
+        quantization="q4f32_1",
+        mlc_compatible=True,
+        rounding=Rounding("fast"),
+        measure=False,
+    )
+    build(request)
+    return output
 
 
 def run(rounds: int) -> dict[str, Any]:
     """Medians over `rounds` turns, and how many times better ours are."""
     with tempfile.TemporaryDirectory() as folder:
-        bundles = build_both(Path(folder))
-        results: dict[str, list[dict[str, Any]]] = {name: [] for name in bundles}
+        bundle = build_both(Path(folder))
+        results: dict[str, list[dict[str, Any]]] = {name: [] for name in TARGETS}
         for _ in range(rounds):
-            for name, path in bundles.items():
+            for name, target in TARGETS.items():
                 results[name].append(
                     measure(
-                        path,
-                        target="webgpu-f32",
+                        bundle,
+                        target=target,
                         prompt_words=24,
                         max_tokens=8,
                         repeats=1,

@@ -199,7 +199,7 @@ class ModelRunner:
         return [result.numpy() for result in self.call(function, *arguments, self._parameters)]
 
     def attend(self, sequence: int, qkv: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The library's test of attention: fused [1, n, (hq + 2 hkv) d] to [1, n, hq d]."""
+        """The library's test of attention: fused [1, n, (hq + 2 hkv) d] to [1, n, hq, d]."""
         with self._step([sequence], [qkv.shape[1]]):
             result = self._machine["self_test_attention"](self._tensor(qkv), self._cache)
         output: npt.NDArray[Any] = result.numpy()

@@ -44,9 +44,9 @@ def optimise(
     memory_usage: dict[str, int] = {}
     allocations: dict[str, list[int]] = {}
     for number, (phase, passes) in enumerate(_phases(kernels)):
+        module = tvm.transform.Sequential(passes)(module)
         if phase == "lower":
             launched = launched_programs(module)
-        module = tvm.transform.Sequential(passes)(module)
         if phase == "plan-memory":
             memory_usage = {name: sum(sizes) for name, sizes in _planned_sizes(module).items()}
             allocations = _allocations(module, bounds)
@@ -78,6 +78,7 @@ def _phases(kernels: Kernels) -> list[tuple[str, list[Any]]]:
             "lower",
             [
                 transform.RewriteDataflowReshape(),
+                transform.DeadCodeElimination(),
                 transform.ToNonDataflow(),
                 transform.RemovePurityChecking(),
                 transform.CallTIRRewrite(),

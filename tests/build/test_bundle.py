@@ -31,14 +31,16 @@ def bundle(tmp_path: Path) -> Path:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "webgpu-f32.wasm").write_bytes(b"code")
     (tmp_path / "tensor-cache.json").write_text("{}")
-    needs = Needs(("shader-f16",), {"maxBufferSize": 5})
+    needs = Needs(("shader-f16",), {"maxBufferSize": 5}, {"subgroupMinSize": 32})
     write_lock(
         tmp_path,
         BundleLock(
             model=ModelInfo("tiny", "llama", "q4f32_1", 256, 1000),
             files=lock_files(tmp_path),
             targets={
-                "webgpu-f32": BundleTarget("lib/webgpu-f32.wasm", "tensor-cache.json", 7, needs)
+                "webgpu-f32": BundleTarget(
+                    "webgpu", "lib/webgpu-f32.wasm", "tensor-cache.json", 7, needs
+                )
             },
             build_inputs="ab",
         ),
@@ -86,14 +88,32 @@ def test_shares_of_formats_are_told_and_crumbs_left_out(bundle: Path):
 
 def test_the_lock_has_the_documented_fields(bundle: Path):
     content = content_of(bundle)
-    assert content["lock_version"] == 1
+    assert content["lock_version"] == 2
     assert content["abi_version"] == ABI_VERSION
     assert content["targets"]["webgpu-f32"] == {
+        "device": "webgpu",
         "library": "lib/webgpu-f32.wasm",
         "parameters": "tensor-cache.json",
         "parameter_bytes": 7,
-        "needs": {"features": ["shader-f16"], "limits": {"maxBufferSize": 5}},
+        "needs": {
+            "features": ["shader-f16"],
+            "limits": {"maxBufferSize": 5},
+            "adapter": {"subgroupMinSize": 32},
+        },
     }
+
+
+def test_locks_of_version_1_are_read(bundle: Path):
+    content = content_of(bundle)
+    (first,) = content["targets"].values()
+    del first["device"], first["needs"]["adapter"]
+    libraries = {"webgpu-f32": "lib/a.wasm", "wasm32-simd": "lib/b.wasm", "pi5": "lib/c.so"}
+    content["lock_version"] = 1
+    content["files"] += [{"path": p, "bytes": 0, "sha256": "c" * 64} for p in libraries.values()]
+    content["targets"] = {name: {**first, "library": path} for name, path in libraries.items()}
+    targets = parse_lock(content).targets
+    assert [target.device for target in targets.values()] == ["webgpu", "wasm", "cpu"]
+    assert {tuple(target.needs.adapter) for target in targets.values()} == {()}
 
 
 def test_changed_and_missing_files_are_all_named(bundle: Path):
@@ -232,7 +252,7 @@ def test_a_target_must_name_files_of_the_bundle(bundle: Path, kind: str):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{", '{"lock_version": 2}', "[" * 100_000, '{"lock_version": NaN}']
+    "text", ["", "[]", "null", "{", '{"lock_version": 3}', "[" * 100_000, '{"lock_version": NaN}']
 )
 def test_what_is_no_lock_is_refused(bundle: Path, text: str):
     (bundle / LOCK_NAME).write_text(text)

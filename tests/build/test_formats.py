@@ -113,13 +113,13 @@ def test_mlc_has_4_bits_for_tables_too(checkpoint: Path, tmp_path: Path):
 
 
 def test_one_flag_makes_all_formats_mlcs(checkpoint: Path, tmp_path: Path):
-    bundle = built(checkpoint, tmp_path / "mlc", "webgpu-f32", "--mlc-compatible")
+    bundle = built(checkpoint, tmp_path / "mlc", "webgpu-software-f32", "--mlc-compatible")
     assert set(stored_formats(bundle).values()) == {"q4"}
 
 
 def test_a_bundle_keeps_its_formats_and_says_so(checkpoint: Path, tmp_path: Path):
     rules = ["--quant-rule", "down_proj=q8", "--quant-rule", "o_proj=q4m"]
-    one = built(checkpoint, tmp_path / "one", "webgpu-f32", *rules)
+    one = built(checkpoint, tmp_path / "one", "webgpu-software-f32", *rules)
     found = stored_formats(one)
     assert found["lm_head"] == found["model.embed_tokens"] == "q8"
     assert found["model.layers.0.mlp.down_proj"] == "q8"
@@ -130,7 +130,7 @@ def test_a_bundle_keeps_its_formats_and_says_so(checkpoint: Path, tmp_path: Path
     assert lock.model.formats["q8"] > 2 * 32 * 64
     # To the interleaved set, and from that alone back to the standard one.
     two = built(one, tmp_path / "two", "x86-64")
-    three = built(two, tmp_path / "three", "webgpu-f32")
+    three = built(two, tmp_path / "three", "webgpu-software-f32")
     assert read_lock(two).model.formats == read_lock(three).model.formats == lock.model.formats
     names = [path.name for path in three.glob("params_shard_*.bin")]
     assert names and all((three / n).read_bytes() == (one / n).read_bytes() for n in names)

@@ -52,7 +52,7 @@ def error_of(folder: Path) -> str:
 
 def test_published_weights_become_a_bundle_unmodified(published: Path, tmp_path: Path):
     output = tmp_path / "out"
-    result = run_build(published, "--target", "webgpu-f32", "-o", output)
+    result = run_build(published, "--target", "webgpu-software-f32", "-o", output)
     assert result.returncode == 0, result.stderr
     lock = verify(output)
     assert lock.model.quantization == "q4f32_1"

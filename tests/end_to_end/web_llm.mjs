@@ -4,7 +4,7 @@ import { CreateMLCEngine } from "@mlc-ai/web-llm";
 globalThis.askWebLLM = async (bundle, request) => {
   // WebLLM wants an address like the Hub's and asks for files beside its end.
   const model = `${bundle}resolve/main/../../`;
-  const record = { model_id: "bundle", model, model_lib: `${bundle}lib/webgpu-f32.wasm` };
+  const record = { model_id: "bundle", model, model_lib: `${bundle}lib/webgpu-software-f32.wasm` };
   const engine = await CreateMLCEngine("bundle", { appConfig: { model_list: [record] } });
   const { choices } = await engine.chat.completions.create(request);
   return choices[0];

@@ -23,7 +23,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def bundles(checkpoint: Path, site: Path) -> Path:
     """Folder with tiny-q0f32, served under `bundles/`; context 128, chunks of 32."""
-    options = ("--target", "webgpu", "--quant", "q0f32")
+    options = ("--target", "webgpu-software-f32", "--quant", "q0f32")
     build_bundle(checkpoint, site / "bundles/tiny-q0f32", *options, *SIZES)
     return site / "bundles"
 

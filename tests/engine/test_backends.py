@@ -18,10 +18,10 @@ FIRST = "lib/webgpu-first.wasm"
 @pytest.fixture
 def several(damaged: Path) -> Path:
     """Half precision, which SwiftShader lacks; kernels that compute wrong; and good ones."""
-    (damaged / FIRST).write_bytes((damaged / "lib/webgpu-f32.wasm").read_bytes())
+    (damaged / FIRST).write_bytes((damaged / "lib/webgpu-software-f32.wasm").read_bytes())
     compute_wrong(damaged / FIRST)
     lock = json.loads((damaged / "mlc-lock.json").read_text())
-    good = lock["targets"]["webgpu-f32"]
+    good = lock["targets"]["webgpu-software-f32"]
     needs = {"features": ["shader-f16"], "limits": {}}
     targets = {
         "webgpu-first": {**good, "library": FIRST},

@@ -26,10 +26,10 @@ def edit_lock(bundle: Path, path: str | None = None, **changes: object) -> None:
 
 def test_a_bundle_is_checked_then_loaded_with_progress(fresh: EnginePage) -> None:
     fit = fresh.run("() => engine.check('bundles/tiny-q0f32/')")
-    assert fit["fits"] and fit["target"] == "webgpu-f32" and fit["problems"] == []
+    assert fit["fits"] and fit["target"] == "webgpu-software-f32" and fit["problems"] == []
     assert fit["memoryBytes"] > 0 and fit["storage"]["quota"] > 0
     model = fresh.load("tiny-q0f32")
-    assert model["id"] == "tiny-q0f32" and model["target"] == "webgpu-f32"
+    assert model["id"] == "tiny-q0f32" and model["target"] == "webgpu-software-f32"
     assert model["contextWindowSize"] == 128 and model["vocabSize"] == 1024
     assert model["adapter"]["isSoftware"]
     events = [event for event in fresh.events() if event["kind"] == "progress"]
@@ -70,8 +70,8 @@ def test_another_abi_is_refused(fresh: EnginePage, damaged: Path) -> None:
         ("mlc-chat-config.json", b"{"),
         ("tokenizer.json", b"null"),
         ("tensor-cache.json", b"null"),
-        ("lib/webgpu-f32.wasm", b"no library"),
-        ("lib/webgpu-f32.wasm", b"\0asm\1\0\0\0"),
+        ("lib/webgpu-software-f32.wasm", b"no library"),
+        ("lib/webgpu-software-f32.wasm", b"\0asm\1\0\0\0"),
     ],
 )
 def test_files_of_another_form_are_refused_by_name(
@@ -105,9 +105,9 @@ def test_an_unsuitable_adapter_is_named_before_the_download(
     fresh: EnginePage, damaged: Path
 ) -> None:
     lock = json.loads((damaged / "mlc-lock.json").read_text())
-    target = lock["targets"]["webgpu-f32"]
+    target = lock["targets"]["webgpu-software-f32"]
     target["needs"] = {"features": ["shader-f16"], "limits": {"maxBufferSize": 2**50}}
-    edit_lock(damaged, targets={"webgpu-f32": target})
+    edit_lock(damaged, targets={"webgpu-software-f32": target})
     fit = fresh.run("() => engine.check('bundles/damaged/')")
     assert not fit["fits"] and fit["problems"][0]["code"] == "adapter_unsuitable"
     failed = fresh.load_failure("damaged")
@@ -125,25 +125,25 @@ def compute_wrong(library: Path) -> None:
 
 
 def test_kernels_that_come_out_wrong_give_way_to_the_next(fresh: EnginePage, damaged: Path) -> None:
-    library = damaged / "lib/webgpu-f32.wasm"
+    library = damaged / "lib/webgpu-software-f32.wasm"
     wrong = library.with_name("webgpu-first.wasm")
     wrong.write_bytes(library.read_bytes())
     compute_wrong(wrong)
     lock = json.loads((damaged / "mlc-lock.json").read_text())
-    good = lock["targets"]["webgpu-f32"]
+    good = lock["targets"]["webgpu-software-f32"]
     entry = {"path": "lib/webgpu-first.wasm", "bytes": 0, "sha256": ""}
     edit_lock(
         damaged,
         "lib/webgpu-first.wasm",
         files=[*lock["files"], entry],
-        targets={"webgpu-first": {**good, "library": entry["path"]}, "webgpu-f32": good},
+        targets={"webgpu-first": {**good, "library": entry["path"]}, "webgpu-software-f32": good},
     )
-    assert fresh.load("damaged")["target"] == "webgpu-f32"
+    assert fresh.load("damaged")["target"] == "webgpu-software-f32"
 
 
 def test_a_device_that_computes_wrong_is_refused(fresh: EnginePage, damaged: Path) -> None:
-    compute_wrong(damaged / "lib/webgpu-f32.wasm")
-    edit_lock(damaged, "lib/webgpu-f32.wasm")
+    compute_wrong(damaged / "lib/webgpu-software-f32.wasm")
+    edit_lock(damaged, "lib/webgpu-software-f32.wasm")
     failed = fresh.load_failure("damaged")
     assert failed["code"] == "self_test_failed"
     assert "value" in failed["message"] and failed["remedy"]

@@ -80,6 +80,8 @@ def test_half_precision_weights_are_widened(
     browser: Browser, site: Path, site_url: str, checkpoint: Path
 ) -> None:
     output = site / "bundles" / "widened"
-    build_bundle(checkpoint, output, "--quant", "q4f16_1", "--target", "webgpu-f32", *SIZES)
+    build_bundle(
+        checkpoint, output, "--quant", "q4f16_1", "--target", "webgpu-software-f32", *SIZES
+    )
     expected = reference(checkpoint, read_tensors(output))
     assert_close(logits_in_browser(browser, site_url, "widened"), expected)

@@ -14,8 +14,9 @@ const WASM = target("wasm32-simd");
 const NATIVE = target("native", "avx2");
 
 function target(name: string, ...features: string[]): LockedTarget {
-  const library = `lib/${name}`;
-  return { name, library, parameters: "tensor-cache.json", parameterBytes: 8, needs: { features, limits: {} } };
+  const device = name === "native" ? "cpu" : name.startsWith("wasm") ? "wasm" : "webgpu";
+  const needs = { features, limits: {}, adapter: {} };
+  return { name, device, library: `lib/${name}`, parameters: "tensor-cache.json", parameterBytes: 8, needs };
 }
 
 function bundle(...targets: LockedTarget[]): { lock: Lock } {
@@ -40,6 +41,23 @@ async function names(runtimes: Runtimes, targets: LockedTarget[], backends?: Loc
 test("the fastest come first, and what is for another machine never", async () => {
   const runtimes = { webgpu: runtime(gpu(false)), wasm };
   assert.deepEqual(await names(runtimes, [NATIVE, WASM, F32, F16]), ["webgpu-f16", "webgpu-f32", "wasm32-simd"]);
+});
+
+test("of one kind what is made for fewer adapters comes first, and what doesn't fit isn't told of", async () => {
+  const subgroups = target("webgpu-subgroups-f32", "subgroups");
+  const software = { ...target("webgpu-software-f32"), needs: { features: [], limits: {}, adapter: { isSoftware: 1 } } };
+  const fits = (...fitting: string[]) => async (): Promise<Runtime> => ({
+    ...(await runtime(gpu(false))()),
+    misfits: ({ name }) => (fitting.includes(name) ? [] : [name]),
+  });
+  const order = async (...fitting: string[]) => {
+    const options = await rank(bundle(F32, software, subgroups), { backends: ["webgpu-f32"] }, { webgpu: fits(...fitting) });
+    return options.map((option) => [option.target?.name, isCandidate(option)]);
+  };
+  assert.deepEqual(await order("webgpu-f32"), [["webgpu-f32", true]]);
+  assert.deepEqual(await order("webgpu-f32", "webgpu-subgroups-f32"), [["webgpu-subgroups-f32", true], ["webgpu-f32", true]]);
+  assert.deepEqual(await order("webgpu-f32", "webgpu-software-f32"), [["webgpu-software-f32", true], ["webgpu-f32", true]]);
+  assert.deepEqual(await order(), [["webgpu-f32", false]]);
 });
 
 test("the site's order counts, and what it leaves out isn't tried", async () => {

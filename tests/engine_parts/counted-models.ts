@@ -29,9 +29,9 @@ afterEach(() => {
 const store = {
   async openLock(lockUrl: string) {
     const id = lockUrl.split("/").at(-2);
-    const needs = (...features: string[]) => ({ features, limits: {} });
+    const needs = (...features: string[]) => ({ features, limits: {}, adapter: {} });
     const target = (name: string, ...features: string[]) =>
-      [name, { name, library: "l", parameters: "p", parameterBytes: BYTES, needs: needs(...features) }] as const;
+      [name, { name, device: "webgpu", library: "l", parameters: "p", parameterBytes: BYTES, needs: needs(...features) }] as const;
     const targets = new Map([target("webgpu-f16", "shader-f16"), target("webgpu-f32")]);
     return { lock: { model: { id }, files: new Map(id === SLOW ? [CONFIG] : []), targets }, raw: id, fromStorage: false };
   },

@@ -5,7 +5,7 @@ import { golden } from "./golden.ts";
 import { parseLock } from "../../web/worker/shared/lock.ts";
 
 const lock = {
-  lock_version: 1,
+  lock_version: 2,
   abi_version: 3,
   model: { id: "m", model_type: "llama", quantization: "q0f32", context_window_size: 64 },
   files: [
@@ -17,7 +17,8 @@ const lock = {
       library: "lib/webgpu-f32.wasm",
       parameters: "tensor-cache.json",
       parameter_bytes: 8,
-      needs: { features: [], limits: { maxBufferSize: 8 } },
+      device: "webgpu",
+      needs: { features: [], limits: { maxBufferSize: 8 }, adapter: { subgroupMinSize: 32 } },
     },
   },
 };
@@ -27,6 +28,7 @@ test("a lock becomes typed", () => {
   assert.equal(model.contextWindowSize, 64);
   assert.equal(files.get("tensor-cache.json")?.bytes, 1);
   assert.deepEqual(targets.get("webgpu-f32")?.needs.limits, { maxBufferSize: 8 });
+  assert.deepEqual(targets.get("webgpu-f32")?.needs.adapter, { subgroupMinSize: 32 });
 });
 
 test("a file may be empty, and its path must stay in the bundle", () => {

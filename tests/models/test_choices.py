@@ -28,7 +28,11 @@ def offer(bundle: Path, targets: dict[str, Sequence[str]]) -> None:
     (native, *_) = lock.targets.values()
     offered = {
         name: BundleTarget(
-            native.library, native.parameters, native.parameter_bytes, Needs(tuple(needs))
+            native.device,
+            native.library,
+            native.parameters,
+            native.parameter_bytes,
+            Needs(tuple(needs)),
         )
         for name, needs in targets.items()
     }

@@ -207,7 +207,7 @@ def test_wrong_flags_are_told(
 
 def test_a_size_chooses_formats(checkpoint: Path, tmp_path: Path):
     output = tmp_path / "tiny"
-    options = ("--target", "native", "--target", "webgpu-f32", "--quant", "q4f32_1")
+    options = ("--target", "native", "--target", "webgpu-software-f32", "--quant", "q4f32_1")
     result = run_build(checkpoint, *options, "--size", "135kB", "-o", output)
     assert result.returncode == 0, result.stderr
     assert "against the floats: KL" in result.stdout

@@ -57,7 +57,7 @@ def write_bundle(root: Path, files: dict[str, bytes], *, name: str = "fake-q4f32
         **files,
     }
     lock = {
-        "lock_version": 1,
+        "lock_version": 2,
         "abi_version": ABI_VERSION,
         "model": {
             "id": name,
@@ -69,6 +69,7 @@ def write_bundle(root: Path, files: dict[str, bytes], *, name: str = "fake-q4f32
         "files": write_files(root, files),
         "targets": {
             "webgpu-f32": {
+                "device": "webgpu",
                 "library": LIBRARY,
                 "parameters": "tensor-cache.json",
                 "parameter_bytes": 1000,

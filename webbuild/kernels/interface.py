@@ -1,4 +1,4 @@
-"""What layers, caches and samplers ask of a device: operations, that each kind of device has its kernels for."""
+"""What layers, caches and samplers ask of a device: operations; each kind of device has its kernels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -134,6 +134,9 @@ class Kernels(ABC):
 
 
 def float_rank(value: tirx.Expr) -> tirx.Expr:
-    """The order of `argsort_descending`: an int32 for a float32; NaNs are at the ends, so that each has a place."""
+    """An int32 for a float32, in the order that `argsort_descending` sorts by.
+
+    NaNs are at the ends, so that each has a place.
+    """
     bits = T.reinterpret("int32", value)
     return bits ^ ((bits >> 31) & T.int32(0x7FFFFFFF))

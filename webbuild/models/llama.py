@@ -162,16 +162,15 @@ class Model(nn.Module):
         )
 
     def self_test_attention(self, qkv: Tensor, kv_cache: PagedKVCache) -> Tensor:
-        """[1, n, (hq + 2 hkv) * d] through layer 0's attention to [1, n, hq * d]."""
+        """[1, n, (hq + 2 hkv) * d] through layer 0's attention to [1, n, hq, d]."""
         attention = self.model.layers[0].self_attn
         batch, length, _ = qkv.shape
-        attended = kv_cache.attention_with_fused_qkv(
+        return kv_cache.attention_with_fused_qkv(
             0,
             op.reshape(qkv, (batch, length, attention.fused_heads, attention.head_dim)),
             attention.heads,
             sm_scale=1 / math.sqrt(attention.head_dim),
         )
-        return op.reshape(attended, (batch, length, attention.heads * attention.head_dim))
 
     def probes(self) -> list[Probe]:
         """Layers of each kind and format, of different decoder layers where there are enough."""

@@ -39,9 +39,9 @@ export function isCandidate(option: Candidate | Unfit): option is Candidate {
 }
 
 /** Null for a target of another kind of machine. */
-export function kindOf({ name, needs }: LockedTarget): LocalBackend | null {
-  if (name.startsWith("wasm")) return "wasm";
-  if (!name.startsWith("webgpu")) return null;
+export function kindOf({ device, needs }: LockedTarget): LocalBackend | null {
+  if (device === "wasm") return "wasm";
+  if (device !== "webgpu") return null;
   return needs.features.includes("shader-f16") ? "webgpu-f16" : "webgpu-f32";
 }
 
@@ -65,8 +65,20 @@ export async function rank(
   return inOrder(backends, isSoftware === true).flatMap((kind) => {
     const own = targets.filter((target) => kindOf(target) === kind);
     if (own.length === 0) return name ? [] : [absent(kind, lock.model.id, `${kind} target`)];
-    return own.map((target) => optionOf(kind, target, found.get(deviceOf(kind))));
+    return mostSpecial(own.map((target) => optionOf(kind, target, found.get(deviceOf(kind)))));
   });
+}
+
+/** Those that fit, the ones that were made for fewer devices first; if none does, the one that came nearest. */
+function mostSpecial(options: (Candidate | Unfit)[]): (Candidate | Unfit)[] {
+  const fitting = options.filter(isCandidate);
+  if (fitting.length > 0) return fitting.toSorted((one, other) => demands(other.target) - demands(one.target));
+  return options.toSorted((one, other) => demands(one.target) - demands(other.target)).slice(0, 1);
+}
+
+/** How much a target asks of an adapter. */
+function demands(target: LockedTarget | null): number {
+  return target ? target.needs.features.length + Object.keys(target.needs.adapter).length : 0;
 }
 
 function inOrder(backends: readonly LocalBackend[], isSoftware: boolean): LocalBackend[] {

@@ -38,7 +38,17 @@ export function misfits(adapter: GPUAdapter, target: LockedTarget): string[] {
     const offered = limitOf(adapter.limits, limit);
     return offered >= needed ? [] : [`${limit} of ${needed} (it has ${offered})`];
   });
-  return [...features, ...limits];
+  const minima = Object.entries(target.needs.adapter).flatMap(([name, needed]) => {
+    const offered = numberOf(adapter, name);
+    return offered >= needed ? [] : [`${name} of ${needed} (it has ${offered})`];
+  });
+  return [...features, ...limits, ...minima];
+}
+
+/** A number that describes an adapter, 0 where the browser doesn't tell it. */
+function numberOf(adapter: GPUAdapter, name: string): number {
+  if (name === "isSoftware") return Number(describe(adapter).isSoftware);
+  return Number((adapter.info as unknown as Record<string, unknown>)[name] ?? 0);
 }
 
 /** Why the adapter can't run a target, as data for people. */

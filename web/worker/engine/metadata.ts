@@ -75,7 +75,7 @@ export interface Metadata {
   readonly prefill_chunk_size: number;
   /** In the order in which functions take them. */
   readonly params: readonly ParameterShape[];
-  /** Names of the device kernels that each stage launches. */
+  /** Names of the programs whose kernels each stage launches; older libraries name the kernels. */
   readonly kernels: Readonly<Record<string, readonly string[]>>;
   /** Its shape, under the names that MLC's runtimes read too. */
   readonly kv_cache: {

@@ -24,7 +24,7 @@ export interface Internals {
 }
 
 export interface PipelineOptions {
-  /** Names of kernels; others are compiled when they're first needed. */
+  /** Names of programs, or of single kernels; others are compiled when they're first needed. */
   kernels: ReadonlySet<string>;
   onReady: (done: number, total: number) => void;
 }
@@ -37,7 +37,7 @@ export async function createPipelines(
 ): Promise<void> {
   const { webGPUContext } = (instance as unknown as Internals).lib;
   const { infos, getShader, usePipeline } = open(instance, library);
-  const wanted = infos.filter(({ name }) => kernels.has(name));
+  const wanted = infos.filter(({ name }) => kernels.has(name) || kernels.has(programOf(name)));
   let done = 0;
   onReady(0, wanted.length);
   const compile = async (info: KernelInfo): Promise<void> => {
@@ -54,6 +54,11 @@ export async function createPipelines(
     getShader.dispose();
     usePipeline.dispose();
   }
+}
+
+/** TVM numbers a program's kernels: `name_kernel`, `name_kernel_1`. */
+function programOf(kernel: string): string {
+  return kernel.replace(/_kernel(_\d+)?$/, "");
 }
 
 function open(

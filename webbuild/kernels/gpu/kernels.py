@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.relax.frontend.nn.llm import _kernel_common as tvm_tiles
 from tvm.relax.frontend.nn.llm import kv_cache as tvm_kernels
@@ -83,17 +84,18 @@ class GpuKernels(Kernels):
         dtype, scaling, target = shape.dtype, shape.rope_scaling, Target.current()
         merge = merge_states(heads, width, dtype)
         if not self._tiles(shape):
-            sizes = (heads, kv_heads, width, dtype)
+            alone = (heads, kv_heads, width, dtype)
             return AttentionPrograms(
-                ragged_prefill(*sizes), paged_prefill(*sizes), paged_decode(*sizes), merge
+                ragged_prefill(*alone), paged_prefill(*alone), paged_decode(*alone), merge
             )
+        ragged = tvm_kernels._attention_prefill_ragged(
+            kv_heads, heads, width, width, dtype, scaling, target
+        )
+        sizes = (kv_heads, heads, width, dtype, False, scaling, target)
+        paged = tvm_kernels._attention_prefill(*sizes)
+        decode = tvm_kernels._attention_decode(*sizes)
         return AttentionPrograms(
-            tvm_kernels._attention_prefill_ragged(
-                kv_heads, heads, width, width, dtype, scaling, target
-            ),
-            tvm_kernels._attention_prefill(kv_heads, heads, width, dtype, False, scaling, target),
-            tvm_kernels._attention_decode(kv_heads, heads, width, dtype, False, scaling, target),
-            merge,
+            _without_rotary(ragged), _without_rotary(paged), _without_rotary(decode), merge
         )
 
     def attention_workspace(self, shape: KVCacheShape, tokens: int) -> int:
@@ -152,3 +154,15 @@ def suits_tiles(shape: KVCacheShape, target: Target) -> bool:
         and shape.head_dim % TILE_FEATURES == 0
         and group % together == 0
     )
+
+
+def _without_rotary(program: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A program of TVM's for keys that are rotated already.
+
+    Without the positions that it would rotate by, it binds 8 buffers, which every WebGPU device offers.
+    """
+    place = next(i for i, each in enumerate(program.params) if each.name == "rotary_mode")
+    mode = program.params[place]
+    fixed = program.specialize({mode: tirx.const(0, "int32")})
+    parameters = [*fixed.params[:place], mode, *fixed.params[place:]]
+    return tirx.PrimFunc(parameters, fixed.body, fixed.ret_type, attrs=fixed.attrs)
