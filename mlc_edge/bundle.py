@@ -220,8 +220,9 @@ def _parse_target(reader: LockReader, entry: Any, name: str, version: int) -> Bu
 
 
 def _parse_device(reader: LockReader, entry: Any, where: str) -> Device:
+    known_problems = len(reader.problems)
     device: Any = reader.get(entry, "device", str, where)
-    if device and device not in get_args(Device):
+    if len(reader.problems) == known_problems and device not in get_args(Device):
         known = ", ".join(get_args(Device))
         reader.problems.append(f"{where}.device is {device!r:.60}, expected one of {known}")
     found: Device = device

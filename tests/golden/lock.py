@@ -100,6 +100,5 @@ def make() -> dict[str, Any]:
             _case(["targets", "webgpu-f32", "needs"], BARE_NEEDS, taken=True),
             _case(["lock_version"], 1, taken=True),
             *(_case(["lock_version"], value, taken=False) for value in (0, 3, "2", None)),
-            _case([], {**LOCK, "lock_version": 1, "targets": {"x": FIRST_TARGET}}, taken=True),
         ],
     }
