@@ -111,10 +111,13 @@ def test_a_library_loads_in_tvmjs_and_names_mlcs_functions(browser_bundle: Path,
 
 
 @pytest.mark.parametrize("target", ["webgpu-f16", "webgpu-f32"])
-def test_the_self_test_needs_no_kernels_of_its_own(browser_bundle: Path, target: str):
+def test_the_self_test_computes_with_the_models_kernels(browser_bundle: Path, target: str):
     stages = load_in_node(browser_bundle / "lib" / f"{target}.wasm")["metadata"]["kernels"]
     models = {kernel for stage in ("prefill", "decode", "kv_cache") for kernel in stages[stage]}
-    assert len(stages["self_test"]) >= 10 and set(stages["self_test"]) <= models
+    own = set(stages["self_test"]) - models
+    # A function's result that is a view is copied.
+    assert len(stages["self_test"]) >= 10 and all(name.startswith("reshape") for name in own)
+    assert not [name for name in models if name.startswith("reshape")]
 
 
 def test_a_librarys_parameters_are_those_of_the_weights(browser_bundle: Path):
