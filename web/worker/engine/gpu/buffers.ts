@@ -1,9 +1,9 @@
 /** The device's buffers under the numbers that TVM knows them by, and freed ones that wait to be used again. */
 import type { Gpu } from "./device.ts";
 
-/** Freed buffers that are kept: a text's length decides which sizes come back, so few are enough. */
+/** Of freed buffers that are kept. Steps free token ids and copied pages; temporaries stay TVM's. */
 const MAX_SPARE_BUFFERS = 32;
-const MAX_SPARE_BYTES = 16 << 20;
+const MAX_SPARE_BYTES = 4 << 20;
 
 /** Something that was made of a buffer and is worthless without it. */
 export interface Dependent {
@@ -46,7 +46,7 @@ export class BufferTable {
     this.#gpu = gpu;
   }
 
-  /** Of all buffers, spare ones too. */
+  /** Of all buffers in use; freed ones that are kept are 4 MiB at most. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -62,6 +62,7 @@ export class BufferTable {
     const size = Math.max(4, Math.ceil(bytes / 4) * 4);
     const pointer = this.#freePointers.pop() ?? this.#buffers.length;
     this.#buffers[pointer] = this.#takeSpare(size) ?? this.#create(size);
+    this.#bytes += size;
     this.#recorded?.push({ pointer, bytes });
     return pointer;
   }
@@ -71,6 +72,7 @@ export class BufferTable {
     const buffer = this.at(pointer);
     this.#buffers[pointer] = undefined;
     this.#freePointers.push(pointer);
+    this.#bytes -= buffer.bytes;
     if (buffer.bytes > MAX_SPARE_BYTES) this.#discard(buffer, batch);
     else this.#keep(buffer, batch);
   }
@@ -118,13 +120,11 @@ export class BufferTable {
 
   #create(size: number): DeviceBuffer {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    this.#bytes += size;
     return new DeviceBuffer(this.#gpu.createBuffer(size, usage), size);
   }
 
   #destroy(buffer: DeviceBuffer): void {
     for (const dependent of buffer.dependents) dependent.drop();
-    this.#bytes -= buffer.bytes;
     buffer.gpu.destroy();
   }
 }

@@ -37,7 +37,7 @@ export class GpuDispatcher {
     this.#readbacks = new Readbacks(gpu);
   }
 
-  /** Bytes of the buffers on the device, with those that are kept for the next allocation. */
+  /** Bytes of the buffers in use on the device. */
   get deviceBytes(): number {
     return this.#buffers.bytes;
   }

@@ -1,0 +1,250 @@
+/** Scenes with kernels of a few lines on the page's device; each gives numbers that the test knows. */
+import { findAdapter, Gpu } from "../../web/worker/engine/gpu/device.ts";
+import { GpuDispatcher } from "../../web/worker/engine/gpu/dispatcher.ts";
+import type { Arguments, Kernel, KernelInfo } from "../../web/worker/engine/gpu/kernel.ts";
+
+const COUNTED: [{ prototype: object }, string[]][] = [
+  [GPUDevice, ["createBuffer", "createBindGroup"]],
+  [GPUQueue, ["submit", "writeBuffer"]],
+  [GPUCommandEncoder, ["beginComputePass"]],
+  [GPUBuffer, ["destroy"]],
+];
+let counts: Record<string, number> = {};
+for (const [type, names] of COUNTED) {
+  const prototype = type.prototype as Record<string, (...args: unknown[]) => unknown>;
+  for (const name of names) {
+    const original = prototype[name];
+    prototype[name] = function (...args) {
+      counts[name] = (counts[name] ?? 0) + 1;
+      return original.apply(this, args);
+    };
+  }
+}
+
+/** sum[i] += addend[i] * factor + shift, of 64 numbers. */
+const ADD: [KernelInfo, string] = [
+  {
+    name: "add",
+    arg_types: ["handle", "handle", "float32", "int32"],
+    launch_param_tags: ["blockIdx.x", "threadIdx.x", "paramWriteAccess:[0,1]"],
+  },
+  `@group(0) @binding(0) var<storage, read> addend: array<f32>;
+   @group(0) @binding(1) var<storage, read_write> sum: array<f32>;
+   struct Uniforms { factor: f32, shift: i32, workgroups: u32 }
+   @group(0) @binding(2) var<uniform> uniforms: Uniforms;
+   @compute @workgroup_size(64)
+   fn add(@builtin(global_invocation_id) id: vec3<u32>) {
+     sum[id.x] += addend[id.x] * uniforms.factor + f32(uniforms.shift);
+   }`,
+];
+/** cells[x + y * width] counts how often workgroup (x, y) runs, by place as TVM's kernels reckon it. */
+const COUNT: [KernelInfo, string] = [
+  {
+    name: "count",
+    arg_types: ["handle", "int32"],
+    launch_param_tags: ["blockIdx.y", "blockIdx.x", "threadIdx.x", "paramWriteAccess:[1]"],
+  },
+  `@group(0) @binding(0) var<storage, read_write> cells: array<atomic<u32>>;
+   struct Uniforms { width: i32, workgroups: u32 }
+   @group(0) @binding(1) var<uniform> uniforms: Uniforms;
+   @compute @workgroup_size(1)
+   fn count(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+     if (id.z * groups.x + id.x >= uniforms.workgroups) { return; }
+     let x = id.z * groups.x + id.x;
+     atomicAdd(&cells[x + id.y * u32(uniforms.width)], 1 + 1000 * id.y);
+   }`,
+];
+const SUMS = 64;
+const BYTES = 4 * SUMS;
+/** More than is kept of freed buffers. */
+const LARGE = 64 << 20;
+
+const args = (...values: number[]): Arguments => ({
+  integer: (position) => Math.trunc(values[position] as number),
+  float: (position) => values[position] as number,
+});
+const all = (value: number): Uint8Array<ArrayBuffer> => new Uint8Array(new Float32Array(SUMS).fill(value).buffer);
+
+class Scene {
+  readonly add: Kernel;
+  readonly addend: number;
+  readonly sum: number;
+
+  static async open(): Promise<Scene> {
+    const target = { name: "test", needs: { features: [], limits: {} } };
+    const gpu = await Gpu.open(await findAdapter(), target as never, () => undefined);
+    const device = new GpuDispatcher(gpu);
+    const scene = new Scene(gpu, device, await device.compileAsync(...ADD));
+    await device.settle();
+    counts = {};
+    return scene;
+  }
+
+  constructor(
+    readonly gpu: Gpu,
+    readonly device: GpuDispatcher,
+    add: Kernel,
+  ) {
+    this.add = add;
+    [this.addend, this.sum] = [this.filled(1), this.filled(0)];
+  }
+
+  filled(value: number): number {
+    const pointer = this.device.allocate(BYTES);
+    this.device.write(pointer, 0, all(value));
+    return pointer;
+  }
+
+  launch(factor: number, shift = 0, addend = this.addend): void {
+    this.device.launch(this.add, args(addend, this.sum, factor, shift, 1, 64));
+  }
+
+  /** The number that all of a buffer are. */
+  async value(pointer = this.sum): Promise<number> {
+    const values = new Set(await this.words(pointer, BYTES, Float32Array));
+    if (values.size !== 1) throw new Error(`not one value: ${[...values].slice(0, 9)}`);
+    return [...values][0] as number;
+  }
+
+  async words(pointer: number, bytes: number, type: typeof Float32Array | typeof Uint32Array): Promise<number[]> {
+    let found: number[] = [];
+    this.device.read(pointer, [0], bytes, (read) => (found = [...new type(read.slice().buffer)]));
+    await this.gpu.guard(this.device.settle());
+    return found;
+  }
+}
+
+const scenes = {
+  /** A write to what a launch reads takes effect after it; one to another buffer needs no submit of its own. */
+  async uploads(scene: Scene) {
+    const other = scene.filled(0);
+    scene.launch(1);
+    scene.device.write(other, 0, all(7));
+    const before = counts.submit;
+    scene.device.write(scene.addend, 0, all(10));
+    scene.launch(1);
+    return { submits: [before ?? 0, counts.submit], sum: await scene.value(), other: await scene.value(other) };
+  },
+
+  /** Each launch of a step has numbers of its own; those of the step before aren't written again. */
+  async scalars(scene: Scene) {
+    const step = async (...factors: number[]): Promise<number[]> => {
+      scene.device.write(scene.sum, 0, all(0));
+      counts = {};
+      for (const [index, factor] of factors.entries()) scene.launch(factor, -index);
+      return [await scene.value(), counts.writeBuffer ?? 0];
+    };
+    return [await step(0.5, 2, 4), await step(0.5, 2, 4), await step(0.5, 3, 4)];
+  },
+
+  /** A copy takes what the launch before it made, not what the next one makes of it. */
+  async copies(scene: Scene) {
+    const copied = scene.filled(0);
+    scene.launch(3);
+    scene.device.copy(scene.sum, 0, copied, 0, BYTES);
+    scene.launch(5);
+    const [taken, sum] = [await scene.value(copied), await scene.value()];
+    return { taken, sum, passes: counts.beginComputePass };
+  },
+
+  async steps(scene: Scene) {
+    const second = scene.filled(100);
+    const step = async (): Promise<number> => {
+      for (let launch = 0; launch < 20; launch++) scene.launch(1, 0, launch % 2 ? second : scene.addend);
+      return scene.value();
+    };
+    await step();
+    const { createBindGroup } = counts;
+    counts = {};
+    return { sum: await step(), first: createBindGroup, counts };
+  },
+
+  /** More launches in a step than there is room for uniforms. */
+  async many(scene: Scene) {
+    for (let launch = 0; launch < 3000; launch++) scene.launch(0, launch % 7);
+    return scene.value();
+  },
+
+  /** What each cell of a launch counted; `width` may be more than WebGPU takes. */
+  async dimensions(scene: Scene, [width = 1, height = 1]: number[]) {
+    const { device } = scene;
+    const cells = device.allocate(4 * width * height);
+    const kernel = await device.compileAsync(...COUNT);
+    device.launch(kernel, args(cells, width, height, width, 64));
+    const found = await scene.words(cells, 4 * width * height, Uint32Array);
+    return Array.from({ length: height }, (_, y) => [...new Set(found.slice(y * width, (y + 1) * width))]);
+  },
+
+  /** A freed buffer is the next one of its size, with commands that still use it before what comes then. */
+  async reuse(scene: Scene) {
+    const { device } = scene;
+    const temporary = scene.filled(5);
+    counts = {};
+    scene.launch(1, 0, temporary);
+    device.free(temporary);
+    const next = scene.filled(7);
+    scene.launch(1, 0, next);
+    return { sum: await scene.value(), created: counts.createBuffer, groups: counts.createBindGroup };
+  },
+
+  /** How many buffers are made for as many of other sizes, which are freed, and again for the same sizes. */
+  async bound({ gpu, device }: Scene, sizes: number[]) {
+    const before = device.deviceBytes;
+    const created = async (): Promise<number> => {
+      counts = {};
+      const pointers = sizes.map((size) => device.allocate(size));
+      for (const pointer of pointers) device.free(pointer);
+      await gpu.guard(device.settle());
+      return counts.createBuffer ?? 0;
+    };
+    return { created: [await created(), await created()], inUse: device.deviceBytes - before };
+  },
+
+  /** A buffer that is too large to be kept, and freed while commands use it. */
+  async freed(scene: Scene) {
+    const { device } = scene;
+    for (const value of [3, 4]) {
+      const large = device.allocate(LARGE);
+      device.write(large, 0, all(value));
+      scene.launch(1, 0, large);
+      device.free(large);
+    }
+    const sum = await scene.value();
+    return { sum, destroyed: counts.destroy };
+  },
+
+  /** Some reads at once, of some places each. */
+  async reads(scene: Scene) {
+    const { device } = scene;
+    const buffer = device.allocate(16);
+    device.write(buffer, 0, new Uint8Array(new Uint32Array([1, 2, 3, 4]).buffer));
+    const found: number[][] = [];
+    for (const offsets of [[12, 0], [4], []]) {
+      device.read(buffer, offsets, 4, (read) => found.push([...new Uint32Array(read.slice().buffer)]));
+    }
+    await device.settle();
+    return { found, submits: counts.submit };
+  },
+
+  /** What a device without room for a buffer says. */
+  async full({ gpu, device }: Scene) {
+    const pop = GPUDevice.prototype.popErrorScope;
+    GPUDevice.prototype.popErrorScope = async function () {
+      await pop.call(this);
+      return new GPUOutOfMemoryError("no room");
+    };
+    device.allocate(400);
+    GPUDevice.prototype.popErrorScope = pop;
+    return gpu.guard(device.settle()).catch(({ code, message }) => ({ code, message }));
+  },
+};
+
+const run = async (name: keyof typeof scenes, argument: number[]): Promise<unknown> => {
+  const scene = await Scene.open();
+  try {
+    return await scenes[name](scene, argument);
+  } finally {
+    scene.gpu.close();
+  }
+};
+Object.assign(globalThis, { run, ready: true });
