@@ -2,9 +2,10 @@
 import { findAdapter, Gpu } from "../../web/worker/engine/gpu/device.ts";
 import { GpuDispatcher } from "../../web/worker/engine/gpu/dispatcher.ts";
 import type { Arguments, Kernel, KernelInfo } from "../../web/worker/engine/gpu/kernel.ts";
+import { DeviceApi } from "../../web/worker/engine/gpu/tvm.ts";
 
 const COUNTED: [{ prototype: object }, string[]][] = [
-  [GPUDevice, ["createBuffer", "createBindGroup"]],
+  [GPUDevice, ["createBuffer", "createBindGroup", "createComputePipeline"]],
   [GPUQueue, ["submit", "writeBuffer"]],
   [GPUCommandEncoder, ["beginComputePass"]],
   [GPUBuffer, ["destroy"]],
@@ -111,6 +112,44 @@ class Scene {
     this.device.read(pointer, [0], bytes, (read) => (found = [...new type(read.slice().buffer)]));
     await this.gpu.guard(this.device.settle());
     return found;
+  }
+}
+
+type Call = (...args: unknown[]) => never;
+
+/** What a library's wasm does with the functions that are registered for it, and its memory. */
+class Library {
+  readonly memory = new WebAssembly.Memory({ initial: 1 });
+  readonly #registered = new Map<string, Call>();
+
+  constructor(gpu: Gpu, device: GpuDispatcher) {
+    const instance = {
+      memory: {
+        memory: this.memory,
+        viewRawBytes: (start: number, bytes: number) => new Uint8Array(this.memory.buffer, start, bytes),
+        storeRawBytes: (start: number, bytes: Uint8Array) => new Uint8Array(this.memory.buffer).set(bytes, start),
+      },
+      registerFunc: (name: string, call: Call) => this.#registered.set(name, call),
+      asyncifyEnabled: () => false,
+      createPackedFuncFromSafeCallType: (call: Call) => call,
+    };
+    new DeviceApi(instance as never, gpu, device);
+  }
+
+  call(name: string, ...args: number[]): void {
+    (this.#registered.get("wasm.WebGPUDeviceAPI")!(name) as Call)(...args);
+  }
+
+  launch(info: KernelInfo, code: string, args: (number | { float: number })[]): void {
+    const view = new DataView(this.memory.buffer);
+    for (const [index, arg] of args.entries()) {
+      const at = 1024 + 16 * index;
+      view.setInt32(at, typeof arg === "number" ? 1 : 3, true);
+      if (typeof arg === "number") view.setBigInt64(at + 8, BigInt(arg), true);
+      else view.setFloat64(at + 8, arg.float, true);
+    }
+    const launcher: Call = this.#registered.get("wasm.WebGPUCreateShader")!(JSON.stringify(info), code);
+    launcher(0, 1024, args.length, 0);
   }
 }
 
@@ -224,6 +263,30 @@ const scenes = {
     }
     await device.settle();
     return { found, submits: counts.submit };
+  },
+
+  /** Launches and copies as a library's wasm asks for them, before and after its memory grew. */
+  async calls({ gpu, device, sum, addend }: Scene) {
+    const library = new Library(gpu, device);
+    const launch = (): void => library.launch(...ADD, [addend, sum, { float: 0.5 }, -2, 1, 64]);
+    launch();
+    library.memory.grow(1);
+    launch();
+    launch();
+    new Float32Array(library.memory.buffer, 64, 2).set([7, 8]);
+    // Five bytes, of which the last is the first of eight.
+    library.call("deviceCopyToGPU", 64, addend, 8, 5);
+    library.call("deviceCopyWithinGPU", addend, 8, sum, 4, 4);
+    new Float32Array(library.memory.buffer, 128, 3).fill(1);
+    // The last byte is 0 either way.
+    library.call("deviceCopyFromGPU", sum, 0, 128, 9);
+    await gpu.guard(device.settle());
+    return { found: [...new Float32Array(library.memory.buffer, 128, 3)], compiled: counts.createComputePipeline };
+  },
+
+  async unknown({ gpu, device, addend }: Scene) {
+    new Library(gpu, device).launch(...ADD, [addend, 12345, { float: 1 }, 0, 1, 64]);
+    return gpu.guard(device.settle()).catch(({ code, message }) => ({ code, message }));
   },
 
   /** What a device without room for a buffer says. */

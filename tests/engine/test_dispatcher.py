@@ -87,6 +87,16 @@ def test_reads_come_together(play: Play) -> None:
     assert play("reads") == {"found": [[4, 1], [2], []], "submits": 1}
 
 
+def test_a_library_launches_and_copies(play: Play) -> None:
+    # Three times 0.5 - 2, by a kernel that is compiled once, and a 7 from the library; no byte after the ninth.
+    assert play("calls") == {"found": [-4.5, 7, 1], "compiled": 1}
+
+
+def test_a_library_that_names_no_buffer_fails_the_step(play: Play) -> None:
+    failed = play("unknown")
+    assert failed["code"] == "internal" and "no buffer 12345" in failed["message"]
+
+
 def test_a_device_without_room_says_so(play: Play) -> None:
     failed = play("full")
     assert failed["code"] == "out_of_memory" and "no room" in failed["message"]

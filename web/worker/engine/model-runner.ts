@@ -227,12 +227,7 @@ export class ModelRunner implements TestSubject {
 
   dispose(): void {
     this.gpu.close();
-    try {
-      this.#tvm.dispose();
-    } catch (error) {
-      // After a loss tvmjs has disposed most of it already.
-      console.debug("disposing of the runtime:", error);
-    }
+    this.#tvm.dispose();
   }
 
   get #ready(): UploadedModel {
