@@ -72,11 +72,13 @@ async function open(name: string, library: ArrayBuffer, steps: number): Promise<
   const gpu = await Gpu.open(await findAdapter(), target as never, console.error);
   const tvm = await instantiate(library, createPolyfillWASI(), console.debug);
   const way = WAYS[name]!(tvm, gpu);
+  // What is made here lives as long as the page.
   tvm.beginScope();
   const vm = tvm.createVirtualMachine(tvm.webgpu());
   const metadata = parseMetadata(vm.getFunction("_metadata")() as string);
-  await compileAll(tvm, way, vm.getInternalModule());
-  const parameters = tvm.makeTVMArray(metadata.params.map(({ shape, dtype }) => tvm.empty([...shape], dtype, tvm.webgpu())));
+  await compileAll(way, vm.getInternalModule());
+  const weights = metadata.params.map(({ shape, dtype }) => tvm.empty([...shape], dtype, tvm.webgpu()));
+  const parameters = tvm.makeTVMArray(weights);
   const sizes = [1, steps + PAGE_TOKENS, metadata.prefill_chunk_size, PAGE_TOKENS, 0];
   const kv = vm.getFunction("create_tir_paged_kv_cache")(...sizes.map((size) => tvm.makeShapeTuple([size])));
   const [embed, decode] = [vm.getFunction("embed"), vm.getFunction("decode")];
@@ -104,7 +106,7 @@ async function open(name: string, library: ArrayBuffer, steps: number): Promise<
   return { begin, step };
 }
 
-async function compileAll(tvm: Instance, way: Way, library: Module): Promise<void> {
+async function compileAll(way: Way, library: Module): Promise<void> {
   const get = (name: string): PackedFunc => library.getFunction(`webgpu.${name}`, true);
   const [shader, use] = [get("get_shader"), get("update_prebuild")];
   const infos = Object.values(JSON.parse(get("get_fmap")() as string) as Record<string, KernelInfo>);

@@ -14,7 +14,7 @@ let counts: Record<string, number> = {};
 for (const [type, names] of COUNTED) {
   const prototype = type.prototype as Record<string, (...args: unknown[]) => unknown>;
   for (const name of names) {
-    const original = prototype[name];
+    const original = prototype[name]!;
     prototype[name] = function (...args) {
       counts[name] = (counts[name] ?? 0) + 1;
       return original.apply(this, args);
@@ -289,15 +289,19 @@ const scenes = {
     return gpu.guard(device.settle()).catch(({ code, message }) => ({ code, message }));
   },
 
-  /** What a device without room for a buffer says. */
+  /** What a device says that has no room for a buffer, even if it refuses to write there before it says why. */
   async full({ gpu, device }: Scene) {
     const pop = GPUDevice.prototype.popErrorScope;
+    const refused = new Promise((resolve) => gpu.device.addEventListener("uncapturederror", resolve));
     GPUDevice.prototype.popErrorScope = async function () {
       await pop.call(this);
+      await refused;
       return new GPUOutOfMemoryError("no room");
     };
-    device.allocate(400);
+    const pointer = device.allocate(400);
     GPUDevice.prototype.popErrorScope = pop;
+    device.write(pointer, 0, new Uint8Array(404));
+    await refused;
     return gpu.guard(device.settle()).catch(({ code, message }) => ({ code, message }));
   },
 };

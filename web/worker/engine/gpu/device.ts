@@ -131,9 +131,10 @@ export class Gpu {
     return buffer;
   }
 
-  /** Notes that something went wrong on the device; only the first counts. */
+  /** Notes that something went wrong on the device. The first counts, or a lack of memory that it came of. */
   fail(error: EngineError): void {
-    this.#failure ??= error;
+    const explains = error.code === "out_of_memory" && this.#failure?.code === "internal";
+    if (!this.#failure || explains) this.#failure = error;
   }
 
   /** Waits for work of the device; throws the device's failure if there is one. */

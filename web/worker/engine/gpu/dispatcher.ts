@@ -89,20 +89,21 @@ export class GpuDispatcher {
 
   /** Compiles a kernel at once. */
   compile(info: KernelInfo, code: string): Kernel {
-    return Kernel.now(this.#gpu.device, this.#uniforms, info, code);
+    return Kernel.compile(this.#gpu.device, this.#uniforms, info, code);
   }
 
   /** Compiles a kernel without blocking. Rejects with GPUPipelineError if the device's driver refuses it. */
   compileAsync(info: KernelInfo, code: string): Promise<Kernel> {
-    return Kernel.soon(this.#gpu.device, this.#uniforms, info, code);
+    return Kernel.compileAsync(this.#gpu.device, this.#uniforms, info, code);
   }
 
+  /** Throws Error for a pointer of no buffer. */
   launch(kernel: Kernel, args: Arguments): void {
     const { extents, scalars, uniformBytes } = kernel.signature;
     if (!this.#uniforms.hasRoom(uniformBytes)) this.flush();
     const group = kernel.bind(this.#buffers, args, this.#batch);
     const workgroups = extent(extents[0], args);
-    if (extent(extents[2], args) !== 1) throw new Error("a launch in z, which the kernel needs for what x can't hold");
+    if (extent(extents[2], args) !== 1) throw new Error("a launch has workgroups in z, which is for those beyond x");
     // The kernel reckons its place from z and x, and passes over what is beyond.
     let x = workgroups;
     let z = 1;

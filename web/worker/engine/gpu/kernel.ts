@@ -109,13 +109,13 @@ export class Kernel {
   readonly #operands: DeviceBuffer[] = [];
 
   /** Throws Error, or DOMException, for a kernel that the device can't run. */
-  static now(device: GPUDevice, uniforms: UniformArena, info: KernelInfo, code: string): Kernel {
+  static compile(device: GPUDevice, uniforms: UniformArena, info: KernelInfo, code: string): Kernel {
     const { signature, layout, descriptor } = described(device, info, code);
     return new Kernel(device, uniforms, signature, layout, device.createComputePipeline(descriptor));
   }
 
   /** Without blocking. Rejects with GPUPipelineError for a kernel that the device's driver refuses. */
-  static async soon(device: GPUDevice, uniforms: UniformArena, info: KernelInfo, code: string): Promise<Kernel> {
+  static async compileAsync(device: GPUDevice, uniforms: UniformArena, info: KernelInfo, code: string): Promise<Kernel> {
     const { signature, layout, descriptor } = described(device, info, code);
     const pipeline = await device.createComputePipelineAsync(descriptor);
     return new Kernel(device, uniforms, signature, layout, pipeline);
