@@ -88,7 +88,7 @@ def test_reads_come_together(play: Play) -> None:
 
 
 def test_a_library_launches_and_copies(play: Play) -> None:
-    # Three times 0.5 - 2, by a kernel that is compiled once, and a 7 from the library; no byte after the ninth.
+    # Three times 0.5 - 2, by a kernel compiled once, and a 7 from the library; no byte after the ninth.
     assert play("calls") == {"found": [-4.5, 7, 1], "compiled": 1}
 
 
