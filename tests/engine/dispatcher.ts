@@ -252,6 +252,31 @@ const scenes = {
     return { sum, destroyed: counts.destroy };
   },
 
+  /** Launches whose buffers have the same hash: 31 times a number of one and that of the other. */
+  async alike(scene: Scene) {
+    const buffers = Array.from({ length: 32 }, (_, index) => scene.filled(index));
+    const pairs = [
+      [0, 31],
+      [1, 0],
+    ].map((pair) => pair.map((index) => buffers[index] as number));
+    for (const pair of pairs) scene.device.launch(scene.add, args(...pair, 1, 1, 1, 64));
+    return [await scene.value(buffers[31]), await scene.value(buffers[0])];
+  },
+
+  /** Whether a launch makes a bind group again, after as many others as are kept; with buffers freed by then, or not. */
+  async forgotten(scene: Scene, [isFreed]: number[]) {
+    scene.launch(1);
+    for (let other = 1; other <= 1100; other++) {
+      const pointer = scene.device.allocate(BYTES + 4 * other);
+      scene.launch(0, 0, pointer);
+      if (isFreed) scene.device.free(pointer);
+    }
+    counts = {};
+    scene.launch(1);
+    const { createBindGroup = 0 } = counts;
+    return { sum: await scene.value(), createBindGroup };
+  },
+
   /** Some reads at once, of some places each. */
   async reads(scene: Scene) {
     const { device } = scene;

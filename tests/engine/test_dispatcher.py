@@ -83,6 +83,17 @@ def test_a_buffer_is_freed_when_commands_that_use_it_are_done(play: Play) -> Non
     assert play("freed") == {"sum": 7, "destroyed": 2}
 
 
+def test_launches_that_look_alike_have_their_own_buffers(play: Play) -> None:
+    assert play("alike") == [32, 2]
+
+
+@pytest.mark.parametrize(("freed", "made"), [(1, 0), (0, 1)])
+def test_bind_groups_go_with_their_buffers_and_are_bounded(
+    play: Play, freed: int, made: int
+) -> None:
+    assert play("forgotten", freed) == {"sum": 2, "createBindGroup": made}
+
+
 def test_reads_come_together(play: Play) -> None:
     assert play("reads") == {"found": [[4, 1], [2], []], "submits": 1}
 
