@@ -171,7 +171,7 @@ def test_a_browser_without_webgpu_is_told_so(browser: Browser, site_url: str) ->
 
 
 FULL_AT_BUFFER_9 = """
-let left = 9 * 3;
+let left = 9;
 const pop = GPUDevice.prototype.popErrorScope;
 GPUDevice.prototype.popErrorScope = async function () {
   const error = await pop.call(this);

@@ -4,7 +4,7 @@ import { EngineError } from "../shared/errors.ts";
 import type { LockedTarget } from "../shared/lock.ts";
 import type { Backend, ErrorData, LeftBackend, LocalBackend } from "../shared/protocol.ts";
 import type { Bundle } from "./bundle.ts";
-import { unsuitable } from "./device.ts";
+import { unsuitable } from "./gpu/device.ts";
 import type { Device, Runtime, Runtimes } from "./runtime.ts";
 
 export interface Candidate {

@@ -6,7 +6,7 @@ import type {
 } from "../shared/protocol.ts";
 import { backendOf, type Candidate, first, rank } from "./backends.ts";
 import type { Bundle } from "./bundle.ts";
-import { outOfMemory } from "./device.ts";
+import { outOfMemory } from "./gpu/device.ts";
 import type { ChatConfig } from "./files.ts";
 import { Progress } from "./progress.ts";
 import { RUNTIMES } from "./runtime.ts";

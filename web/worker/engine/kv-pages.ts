@@ -1,9 +1,9 @@
 /** The sequences of TVM's paged KV cache, and the pages on the device that have their keys and values. */
 import type { Instance, PackedFunc, TVMObject } from "@mlc-ai/web-runtime";
 import type { Bytes } from "../shared/hash.ts";
+import type { GpuDispatcher } from "./gpu/dispatcher.ts";
 import { PAGE_TOKENS, pagesOf, type KvStore } from "./kv-cache.ts";
 import type { Metadata } from "./metadata.ts";
-import type { Internals } from "./pipelines.ts";
 
 const STATE_FUNCTIONS = ["add_sequence", "remove_sequence", "begin_forward", "end_forward", "popn"] as const;
 /** Begins a step as `begin_forward` does, and says where its keys and values go. */
@@ -25,6 +25,7 @@ export class KvPages implements KvStore {
   /** Of a page, its keys and values in one layer. */
   readonly pageBytes: number;
   readonly #tvm: Instance;
+  readonly #device: GpuDispatcher;
   readonly #functions: Functions;
   readonly #kv: TVMObject;
   /** For each layer, the pointer to [page, 2, kv_heads, page_tokens, head_dim] on the device. */
@@ -35,23 +36,25 @@ export class KvPages implements KvStore {
   readonly #sequences = new Map<number, { length: number; readonly pages: number[] }>();
 
   /** Lives as long as the instance; `create` is the library's function. */
-  constructor(tvm: Instance, create: PackedFunc, metadata: Metadata) {
+  constructor(tvm: Instance, device: GpuDispatcher, create: PackedFunc, metadata: Metadata) {
     const { context_window_size: tokens, prefill_chunk_size: chunk, kv_cache: shape } = metadata;
     const element = metadata.dtype === "float16" ? 2 : 4;
     this.#tvm = tvm;
+    this.#device = device;
     this.#largestChunk = chunk;
     this.#functions = functionsOf(tvm);
     // One more, because TVM's runtime has it.
     this.totalPages = pagesOf(tokens) + 1;
     this.#tokenBytes = shape.head_dim * element;
     this.pageBytes = 2 * shape.num_key_value_heads * PAGE_TOKENS * this.#tokenBytes;
-    const { kv, allocated } = watchAllocations(tvm, () =>
+    // TVM tells nobody where its pages are.
+    const { made, allocations } = device.recordAllocations(() =>
       // No step has more than one sequence.
       create(...[1, tokens, chunk, PAGE_TOKENS, 0].map((size) => tvm.makeShapeTuple([size]))),
     );
-    this.#kv = tvm.detachFromCurrentScope(kv as TVMObject);
+    this.#kv = tvm.detachFromCurrentScope(made as TVMObject);
     const layer = this.totalPages * this.pageBytes;
-    this.#layers = allocated.filter(({ bytes }) => bytes === layer).map(({ pointer }) => pointer);
+    this.#layers = allocations.filter(({ bytes }) => bytes === layer).map(({ pointer }) => pointer);
     const { length } = this.#layers;
     if (length !== shape.num_hidden_layers) {
       throw new Error(`the KV cache has ${length} buffers of ${layer} bytes, not ${shape.num_hidden_layers}`);
@@ -132,26 +135,12 @@ export class KvPages implements KvStore {
   /** Keys and values in one layer, [page, 2, kv_heads, page_tokens, head_dim]; 0 beyond the last token. */
   async read(number: number, layer: number): Promise<Bytes> {
     const { length, pages } = this.#of(number);
-    const context = this.#context;
-    const { device } = context;
-    const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
-    const copied = device.createBuffer({ size: pages.length * this.pageBytes, usage });
-    try {
-      context.flushCommands();
-      const source = context.gpuBufferFromPtr(this.#pointer(layer));
-      const encoder = device.createCommandEncoder();
-      for (const [index, page] of pages.entries()) {
-        const [from, to] = [page * this.pageBytes, index * this.pageBytes];
-        encoder.copyBufferToBuffer(source, from, copied, to, this.pageBytes);
-      }
-      device.queue.submit([encoder.finish()]);
-      await copied.mapAsync(GPUMapMode.READ);
-      const bytes = new Uint8Array(copied.getMappedRange().slice(0));
-      if (length % PAGE_TOKENS > 0) this.#clearFrom(length % PAGE_TOKENS, bytes.subarray(-this.pageBytes));
-      return bytes;
-    } finally {
-      copied.destroy();
-    }
+    const bytes = new Uint8Array(pages.length * this.pageBytes);
+    const offsets = pages.map((page) => page * this.pageBytes);
+    this.#device.read(this.#pointer(layer), offsets, this.pageBytes, (read) => bytes.set(read));
+    await this.#device.settle();
+    if (length % PAGE_TOKENS > 0) this.#clearFrom(length % PAGE_TOKENS, bytes.subarray(-this.pageBytes));
+    return bytes;
   }
 
   /** What `read` gave, for a sequence of as many tokens. */
@@ -160,12 +149,8 @@ export class KvPages implements KvStore {
     if (bytes.length !== this.layerBytes(length)) throw new Error(`${bytes.length} bytes are no layer`);
     for (const [index, page] of pages.entries()) {
       const part = bytes.subarray(index * this.pageBytes, (index + 1) * this.pageBytes);
-      this.#context.copyRawBytesToBuffer(part, this.#pointer(layer), page * this.pageBytes, part.length);
+      this.#device.write(this.#pointer(layer), page * this.pageBytes, part);
     }
-  }
-
-  get #context(): Internals["lib"]["webGPUContext"] {
-    return (this.#tvm as unknown as Internals).lib.webGPUContext;
   }
 
   #pointer(layer: number): number {
@@ -190,20 +175,20 @@ export class KvPages implements KvStore {
 
   /** By way of another buffer: WebGPU copies nothing within one. */
   #copyPages(layer: number, from: readonly number[], to: readonly number[]): void {
-    const context = this.#context;
+    const device = this.#device;
     const bytes = this.pageBytes;
     const atOnce = Math.max(1, Math.floor(MAX_COPY_BYTES / bytes));
-    const between = context.deviceAllocDataSpace(Math.min(atOnce, to.length) * bytes);
+    const between = device.allocate(Math.min(atOnce, to.length) * bytes);
     for (let start = 0; start < to.length; start += atOnce) {
       const end = start + atOnce;
       for (const [index, page] of from.slice(start, end).entries()) {
-        context.deviceCopyWithinGPU(layer, page * bytes, between, index * bytes, bytes);
+        device.copy(layer, page * bytes, between, index * bytes, bytes);
       }
       for (const [index, page] of to.slice(start, end).entries()) {
-        context.deviceCopyWithinGPU(between, index * bytes, layer, page * bytes, bytes);
+        device.copy(between, index * bytes, layer, page * bytes, bytes);
       }
     }
-    context.deviceFreeDataSpace(between);
+    device.free(between);
   }
 
   /** The elements of an ffi.Shape: int64* data and a size, as tvm-ffi's TVMFFIShapeCell has them. */
@@ -219,28 +204,6 @@ function functionsOf(tvm: Instance): Functions {
   const get = (name: string): PackedFunc => tvm.detachFromCurrentScope(tvm.getGlobalFunc(name));
   const state = STATE_FUNCTIONS.map((name) => [name, get(`vm.builtin.kv_state_${name}`)]);
   return { ...Object.fromEntries(state), reserve: get(RESERVE) } as Functions;
-}
-
-interface Allocation {
-  readonly pointer: number;
-  readonly bytes: number;
-}
-
-/** The device's memory that `create` allocates: TVM tells nobody where its pages are. */
-function watchAllocations<T>(tvm: Instance, create: () => T): { kv: T; allocated: Allocation[] } {
-  const { webGPUContext: context } = (tvm as unknown as Internals).lib;
-  const allocated: Allocation[] = [];
-  const allocate = context.deviceAllocDataSpace;
-  context.deviceAllocDataSpace = (bytes) => {
-    const pointer = allocate.call(context, bytes);
-    allocated.push({ pointer, bytes });
-    return pointer;
-  };
-  try {
-    return { kv: create(), allocated };
-  } finally {
-    context.deviceAllocDataSpace = allocate;
-  }
 }
 
 /** Positions in the pool, out of [runs, first, length, first, length, ...]. */

@@ -1,6 +1,6 @@
 /** What is told of models that aren't loaded, or take too much. */
 import { EngineError } from "../shared/errors.ts";
-import { outOfMemory } from "./device.ts";
+import { outOfMemory } from "./gpu/device.ts";
 import { invalid, show } from "./fields.ts";
 import type { Client } from "./resident.ts";
 

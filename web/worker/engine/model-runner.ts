@@ -9,12 +9,14 @@ import {
   type VirtualMachine,
 } from "@mlc-ai/web-runtime";
 import type { Bytes } from "../shared/hash.ts";
-import { failedAllocation, type Gpu } from "./device.ts";
+import { failedAllocation, type Gpu } from "./gpu/device.ts";
+import { GpuDispatcher } from "./gpu/dispatcher.ts";
+import { createPipelines } from "./gpu/pipelines.ts";
+import { DeviceApi } from "./gpu/tvm.ts";
 import { SELF_TEST_SEQUENCE } from "./kv-cache.ts";
 import { KvPages } from "./kv-pages.ts";
 import { decodeFloats, encodeFloats, type FloatType } from "./float-types.ts";
 import { parseMetadata, type Metadata, type ParameterShape } from "./metadata.ts";
-import { createPipelines, type Internals } from "./pipelines.ts";
 import type { TestSubject } from "./self-test.ts";
 import type { Slice } from "./weights.ts";
 
@@ -44,6 +46,8 @@ export class ModelRunner implements TestSubject {
   readonly metadata: Metadata;
   readonly gpu: Gpu;
   readonly #tvm: Instance;
+  readonly #device: GpuDispatcher;
+  readonly #api: DeviceApi;
   readonly #vm: VirtualMachine;
   #model: UploadedModel | null = null;
   readonly #tensors = new Map<string, Tensor>();
@@ -55,13 +59,14 @@ export class ModelRunner implements TestSubject {
     const tvm = await instantiate(library, createPolyfillWASI(), log).catch((error: unknown) => {
       throw failedAllocation(error);
     });
-    tvm.initWebGPU(gpu.device);
     return new ModelRunner(tvm, gpu);
   }
 
   private constructor(tvm: Instance, gpu: Gpu) {
     this.#tvm = tvm;
     this.gpu = gpu;
+    this.#device = new GpuDispatcher(gpu);
+    this.#api = new DeviceApi(tvm, gpu, this.#device);
     tvm.beginScope();
     try {
       this.#vm = tvm.detachFromCurrentScope(tvm.createVirtualMachine(tvm.webgpu()));
@@ -74,7 +79,7 @@ export class ModelRunner implements TestSubject {
   /** Compiles the kernels of all stages that every answer needs. */
   async createPipelines(onReady: (done: number, total: number) => void): Promise<void> {
     const kernels = new Set(FIRST_STAGES.flatMap((stage) => this.metadata.kernels[stage] ?? []));
-    const created = createPipelines(this.#tvm, this.#vm.getInternalModule(), { kernels, onReady });
+    const created = createPipelines(this.#tvm, this.#api, this.#vm.getInternalModule(), { kernels, onReady });
     await this.gpu.guard(created);
   }
 
@@ -96,8 +101,7 @@ export class ModelRunner implements TestSubject {
     }
     const tensor = this.#tensors.get(name);
     if (!tensor) throw new Error(`${name} isn't allocated`);
-    const { webGPUContext } = (this.#tvm as unknown as Internals).lib;
-    webGPUContext.copyRawBytesToBuffer(bytes, tensor.getDataPtr(), offset, bytes.length);
+    this.#device.write(tensor.getDataPtr(), offset, bytes);
     this.#unsettledBytes += bytes.length;
     if (this.#unsettledBytes >= MAX_UNSETTLED_BYTES) await this.settle();
   }
@@ -105,7 +109,7 @@ export class ModelRunner implements TestSubject {
   /** Waits until the device has done all it was told. */
   async settle(): Promise<void> {
     this.#unsettledBytes = 0;
-    await this.gpu.guard(this.#tvm.webgpu().sync());
+    await this.gpu.guard(this.#device.settle());
   }
 
   /** Makes the model ready, once all parameters are uploaded. */
@@ -119,7 +123,7 @@ export class ModelRunner implements TestSubject {
       this.#model = {
         functions: Object.fromEntries(found) as ModelFunctions,
         parameters: keep(tvm.makeTVMArray(params.map(({ name }) => this.#tensors.get(name)))),
-        pages: new KvPages(tvm, this.#vm.getFunction("create_tir_paged_kv_cache"), this.metadata),
+        pages: new KvPages(tvm, this.#device, this.#vm.getFunction("create_tir_paged_kv_cache"), this.metadata),
         token: keep(tvm.empty([1], "int32", tvm.webgpu())),
         logits: keep(tvm.empty([1, 1, vocabSize], "float32", tvm.cpu())),
       };
@@ -158,7 +162,7 @@ export class ModelRunner implements TestSubject {
   async forward(tokens: readonly number[], sequence: number): Promise<Float32Array> {
     try {
       this.#launch(tokens, sequence);
-      await this.gpu.guard(this.#tvm.webgpu().sync());
+      await this.gpu.guard(this.#device.settle());
       return this.#ready.logits.toArray() as Float32Array;
     } catch (error) {
       throw await this.gpu.explain(error);
@@ -184,7 +188,8 @@ export class ModelRunner implements TestSubject {
     const tvm = this.#tvm;
     const rows = tvm.withNewScope(() => {
       const { functions, parameters } = this.#ready;
-      const tensor = tvm.empty([ids.length], "int32", tvm.webgpu()).copyFrom([...ids]);
+      const tensor = tvm.empty([ids.length], "int32", tvm.webgpu());
+      this.#write(tensor, new Uint8Array(Int32Array.from(ids).buffer));
       return this.#toCpu(functions.embed(tensor, parameters) as Tensor);
     });
     return (await this.#read([rows]))[0] ?? new Float32Array();
@@ -214,21 +219,15 @@ export class ModelRunner implements TestSubject {
 
   /** Bytes allocated on the device, and of the wasm's memory. */
   memory(): { deviceBytes: number; wasmBytes: number } {
-    const { lib } = this.#tvm as unknown as Internals;
     return {
-      deviceBytes: lib.webGPUContext.currAllocatedBytes,
+      deviceBytes: this.#device.deviceBytes,
       wasmBytes: this.#tvm.memory.memory.buffer.byteLength,
     };
   }
 
   dispose(): void {
     this.gpu.close();
-    try {
-      this.#tvm.dispose();
-    } catch (error) {
-      // After a loss tvmjs has disposed most of it already.
-      console.debug("disposing of the runtime:", error);
-    }
+    this.#tvm.dispose();
   }
 
   get #ready(): UploadedModel {
@@ -243,7 +242,7 @@ export class ModelRunner implements TestSubject {
     try {
       const single = tokens.length === 1;
       const ids = single ? token : tvm.empty([tokens.length], "int32", tvm.webgpu());
-      ids.copyFrom([...tokens]);
+      this.#write(ids, new Uint8Array(Int32Array.from(tokens).buffer));
       const embedded = functions.embed(ids, parameters) as Tensor;
       const rows = embedded.view([1, tokens.length, embedded.shape[1] ?? 0]);
       pages.beginStep(sequence, tokens.length);
@@ -260,7 +259,12 @@ export class ModelRunner implements TestSubject {
   #onDevice(shape: number[], values: Float64Array): Tensor {
     const { dtype } = this.metadata;
     const tensor = this.#tvm.empty(shape, dtype, this.#tvm.webgpu());
-    return tensor.copyFromRawBytes(encodeFloats(values, dtype));
+    this.#write(tensor, encodeFloats(values, dtype));
+    return tensor;
+  }
+
+  #write(tensor: Tensor, bytes: Bytes): void {
+    this.#device.write(tensor.getDataPtr(), 0, bytes);
   }
 
   /** Begins to copy a tensor of the device; the copy belongs to no scope. */
@@ -272,7 +276,7 @@ export class ModelRunner implements TestSubject {
 
   async #read(copies: readonly Tensor[]): Promise<Float32Array[]> {
     try {
-      await this.gpu.guard(this.#tvm.webgpu().sync());
+      await this.gpu.guard(this.#device.settle());
       return copies.map((copy) => decodeFloats(copy.toRawBytes(), copy.dtype as FloatType));
     } finally {
       for (const copy of copies) copy.dispose();

@@ -3,7 +3,7 @@ import type { LockedTarget } from "../shared/lock.ts";
 import { EngineError } from "../shared/errors.ts";
 import type { AdapterDescription } from "../shared/protocol.ts";
 import { unusable } from "./bundle-errors.ts";
-import { describe, findAdapter, Gpu, misfits } from "./device.ts";
+import { describe, findAdapter, Gpu, misfits } from "./gpu/device.ts";
 import { ModelRunner } from "./model-runner.ts";
 import { type DeviceSpeed, measureGpu } from "./speed.ts";
 

@@ -153,18 +153,16 @@ class Bench {
     return Math.min(...times);
   }
 
-  /** As the model's runtime does it: a pass and a bind group for each kernel. */
+  /** As the model's steps are: kernels in one pass, with bind groups that were made before. */
   #submit(weights: GPUBuffer, groups: number, launches: number): void {
-    const encoder = this.#device.createCommandEncoder();
     const layout = this.#pipeline.getBindGroupLayout(0);
-    for (let launch = 0; launch < launches; launch++) {
-      const entries = [weights, this.#sums].map((buffer, binding) => ({ binding, resource: { buffer } }));
-      const pass = encoder.beginComputePass();
-      pass.setPipeline(this.#pipeline);
-      pass.setBindGroup(0, this.#device.createBindGroup({ layout, entries }));
-      pass.dispatchWorkgroups(groups);
-      pass.end();
-    }
+    const entries = [weights, this.#sums].map((buffer, binding) => ({ binding, resource: { buffer } }));
+    const encoder = this.#device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    pass.setPipeline(this.#pipeline);
+    pass.setBindGroup(0, this.#device.createBindGroup({ layout, entries }));
+    for (let launch = 0; launch < launches; launch++) pass.dispatchWorkgroups(groups);
+    pass.end();
     this.#device.queue.submit([encoder.finish()]);
   }
 }

@@ -1,7 +1,7 @@
 /** The GPU: whether it will do, opening it, and noticing what goes wrong on it. */
-import { EngineError } from "../shared/errors.ts";
-import type { LockedTarget } from "../shared/lock.ts";
-import type { AdapterDescription, ErrorData } from "../shared/protocol.ts";
+import { EngineError } from "../../shared/errors.ts";
+import type { LockedTarget } from "../../shared/lock.ts";
+import type { AdapterDescription, ErrorData } from "../../shared/protocol.ts";
 
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|warp|basic render/i;
 /** TVM's kernels bind up to so many buffers; WebGPU guarantees eight. */
@@ -98,14 +98,13 @@ export class Gpu {
 
   private constructor(device: GPUDevice, onLost: (reason: string) => void) {
     this.device = device;
-    this.#watchScopes();
     device.addEventListener("uncapturederror", ({ error }) => {
-      this.#failure ??= gpuError(error);
+      this.fail(gpuError(error));
     });
     this.#gone = device.lost.then(({ message }) => {
       const reason = message || "the GPU was reset or taken away";
       const known = this.#failure !== null;
-      this.#failure ??= lost(reason);
+      this.fail(lost(reason));
       if (!this.#closing && !known) onLost(reason);
       throw this.#failure;
     });
@@ -115,6 +114,27 @@ export class Gpu {
   /** The first thing that went wrong on the device, or null. */
   get failure(): EngineError | null {
     return this.#failure;
+  }
+
+  /** A new buffer; that there is no room for it will be the device's failure. */
+  createBuffer(size: number, usage: GPUBufferUsageFlags): GPUBuffer {
+    const { device } = this;
+    device.pushErrorScope("out-of-memory");
+    const buffer = device.createBuffer({ size, usage });
+    device.popErrorScope().then(
+      (error) => {
+        if (error) this.fail(gpuError(error));
+      },
+      // The device was lost.
+      () => undefined,
+    );
+    return buffer;
+  }
+
+  /** Notes that something went wrong on the device. The first counts, or a lack of memory that it came of. */
+  fail(error: EngineError): void {
+    const explains = error.code === "out_of_memory" && this.#failure?.code === "internal";
+    if (!this.#failure || explains) this.#failure = error;
   }
 
   /** Waits for work of the device; throws the device's failure if there is one. */
@@ -148,24 +168,16 @@ export class Gpu {
     this.#closing = true;
     this.device.destroy();
   }
-
-  /** tvmjs checks each buffer in error scopes and destroys the device on a failure, without a word. */
-  #watchScopes(): void {
-    const { device } = this;
-    const popErrorScope = device.popErrorScope.bind(device);
-    device.popErrorScope = async () => {
-      const error = await popErrorScope();
-      if (error) this.#failure ??= gpuError(error);
-      return error;
-    };
-  }
 }
 
 function gpuError(error: GPUError): EngineError {
-  if (error instanceof GPUOutOfMemoryError) return outOfMemory(error.message);
+  return error instanceof GPUOutOfMemoryError ? outOfMemory(error.message) : refusedCommand(error.message);
+}
+
+export function refusedCommand(detail: string): EngineError {
   return new EngineError({
     code: "internal",
-    message: `The GPU refused a command: ${error.message}`,
+    message: `The GPU refused a command: ${detail}`,
     remedy: "Load the model again; if that fails, update browser and GPU driver.",
   });
 }

@@ -1,27 +1,8 @@
 /** Compiles a library's kernels for the device, several at once and without blocking. */
 import type { Instance, Module, PackedFunc } from "@mlc-ai/web-runtime";
-import { EngineError } from "../shared/errors.ts";
-
-interface KernelInfo {
-  name: string;
-}
-
-/** Parts of tvmjs's instance that its types keep private. */
-export interface Internals {
-  lib: {
-    webGPUContext: {
-      createShaderAsync(info: KernelInfo, code: string): Promise<(...args: number[]) => void>;
-      copyRawBytesToBuffer(bytes: Uint8Array, buffer: number, offset: number, length: number): void;
-      readonly device: GPUDevice;
-      flushCommands(): void;
-      gpuBufferFromPtr(pointer: number): GPUBuffer;
-      deviceAllocDataSpace(bytes: number): number;
-      deviceFreeDataSpace(pointer: number): void;
-      deviceCopyWithinGPU(from: number, fromOffset: number, to: number, toOffset: number, bytes: number): void;
-      currAllocatedBytes: number;
-    };
-  };
-}
+import { EngineError } from "../../shared/errors.ts";
+import type { KernelInfo } from "./kernel.ts";
+import type { DeviceApi } from "./tvm.ts";
 
 export interface PipelineOptions {
   /** Names of programs, or of single kernels; others are compiled when they're first needed. */
@@ -32,20 +13,20 @@ export interface PipelineOptions {
 /** Throws EngineError "adapter_unsuitable" if the device's driver refuses a kernel. */
 export async function createPipelines(
   instance: Instance,
+  api: DeviceApi,
   library: Module,
   { kernels, onReady }: PipelineOptions,
 ): Promise<void> {
-  const { webGPUContext } = (instance as unknown as Internals).lib;
   const { infos, getShader, usePipeline } = open(instance, library);
   const wanted = infos.filter(({ name }) => kernels.has(name) || kernels.has(programOf(name)));
   let done = 0;
   onReady(0, wanted.length);
   const compile = async (info: KernelInfo): Promise<void> => {
     const code = getShader(info.name) as string;
-    const launch = await webGPUContext.createShaderAsync(info, code).catch((error: unknown) => {
+    const launcher = await api.launcher(info, code).catch((error: unknown) => {
       throw refused(info.name, error);
     });
-    instance.withNewScope(() => usePipeline(info.name, launch));
+    instance.withNewScope(() => usePipeline(info.name, launcher));
     onReady(++done, wanted.length);
   };
   try {
