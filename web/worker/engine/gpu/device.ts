@@ -4,8 +4,6 @@ import type { LockedTarget } from "../../shared/lock.ts";
 import type { AdapterDescription, ErrorData } from "../../shared/protocol.ts";
 
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|softpipe|warp|basic render/i;
-/** TVM's kernels bind up to so many buffers; WebGPU guarantees eight. */
-const STORAGE_BUFFERS = 10;
 const LOSS_NOTICE_MS = 500;
 
 /** Throws EngineError "webgpu_unavailable". */
@@ -78,10 +76,6 @@ export class Gpu {
     onLost: (reason: string) => void,
   ): Promise<Gpu> {
     const requiredLimits: Record<string, number> = {
-      maxStorageBuffersPerShaderStage: Math.min(
-        STORAGE_BUFFERS,
-        adapter.limits.maxStorageBuffersPerShaderStage,
-      ),
       maxBufferSize: Math.min(2 ** 28, adapter.limits.maxBufferSize),
       maxStorageBufferBindingSize: Math.min(2 ** 27, adapter.limits.maxStorageBufferBindingSize),
     };
