@@ -110,9 +110,13 @@ def require_device() -> None:
     _function("require")()
 
 
-def statistics() -> dict[str, int]:
-    """What the device did since it was opened: dispatches, submits, passes, buffers, their largest."""
-    counted: dict[str, int] = json.loads(_function("statistics")())
+def take_statistics() -> dict[str, int]:
+    """What the device did since this was asked last, or since it was opened.
+
+    Counts of `dispatches`, `passes`, `submits`, `waits`, and of `bind_groups`, `buffers` and `pipelines` that
+    were made; bytes of the `largest_buffer` that was asked for, and of the `largest_binding`.
+    """
+    counted: dict[str, int] = json.loads(_function("take_statistics")())
     return counted
 
 

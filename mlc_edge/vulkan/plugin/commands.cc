@@ -58,7 +58,6 @@ Buffer* Gpu::Allocate(uint64_t bytes) {
   Buffer* buffer = new Buffer{CreateBuffer(size, usage, ""), size, 0, {}};
   live_.insert(buffer);
   ++statistics_.buffers;
-  statistics_.live_bytes += size;
   return buffer;
 }
 
@@ -86,7 +85,6 @@ void Gpu::Release(Buffer* buffer) {
   }
   // Commands that were recorded keep it until they are done.
   wgpuBufferRelease(buffer->gpu);
-  statistics_.live_bytes -= buffer->size;
   delete buffer;
 }
 

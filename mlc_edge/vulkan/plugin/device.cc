@@ -243,10 +243,11 @@ void Gpu::Lose() {
   OnLoss(nullptr, WGPUDeviceLostReason_Unknown, View("it was destroyed"), nullptr, nullptr);
 }
 
-Statistics Gpu::statistics() {
+Statistics Gpu::TakeStatistics() {
   Lock lock(mutex_);
   Statistics found = statistics_;
-  for (Kernel* kernel : kernels_) found.pipelines += kernel->is_prepared();
+  found.pipelines = pipelines_.exchange(0);
+  statistics_ = {};
   return found;
 }
 

@@ -26,10 +26,10 @@ struct Buffer {
   std::vector<std::vector<uint64_t>> groups;  // Keys of bind groups that it is in.
 };
 
-// What was done since the device was opened, for tests and measurements.
+// What was done since it was asked last, for tests and measurements.
 struct Statistics {
   int64_t dispatches = 0, passes = 0, submits = 0, waits = 0, pipelines = 0;
-  int64_t bind_groups = 0, buffers = 0, live_bytes = 0;
+  int64_t bind_groups = 0, buffers = 0;
   int64_t largest_buffer = 0, largest_binding = 0;
 };
 
@@ -53,9 +53,9 @@ class Gpu {
   bool is_open();
   // Throws if the device is closed or lost.
   void Require();
-  // As a driver's failure would: for tests of what follows.
+  // What a driver's failure looks like from here: its consequences are tested.
   void Lose();
-  Statistics statistics();
+  Statistics TakeStatistics();
 
   Buffer* Allocate(uint64_t bytes);
   void Free(Buffer* buffer);
@@ -116,6 +116,8 @@ class Gpu {
   uint64_t spare_bytes_ = 0;
   std::unordered_set<Kernel*> kernels_;
   Statistics statistics_;
+  // Apart, since kernels are prepared without the lock.
+  std::atomic<int64_t> pipelines_{0};
 };
 
 // A kernel's WGSL, and the pipeline that is made of it when it is first wanted.
@@ -129,7 +131,6 @@ class Kernel {
 
   // Any thread may; throws what is wrong with the kernel.
   void Prepare();
-  bool is_prepared();
   size_t buffers() const { return writes_.size(); }
   size_t scalar_bytes() const { return 4 * scalars_; }
 

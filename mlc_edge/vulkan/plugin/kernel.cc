@@ -44,11 +44,6 @@ void Kernel::Release() {
   pipeline_ = nullptr;
 }
 
-bool Kernel::is_prepared() {
-  std::lock_guard<std::mutex> lock(making_);
-  return pipeline_ != nullptr;
-}
-
 WGPUBindGroupLayout Kernel::CreateLayout(WGPUDevice device) {
   std::vector<WGPUBindGroupLayoutEntry> entries(writes_.size() + 1);
   for (size_t i = 0; i < entries.size(); ++i) {
@@ -100,6 +95,7 @@ void Kernel::Prepare() {
   gpu.Check("compiling the kernel " + name_);
   layout_ = layout;
   pipeline_ = pipeline;
+  ++gpu.pipelines_;
 }
 
 }  // namespace mlc_edge

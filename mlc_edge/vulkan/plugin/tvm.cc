@@ -192,7 +192,7 @@ class KernelModule final : public ffi::ModuleObj {
 };
 
 std::string DescribeStatistics() {
-  Statistics found = Gpu::Get().statistics();
+  Statistics found = Gpu::Get().TakeStatistics();
   json::Object object;
   object.Set("dispatches", found.dispatches);
   object.Set("passes", found.passes);
@@ -201,7 +201,6 @@ std::string DescribeStatistics() {
   object.Set("pipelines", found.pipelines);
   object.Set("bind_groups", found.bind_groups);
   object.Set("buffers", found.buffers);
-  object.Set("live_bytes", found.live_bytes);
   object.Set("largest_buffer", found.largest_buffer);
   object.Set("largest_binding", found.largest_binding);
   return std::string(json::Stringify(object));
@@ -222,10 +221,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            })
       .def("mlc_edge.vulkan.adapters", [] { return Gpu::Get().Adapters(); })
       .def("mlc_edge.vulkan.open", [](int64_t index) { Gpu::Get().Open(index); })
-      .def("mlc_edge.vulkan.close", [] { Gpu::Get().Close(); })
       .def("mlc_edge.vulkan.require", [] { Gpu::Get().Require(); })
       .def("mlc_edge.vulkan.lose", [] { Gpu::Get().Lose(); })
-      .def("mlc_edge.vulkan.statistics", [] { return DescribeStatistics(); });
+      .def("mlc_edge.vulkan.take_statistics", [] { return DescribeStatistics(); });
 }
 
 }  // namespace mlc_edge
