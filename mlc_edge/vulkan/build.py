@@ -35,7 +35,7 @@ def plugin_library() -> Path:
 
     Raises ConfigError if a package is missing, ToolchainError if there is no compiler or it fails.
     """
-    library = cache_folder() / "vulkan" / f"plugin-{_fingerprint()}.so"
+    library = _cached()
     if not library.exists():
         found = next(filter(shutil.which, COMPILERS), None)
         if found is None:
@@ -49,6 +49,11 @@ def plugin_library() -> Path:
             f"{library} belongs to another user, and is not used: set MLC_EDGE_CACHE to a folder of your own."
         )
     return library
+
+
+def is_compiled() -> bool:
+    """Whether `plugin_library` would find it compiled."""
+    return find_spec("wgpu") is not None and _cached().exists()
 
 
 def compile_plugin(library: Path, compiler: str) -> None:
@@ -74,6 +79,10 @@ def compile_plugin(library: Path, compiler: str) -> None:
             f"{compiler} can't compile Vulkan's plugin; it needs a compiler with C++17: "
             + "\n".join(told)
         ) from error
+
+
+def _cached() -> Path:
+    return cache_folder() / "vulkan" / f"plugin-{_fingerprint()}.so"
 
 
 def _includes() -> Iterator[str]:

@@ -47,8 +47,8 @@ Buffer* Gpu::Allocate(uint64_t bytes) {
   statistics_.largest_buffer = std::max<int64_t>(statistics_.largest_buffer, size);
   auto spare = spare_.find(size);
   if (spare != spare_.end() && !spare->second.empty()) {
-    Buffer* buffer = spare->second.back();
-    spare->second.pop_back();
+    Buffer* buffer = *spare->second.begin();
+    spare->second.erase(spare->second.begin());
     spare_bytes_ -= size;
     live_.insert(buffer);
     return buffer;
@@ -69,7 +69,7 @@ void Gpu::Free(Buffer* buffer) {
   }
   live_.erase(buffer);
   if (buffer->size <= kSmallBuffer && spare_bytes_ + buffer->size <= kSpareBytes) {
-    spare_[buffer->size].push_back(buffer);
+    spare_[buffer->size].insert(buffer);
     spare_bytes_ += buffer->size;
   } else {
     Release(buffer);

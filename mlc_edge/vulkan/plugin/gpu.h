@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -112,7 +113,8 @@ class Gpu {
   };
   std::unordered_map<std::vector<uint64_t>, WGPUBindGroup, KeyHash> groups_;
   std::unordered_set<Buffer*> live_;
-  std::unordered_map<uint64_t, std::vector<Buffer*>> spare_;
+  // In an order, so that each step gets the same ones in the same roles.
+  std::unordered_map<uint64_t, std::set<Buffer*>> spare_;
   uint64_t spare_bytes_ = 0;
   std::unordered_set<Kernel*> kernels_;
   Statistics statistics_;
