@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -104,8 +105,17 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
+def main() -> None:
+    """Print the plugin's path, once it is compiled."""
+    sys.stdout.write(f"{plugin_library()}\n")
+
+
 def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ConfigError(f"Vulkan needs the package {name}: {INSTALL}")
     return Path(spec.origin).parent
+
+
+if __name__ == "__main__":
+    main()

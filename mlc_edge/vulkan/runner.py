@@ -1,13 +1,14 @@
 """Runs a model library whose kernels are computed by a Vulkan device, and the rest by this CPU."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mlc_edge.bundle import BundleLock, BundleTarget
 from mlc_edge.cpu import VULKAN_TARGETS, host_cpu
-from mlc_edge.errors import BundleError
-from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads, known_target
+from mlc_edge.errors import BundleError, EngineError
+from mlc_edge.model_runner import PAGE_TOKENS, CacheSizes, ModelRunner, Threads, known_target
 from mlc_edge.vulkan.device import Adapter, find_adapter, open_device, require_device
 
 # The stage whose kernels this runner never comes to: it draws tokens on the CPU.
@@ -31,9 +32,13 @@ class VulkanRunner(ModelRunner):
         sizes: CacheSizes | None = None,
         threads: Threads | None = None,
     ) -> None:
-        """As ModelRunner, on the adapter of that index; raises ConfigError if it can't be had, too."""
+        """As ModelRunner, on the adapter of that index.
+
+        Raises ConfigError if it can't be had, EngineError if it can't hold the weights or run the kernels.
+        """
         self.adapter = find_adapter(adapter)
-        super().__init__(bundle, target, sizes=sizes, threads=threads)
+        with self._device_errors():
+            super().__init__(bundle, target, sizes=sizes, threads=threads)
 
     @property
     def unread_parameter_bytes(self) -> int:
@@ -42,10 +47,16 @@ class VulkanRunner(ModelRunner):
 
     @property
     def max_cache_tokens(self) -> int:
-        """Tokens that a layer's keys and values may have: they are one binding."""
+        """Tokens whose keys and values a layer can bind, beside the page that TVM adds to them."""
         layers = int(self.metadata["kv_cache"]["num_hidden_layers"])
         largest = self.adapter.limits["maxStorageBufferBindingSize"]
-        return largest // (self.kv_bytes_per_token // layers)
+        pages = largest // (self.kv_bytes_per_token // layers * PAGE_TOKENS)
+        return max(0, pages - 1) * PAGE_TOKENS
+
+    def create_cache(self, sizes: CacheSizes) -> None:
+        """As ModelRunner; raises EngineError if the device can't hold it."""
+        with self._device_errors():
+            super().create_cache(sizes)
 
     def reset(self) -> None:
         """As ModelRunner; raises RuntimeError if the device is lost, which this process can't mend."""
@@ -75,6 +86,18 @@ class VulkanRunner(ModelRunner):
 
     def _use_threads(self, count: int) -> None:
         """The CPU only launches kernels."""
+
+    @contextmanager
+    def _device_errors(self) -> Iterator[None]:
+        """Errors of the plugin, while nobody's request is there, as this package's own."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            raise EngineError(
+                "out_of_memory" if isinstance(error, MemoryError) else "internal",
+                f"vulkan:{self.adapter.index} ({self.adapter.name}) can't run this model: {error}.",
+                "Choose another device or a smaller model.",
+            ) from error
 
 
 def choose_target(lock: BundleLock, adapter: Adapter) -> str:

@@ -12,7 +12,8 @@ from tvm.runtime import device as tvm_device
 from tvm.runtime import empty, tensor
 
 from mlc_edge.bundle import BundleTarget, Needs
-from mlc_edge.errors import ConfigError
+from mlc_edge.errors import ConfigError, EngineError
+from mlc_edge.model_runner import CacheSizes
 from mlc_edge.vulkan.device import adapters, find_adapter, open_device, take_statistics
 from tests.gpu.models import CHUNK, GpuModel
 
@@ -81,6 +82,17 @@ def test_a_buffer_that_is_too_large_is_an_error_and_no_end():
     with pytest.raises(RuntimeError, match=r"making a buffer of 1099511627776 bytes failed"):
         empty((1 << 40,), "uint8", gpu)
     assert (tensor(np.arange(4), gpu).numpy() == np.arange(4)).all()
+
+
+def test_a_cache_that_the_device_can_not_hold_is_an_error(model: Callable[[str], GpuModel]):
+    runner = model("software-f16").open_runner(sequences=1)
+    with pytest.raises(
+        EngineError, match=r"vulkan:0 \(.*\) can't run this model: making a buffer of"
+    ):
+        runner.create_cache(CacheSizes(1, 1 << 26, CHUNK))
+    runner.create_cache(CacheSizes(1, runner.max_cache_tokens, CHUNK))
+    runner.add_sequence(0)
+    assert runner.prefill([0], [[3, 4, 5]]).shape[0] == 1
 
 
 def test_an_adapter_says_what_it_lacks():
