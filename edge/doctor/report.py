@@ -68,7 +68,7 @@ def _facts(diagnosis: Diagnosis) -> Table:
 
 def _adapters(found: tuple[Adapter, ...] | None) -> Iterator[str]:
     if found is None:
-        yield "known once `mlc-edge run --device vulkan` has compiled its plugin"
+        yield "known once `mlc-edge run --device vulkan` was used"
         return
     for adapter in found:
         features = (*adapter.features, f"{adapter.subgroup_size} lanes or more")

@@ -20,7 +20,7 @@ SUPPORT = Path(__file__).parents[2] / "webbuild/wasm/headers"
 FLAGS = ("-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-s")
 COMPILERS = ("g++", "clang++")
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "wgpu")
-INSTALL = "install it with `pip install 'mlc-edge[vulkan]'`."
+INSTALL = "install it with `pip install 'mlc-edge[vulkan]'`, which takes Python 3.11 or newer."
 
 
 def wgpu_native() -> Path:
