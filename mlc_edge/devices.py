@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from mlc_edge.bundle import read_lock
+from mlc_edge.compiled import Progress
 from mlc_edge.cpu import choose_target, host_cpu
 from mlc_edge.errors import BundleError, ConfigError
 from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads
+from mlc_edge.vulkan.build import is_compiled
 from mlc_edge.vulkan.device import find_adapter
 from mlc_edge.vulkan.runner import VulkanRunner, build_target
 
@@ -32,12 +34,16 @@ class DeviceChoice:
             return cls(match[1])  # type: ignore[arg-type]
         return cls("vulkan", int(match[2] or 0))
 
-    def build_target(self) -> str | None:
+    def build_target(self, report: Progress) -> str | None:
         """What a checkpoint is compiled for to run on it; None for this machine's CPU.
 
         Raises ConfigError if there is no such device.
         """
-        return build_target(find_adapter(self.index)) if self.kind == "vulkan" else None
+        if self.kind != "vulkan":
+            return None
+        if not is_compiled():
+            report("compiling the plugin for Vulkan (once)", None)
+        return build_target(find_adapter(self.index))
 
 
 def open_runner(

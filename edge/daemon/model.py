@@ -104,7 +104,7 @@ def _load(config: DaemonConfig, on_progress: Progress) -> Loaded:
     settings = engine_config(config, probe())
     bundle = resolve_model(
         config.model,
-        target=settings.build_target(),
+        target=settings.build_target(on_progress),
         progress=on_progress,
         trust_library=config.trust_library,
         trusted_keys=config.trusted_key,

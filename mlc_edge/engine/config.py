@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mlc_edge.compiled import Progress
 from mlc_edge.devices import DeviceChoice
 from mlc_edge.engine.conversation import ContextPolicy
 from mlc_edge.engine.kv_cache import PAGE_TOKENS
@@ -58,9 +59,9 @@ class EngineConfig:
         if self.max_queue is not None and self.max_queue < 0:
             raise ConfigError(f"max_queue is {self.max_queue}: use 0 or more.")
 
-    def build_target(self) -> str | None:
+    def build_target(self, report: Progress) -> str | None:
         """What a checkpoint is compiled for; None for this machine's CPU. Raises ConfigError."""
-        return self.target or DeviceChoice.parse(self.device).build_target()
+        return self.target or DeviceChoice.parse(self.device).build_target(report)
 
     def threads(self, cores: int) -> Threads:
         """Threads of a device with so many cores."""

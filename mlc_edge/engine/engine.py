@@ -64,8 +64,12 @@ class AsyncMLCEngine:
         With `trust_library`, compiled code that came over the network runs. Raises MlcEdgeError.
         """
         self.config = config or EngineConfig()
+        report = progress or (lambda step, share: None)
         bundle = resolve_model(
-            model, target=self.config.build_target(), progress=progress, trust_library=trust_library
+            model,
+            target=self.config.build_target(report),
+            progress=report,
+            trust_library=trust_library,
         )
         self._text = read_model_text(bundle)
         self._facts = replace(self._text.facts, names=self.names)

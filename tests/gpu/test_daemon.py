@@ -1,6 +1,8 @@
 """The daemon with `--device vulkan`: it answers as on the CPU, and says what is missing."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from tests.build.conftest import run_build
 from tests.conftest import POCKET
-from tests.daemon.daemons import Daemon, run, started
+from tests.daemon.daemons import ROOT, TIMEOUT_S, Daemon, environment, run, started
 from tests.gpu.models import target_name
 
 QUESTIONS = ("What is 17 + 25?", "What is the capital of France?", "Say hello.")
@@ -63,6 +65,25 @@ def test_it_ends_in_order_in_the_middle_of_an_answer(bundle: Path):
             daemon.process.terminate()
             assert daemon.end() == 0
     assert not daemon.log.find("terminate called|core dumped")
+
+
+def test_a_program_may_end_in_the_middle_of_an_answer(bundle: Path):
+    script = """
+import sys
+from mlc_edge import EngineConfig, MLCEngine
+engine = MLCEngine(sys.argv[1], EngineConfig(device="vulkan"))
+answer = engine.completions.create(prompt="Hello", max_tokens=400, ignore_eos=True, stream=True)
+next(iter(answer))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(bundle)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=TIMEOUT_S,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

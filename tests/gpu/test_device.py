@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from tvm.runtime import device as tvm_device
 from tvm.runtime import empty, tensor
 
 from mlc_edge.bundle import BundleTarget, Needs
+from mlc_edge.devices import DeviceChoice
 from mlc_edge.errors import ConfigError, EngineError
 from mlc_edge.model_runner import CacheSizes
 from mlc_edge.vulkan.device import adapters, find_adapter, open_device, take_statistics
-from tests.gpu.models import CHUNK, GpuModel
+from mlc_edge.vulkan.runner import build_target
+from tests.gpu.models import CHUNK, GpuModel, target_name
 
 ROOT = Path(__file__).parents[2]
 RESULTS = np.random.default_rng(0)
@@ -93,6 +96,17 @@ def test_a_cache_that_the_device_can_not_hold_is_an_error(model: Callable[[str],
     runner.create_cache(CacheSizes(1, runner.max_cache_tokens, CHUNK))
     runner.add_sequence(0)
     assert runner.prefill([0], [[3, 4, 5]]).shape[0] == 1
+
+
+def test_checkpoints_are_compiled_for_the_class_of_the_adapter():
+    adapter = find_adapter(0)
+    steps: list[str] = []
+    target = DeviceChoice.parse("vulkan").build_target(lambda step, _: steps.append(step))
+    assert target == build_target(adapter) and not steps
+    real = replace(adapter, kind="discrete", subgroup_size=32)
+    assert build_target(replace(adapter, kind="software")) == target_name("software")
+    assert build_target(real) == target_name("subgroups")
+    assert build_target(replace(real, subgroup_size=16)) == target_name("f16").removesuffix("-f16")
 
 
 def test_an_adapter_says_what_it_lacks():
