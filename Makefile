@@ -14,7 +14,7 @@ LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGG
 LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
 REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup emscripten chat run real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-dispatch bench-page screenshots recording web-assets clean
+.PHONY: setup emscripten chat run vulkan-plugin real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-dispatch bench-page screenshots recording web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -54,6 +54,12 @@ run: setup
 real-model: setup emscripten
 	webbuild/install_system_packages.sh g++
 	$(BIN)/python -m benchmarks.real_model $(REAL_MODEL)
+
+# The device of `mlc-edge run --device vulkan`; it is compiled when it is first needed, too.
+vulkan-plugin: setup
+	webbuild/install_system_packages.sh g++
+	$(BIN)/python -m pip install --quiet --editable '.[vulkan]'
+	$(BIN)/python -m mlc_edge.vulkan.build
 
 test: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium curl dbus firefox-esr g++ g++-aarch64-linux-gnu gir1.2-webkit2-4.1 iproute2 \

@@ -211,7 +211,9 @@ def _parse_target(reader: LockReader, entry: Any, name: str, version: int) -> Bu
     reader.check_name(name, "a name in targets")
     library = reader.path(entry, "library", where)
     return BundleTarget(
-        device=_device_by_name(name, library) if version == 1 else _parse_device(reader, entry, where),
+        device=_device_by_name(name, library)
+        if version == 1
+        else _parse_device(reader, entry, where),
         library=library,
         parameters=reader.path(entry, "parameters", where),
         parameter_bytes=reader.get(entry, "parameter_bytes", int, where),

@@ -45,6 +45,8 @@ CPU_TARGETS: dict[str, tuple[str, ...]] = {
     "x86-64": ("x86_64", *_X86_64_V3.split()),
     "x86-64-v4": ("x86_64", *_X86_64_V4.split()),
 }
+# What names of Vulkan targets call the architecture of their host code.
+VULKAN_TARGETS = {"x86_64": "x86-64", "aarch64": "aarch64"}
 
 
 @dataclass(frozen=True)

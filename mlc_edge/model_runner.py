@@ -1,27 +1,24 @@
-"""Runs a model library with TVM's runtime: the only module that touches TVM on a device."""
+"""Runs a model library with TVM's runtime: nothing above it touches TVM on a device."""
 
-import importlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mlc_edge.bundle import ABI_VERSION, REBUILD, BundleTarget, read_lock
+from mlc_edge.bundle import ABI_VERSION, REBUILD, BundleLock, BundleTarget, read_lock
 from mlc_edge.cpu import choose_target, host_cpu, missing_features, physical_cores
 from mlc_edge.errors import BundleError
 from mlc_edge.files import read_plain
 from mlc_edge.parameters import ParameterSet
 from mlc_edge.text_files import CHAT_CONFIG
+from mlc_edge.tvm_runtime import import_runtime
 
-# Read by TVM when it is imported: the 3 MB runtime library is enough to run a model.
-RUNTIME_ONLY = "TVM_USE_RUNTIME_LIB"
 PAGE_TOKENS = 16
 # TVM's ThreadGroup::AffinityMode kSpecifyThreadShareAllCore.
 SHARE_CORES = -3
@@ -52,7 +49,7 @@ class CacheSizes:
 class ModelRunner:
     """Sequences in a paged KV cache; token ids in, logits float32 out. For one thread only.
 
-    `parameters` are the weights as they are stored.
+    This one computes on the CPU; other devices' extend it. `parameters` are the weights as they are stored.
     """
 
     DEVICE: ClassVar[str] = "cpu"
@@ -74,12 +71,10 @@ class ModelRunner:
         self._cores = [str(core) for core in physical_cores()]
         everyone = Threads(len(self._cores), len(self._cores))
         self.threads = threads or everyone
-        _import_runtime()
-        from tvm.runtime import device
-
-        self._device = device(self.DEVICE, 0)
+        import_runtime()
+        self._device = self._open_device()
         library = bundle / chosen.library
-        self._machine, self.metadata = _load_library(library, self._device)
+        self._load(library)
         if self.metadata["abi_version"] != ABI_VERSION:
             raise BundleError(
                 f"{library} has ABI {self.metadata['abi_version']} and this "
@@ -95,6 +90,16 @@ class ModelRunner:
         self._threads_in_use = 0
         if sizes:
             self.create_cache(sizes)
+
+    @property
+    def unread_parameter_bytes(self) -> int:
+        """Memory that weights will take, but that counts as available yet: they are mapped."""
+        return self.parameter_bytes
+
+    @property
+    def max_cache_tokens(self) -> int:
+        """Tokens that a cache can have if there is memory for them."""
+        return sys.maxsize
 
     @property
     def context_window_size(self) -> int:
@@ -206,7 +211,36 @@ class ModelRunner:
         return output
 
     def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
-        return _find_target(bundle, name)
+        lock, cpu = known_target(bundle, name), host_cpu()
+        name = name or choose_target(lock, cpu)
+        missing = missing_features(lock, name, cpu)
+        if missing:
+            raise BundleError(
+                f"the library for {name} needs {', '.join(missing)}, which this CPU ({cpu.model}) "
+                "lacks: choose another target."
+            )
+        return name, lock.targets[name]
+
+    def _open_device(self) -> Any:
+        from tvm.runtime import device
+
+        return device(self.DEVICE, 0)
+
+    def _load(self, library: Path) -> None:
+        """Set the library, the machine that runs it, and its own description."""
+        from tvm.runtime.vm import VirtualMachine
+
+        # TVM's own function follows links, and the Hub's cache links to names without a suffix.
+        from tvm_ffi import load_module
+
+        try:
+            self._library = load_module(library)
+            self._machine = VirtualMachine(self._library, self._device)
+            self.metadata: dict[str, Any] = json.loads(self._machine["_metadata"]())
+            int(self.metadata["abi_version"])
+        # Whatever TVM's loader threw in C++.
+        except Exception as error:
+            raise BundleError(f"{library} is no model library: {error}. {REBUILD}") from error
 
     def _tensor(self, array: npt.NDArray[Any]) -> Any:
         from tvm.runtime import tensor
@@ -260,40 +294,6 @@ class _Functions:
         self.configure_threads = get_global_func("runtime.config_threadpool")
 
 
-def _import_runtime() -> None:
-    """Import TVM without its compiler; child processes are not told to do the same.
-
-    TVM imports PyTorch where that is installed, which takes 200 MB and a second: it isn't let see it.
-    """
-    chosen = os.environ.get(RUNTIME_ONLY)
-    os.environ[RUNTIME_ONLY] = chosen or "1"
-    hidden = sys.modules.setdefault("torch", cast(Any, None)) is None
-    try:
-        importlib.import_module("tvm.runtime")
-    finally:
-        if hidden:
-            del sys.modules["torch"]
-        if chosen is None:
-            del os.environ[RUNTIME_ONLY]
-
-
-def _load_library(path: Path, device: Any) -> tuple[Any, dict[str, Any]]:
-    """The machine that runs a library, and the library's own description."""
-    from tvm.runtime.vm import VirtualMachine
-
-    # TVM's own function follows links, and the Hub's cache links to names without a suffix.
-    from tvm_ffi import load_module
-
-    try:
-        machine = VirtualMachine(load_module(path), device)
-        metadata = json.loads(machine["_metadata"]())
-        int(metadata["abi_version"])
-    # Whatever TVM's loader threw in C++.
-    except Exception as error:
-        raise BundleError(f"{path} is no model library: {error}. {REBUILD}") from error
-    return machine, metadata
-
-
 def _require_agreement(bundle: Path, library: Path, metadata: Mapping[str, Any]) -> None:
     """Raise BundleError if the library was compiled for another model than the files describe."""
     lock, chat = read_lock(bundle), json.loads(read_plain(bundle, CHAT_CONFIG))
@@ -312,24 +312,17 @@ def _require_agreement(bundle: Path, library: Path, metadata: Mapping[str, Any])
             )
 
 
-def _find_target(bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
+def known_target(bundle: Path, name: str | None) -> BundleLock:
+    """The bundle's lock, which has the target `name` if one is given; raises BundleError."""
     lock = read_lock(bundle)
     if lock.abi_version != ABI_VERSION:
         raise BundleError(
             f"{bundle} has ABI {lock.abi_version} and this mlc-edge has {ABI_VERSION}: "
             "build the bundle again."
         )
-    cpu = host_cpu()
-    name = name or choose_target(lock, cpu)
-    if name not in lock.targets:
+    if name is not None and name not in lock.targets:
         raise BundleError(
             f"{bundle} has no library for {name!r} (it has: {', '.join(lock.targets)}): "
             f"build it with --target {name}."
         )
-    missing = missing_features(lock, name, cpu)
-    if missing:
-        raise BundleError(
-            f"the library for {name} needs {', '.join(missing)}, which this CPU ({cpu.model}) "
-            "lacks: choose another target."
-        )
-    return name, lock.targets[name]
+    return lock

@@ -354,9 +354,9 @@ def _write_chat_files(
 def _mlc_runtimes(plan: _Plan) -> set[str]:
     """MLC's runtimes that can load one of the bundle's libraries with its weights."""
     return {
-        WEB_LLM if profile.linker == "wasm" else MLC_LLM
+        WEB_LLM if profile.in_browsers else MLC_LLM
         for profile in plan.profiles
-        if not profile.interleaves(plan.formats)
+        if not profile.interleaves(plan.formats) and profile.device != "vulkan"
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from mlc_edge.bundle import BROWSER_DEVICES, Device
-from mlc_edge.cpu import CPU_TARGETS, Cpu, host_cpu, suits
+from mlc_edge.cpu import CPU_TARGETS, VULKAN_TARGETS, Cpu, host_cpu, suits
 from mlc_edge.errors import ConfigError
 from webbuild.quantization.formats import WeightFormats
 
@@ -105,6 +105,22 @@ def _cpu(name: str, mcpu: str, dot: DotProduct, mattr: str) -> TargetProfile:
     )
 
 
+def _vulkan(arch: str, browsers: TargetProfile) -> TargetProfile:
+    """A browser's kernels for wgpu-native, called from a CPU of that architecture."""
+    name = browsers.name.replace("webgpu", f"vulkan-{VULKAN_TARGETS[arch]}")
+    return replace(
+        browsers,
+        name=name,
+        library=f"lib/{name}.so",
+        tvm_host={"kind": "llvm", "mtriple": f"{arch}-linux-gnu"},
+        device="vulkan",
+        linker="shared",
+        features=(arch, *browsers.features),
+        compiler=f"{arch}-linux-gnu-g++",
+        group=name.rpartition("-")[0],
+    )
+
+
 CPU_PROFILES = (
     _cpu("pi4", "cortex-a72", "neon", "+neon"),
     _cpu("pi5", "cortex-a76", "dotprod", "+neon +dotprod"),
@@ -130,7 +146,10 @@ WEBGPU_PROFILES = tuple(
     for device_class in get_args(DeviceClass)
     for dtype in get_args(DType)
 )
-PROFILES = (*WEBGPU_PROFILES, *CPU_PROFILES)
+VULKAN_PROFILES = tuple(
+    _vulkan(arch, profile) for arch in VULKAN_TARGETS for profile in WEBGPU_PROFILES
+)
+PROFILES = (*WEBGPU_PROFILES, *VULKAN_PROFILES, *CPU_PROFILES)
 GROUPS = tuple(dict.fromkeys(profile.group for profile in PROFILES if profile.group))
 KNOWN_TARGETS = (*GROUPS, *(profile.name for profile in PROFILES), "native")
 

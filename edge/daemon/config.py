@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge.daemon.options import (
+    DEVICE,
     FLAG,
     HOSTS,
     KEYS,
@@ -105,10 +106,19 @@ class DaemonConfig:
             panel=ENGINE,
         ),
     )
+    device: str = field(
+        default="auto",
+        metadata=option(
+            DEVICE,
+            "What computes: cpu, vulkan, or vulkan:1 for the second adapter that `mlc-edge doctor` lists. "
+            "auto: the CPU, unless the bundle has nothing for it.",
+            panel=ENGINE,
+        ),
+    )
     target: str | None = field(
         default=None,
         metadata=option(
-            TEXT, "Library of the bundle.", panel=ENGINE, default_text="best for this CPU"
+            TEXT, "Library of the bundle.", panel=ENGINE, default_text="best for the device"
         ),
     )
     served_model_name: tuple[str, ...] = field(

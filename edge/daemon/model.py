@@ -87,6 +87,7 @@ def engine_config(config: DaemonConfig, device: Device) -> EngineConfig:
     board = profile(device)
     return EngineConfig(
         mode=config.mode,
+        device=config.device,
         target=config.target,
         max_batch_size=config.max_batch,
         memory_limit_bytes=config.memory_limit or memory_for_models(device),
@@ -100,14 +101,14 @@ def engine_config(config: DaemonConfig, device: Device) -> EngineConfig:
 
 
 def _load(config: DaemonConfig, on_progress: Progress) -> Loaded:
+    settings = engine_config(config, probe())
     bundle = resolve_model(
         config.model,
-        target=config.target,
+        target=settings.build_target(on_progress),
         progress=on_progress,
         trust_library=config.trust_library,
         trusted_keys=config.trusted_key,
     )
-    settings = engine_config(config, probe())
     engine = AsyncMLCEngine(bundle, settings, progress=on_progress, trust_library=True)
     return Loaded(engine, bundle)
 

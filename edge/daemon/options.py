@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from mlc_edge.devices import EXPECTED_DEVICE, DeviceChoice
+from mlc_edge.errors import ConfigError
 from mlc_edge.signing import EXPECTED_KEY, PublicKey, parse_public_key
 
 Parse = Callable[[Any], Any]
@@ -123,7 +125,16 @@ def _path(value: Any) -> Path:
     return Path(_text(str(value) if isinstance(value, Path) else value))
 
 
+def _device(value: Any) -> str:
+    try:
+        DeviceChoice.parse(_text(value))
+    except ConfigError as error:
+        raise ValueError(f"expected {EXPECTED_DEVICE}") from error
+    return str(value)
+
+
 TEXT = Kind(flag_type=str, parse=_text)
+DEVICE = Kind(flag_type=str, parse=_device, metavar="DEVICE")
 FLAG = Kind(flag_type=bool, parse=_flag)
 ORIGINS = texts(_is_origin, "origins such as https://example.com:8080, or *")
 HOSTS = texts(

@@ -19,6 +19,8 @@ from mlc_edge.errors import BundleError, CheckpointError
 from mlc_edge.trust import Trust, configured_keys
 from mlc_edge.verification import check_bundle, check_weights
 from mlc_edge.version import __version__
+from mlc_edge.vulkan.build import is_compiled
+from mlc_edge.vulkan.device import Adapter, adapters
 
 # A decode step reads all weights once, and the kernels reach this share of the bandwidth that a plain
 # read measures; threads meet and results are handed over in the time on top. Measured with 1.1B and 2M
@@ -55,7 +57,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that `mlc-edge doctor` says; bandwidth in bytes a second, sizes in bytes."""
+    """All that `mlc-edge doctor` says; bandwidth in bytes a second, sizes in bytes.
+
+    `adapters` are Vulkan's, None where what asks for them isn't compiled yet.
+    """
 
     board: str
     kind: str
@@ -68,6 +73,7 @@ class Diagnosis:
     memory_bandwidth: float
     gpu: str | None
     vulkan: tuple[str, ...]
+    adapters: tuple[Adapter, ...] | None
     temperature_c: float | None
     throttled: tuple[str, ...]
     disk_free_bytes: int
@@ -102,6 +108,7 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
         memory_bandwidth=bandwidth,
         gpu=device.gpu,
         vulkan=device.vulkan,
+        adapters=adapters() if is_compiled() else None,
         temperature_c=device.temperature_c,
         throttled=device.throttled,
         disk_free_bytes=device.disk_free_bytes,

@@ -1,10 +1,13 @@
 """A diagnosis for people."""
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 
 from edge.doctor.diagnosis import DECODE_EFFICIENCY, STEP_OVERHEAD_S, Diagnosis, Fit
 from edge.hardware.model_size import CONTEXT_TOKENS
+from mlc_edge.vulkan.device import Adapter
 
 GIB = 1 << 30
 SHOWN_FEATURES = (
@@ -53,6 +56,7 @@ def _facts(diagnosis: Diagnosis) -> Table:
         ),
         ("GPU", diagnosis.gpu or "none found"),
         ("Vulkan drivers", ", ".join(diagnosis.vulkan) or "none found"),
+        ("Vulkan adapters", "\n".join(_adapters(diagnosis.adapters))),
         ("temperature", "not measured" if heat is None else f"{heat:.0f} °C"),
         ("held back", ", ".join(diagnosis.throttled) or "no"),
         ("disk", f"{diagnosis.disk_free_bytes / GIB:.1f} GiB free"),
@@ -60,6 +64,22 @@ def _facts(diagnosis: Diagnosis) -> Table:
     ):
         table.add_row(name, value)
     return table
+
+
+def _adapters(found: tuple[Adapter, ...] | None) -> Iterator[str]:
+    if found is None:
+        yield "known once `mlc-edge run --device vulkan` was used"
+        return
+    for adapter in found:
+        features = (*adapter.features, f"{adapter.subgroup_size} lanes or more")
+        limits = adapter.limits
+        yield (
+            f"vulkan:{adapter.index}: {adapter.name}, {adapter.kind}, {adapter.driver}; "
+            f"{', '.join(features)}; buffers of {_size(limits['maxBufferSize'])}, "
+            f"{_size(limits['maxStorageBufferBindingSize'])} of them bound"
+        )
+    if not found:
+        yield "none found"
 
 
 def _models(diagnosis: Diagnosis) -> Table:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mlc_edge.compiled import Progress
+from mlc_edge.devices import DeviceChoice
 from mlc_edge.engine.conversation import ContextPolicy
 from mlc_edge.engine.kv_cache import PAGE_TOKENS
 from mlc_edge.errors import ConfigError, EngineError
@@ -24,6 +26,7 @@ RESERVE_SHARE = 0.1
 class EngineConfig:
     """None stands for a default that suits the device and the mode.
 
+    `device` is "auto", "cpu", "vulkan" or "vulkan:1" for the second adapter.
     `local` answers a few requests at once, `interactive` one, `server` as many as the library takes.
     `max_total_tokens` is the KV cache's size, `memory_limit_bytes` bounds weights, cache and all else,
     `max_queue` counts requests that wait for a place. `deterministic` is for requests that don't say:
@@ -32,6 +35,7 @@ class EngineConfig:
     """
 
     mode: Mode = "local"
+    device: str = "auto"
     target: str | None = None
     max_batch_size: int | None = None
     max_total_tokens: int | None = None
@@ -46,6 +50,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ConfigError(f"mode is {self.mode!r}: use one of {', '.join(MODES)}.")
+        DeviceChoice.parse(self.device)
         counts = "max_batch_size max_total_tokens memory_limit_bytes prefill_threads decode_threads"
         for name in counts.split():
             value = getattr(self, name)
@@ -53,6 +58,10 @@ class EngineConfig:
                 raise ConfigError(f"{name} is {value}: use 1 or more, or leave it out.")
         if self.max_queue is not None and self.max_queue < 0:
             raise ConfigError(f"max_queue is {self.max_queue}: use 0 or more.")
+
+    def build_target(self, report: Progress) -> str | None:
+        """What a checkpoint is compiled for; None for this machine's CPU. Raises ConfigError."""
+        return self.target or DeviceChoice.parse(self.device).build_target(report)
 
     def threads(self, cores: int) -> Threads:
         """Threads of a device with so many cores."""
@@ -76,7 +85,8 @@ def cache_sizes(config: EngineConfig, runner: ModelRunner) -> CacheSizes:
     context = runner.context_window_size
     contexts = {"local": min(LOCAL_CONTEXTS, batch), "interactive": 1, "server": batch}
     wanted = config.max_total_tokens or contexts[config.mode] * context
-    tokens = min(wanted, _affordable_tokens(config, runner)) // PAGE_TOKENS * PAGE_TOKENS
+    most = min(_affordable_tokens(config, runner), runner.max_cache_tokens)
+    tokens = min(wanted, most) // PAGE_TOKENS * PAGE_TOKENS
     least = min(runner.prefill_chunk_size, context, wanted)
     if tokens < min(least, PAGE_TOKENS):
         raise EngineError(
@@ -90,9 +100,9 @@ def cache_sizes(config: EngineConfig, runner: ModelRunner) -> CacheSizes:
 
 def _affordable_tokens(config: EngineConfig, runner: ModelRunner) -> int:
     available = available_bytes()
-    besides = runner.parameter_bytes + runner.workspace_bytes
-    # Weights are mapped: what is read of them later still counts as available now.
-    left = int(available * (1 - RESERVE_SHARE)) - besides
+    left = int(available * (1 - RESERVE_SHARE))
+    left -= runner.unread_parameter_bytes + runner.workspace_bytes
     if config.memory_limit_bytes is not None:
+        besides = runner.parameter_bytes + runner.workspace_bytes
         left = min(left, config.memory_limit_bytes - besides - PROCESS_BYTES)
     return max(0, left) // runner.kv_bytes_per_token

@@ -16,6 +16,7 @@ from typing import Any
 
 from mlc_edge.bundle import ModelInfo
 from mlc_edge.cpu import physical_cores
+from mlc_edge.devices import DeviceChoice, open_runner
 from mlc_edge.engine.completion import ChatFormat, TextFormat
 from mlc_edge.engine.config import EngineConfig
 from mlc_edge.engine.conversation import ContextLimits, check_length
@@ -30,7 +31,6 @@ from mlc_edge.engine.submission import Submission
 from mlc_edge.engine.text_queue import TextQueue
 from mlc_edge.engine.thread import EngineThread, EventQueue
 from mlc_edge.errors import EngineError
-from mlc_edge.model_runner import ModelRunner
 from mlc_edge.models import resolve_model
 
 Progress = Callable[[str, float | None], None]
@@ -64,8 +64,12 @@ class AsyncMLCEngine:
         With `trust_library`, compiled code that came over the network runs. Raises MlcEdgeError.
         """
         self.config = config or EngineConfig()
+        report = progress or (lambda step, share: None)
         bundle = resolve_model(
-            model, target=self.config.target, progress=progress, trust_library=trust_library
+            model,
+            target=self.config.build_target(report),
+            progress=report,
+            trust_library=trust_library,
         )
         self._text = read_model_text(bundle)
         self._facts = replace(self._text.facts, names=self.names)
@@ -342,7 +346,8 @@ class AsyncMLCEngine:
 
 def _create_loop(bundle: Path, config: EngineConfig, text: ModelText) -> EngineLoop:
     threads = config.threads(len(physical_cores()))
-    runner = ModelRunner(bundle, config.target, threads=threads)
+    device = DeviceChoice.parse(config.device)
+    runner = open_runner(bundle, device, config.target, threads=threads)
     loop = EngineLoop(runner, config, text.active_vocab_size)
     loop.check()
     return loop

@@ -1,6 +1,7 @@
 """The thread that owns the model: commands go in, events come out."""
 
 import asyncio
+import atexit
 import logging
 import queue
 import threading
@@ -54,8 +55,14 @@ class EngineThread:
         self._thread = threading.Thread(
             target=self._run, args=(create, created), name="mlc-edge-engine", daemon=True
         )
+        # A thread that comes out of TVM while the interpreter is torn down aborts the process.
+        atexit.register(self.stop)
         self._thread.start()
-        self.engine_loop = created.result()
+        try:
+            self.engine_loop = created.result()
+        except BaseException:
+            atexit.unregister(self.stop)
+            raise
 
     def call(self, work: Callable[[], T]) -> "Future[T]":
         """Have `work` done between two steps; raises EngineError engine_stopped after the end."""
@@ -86,6 +93,7 @@ class EngineThread:
         except EngineError:
             logger.debug("the engine has ended already")
         self._thread.join()
+        atexit.unregister(self.stop)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -117,6 +125,8 @@ class EngineThread:
             result.set_exception(_stopped())
         engine_loop.fail_all(_stopped())
         self._flush()
+        if not self.ended.set_running_or_notify_cancel():
+            return
         if failure is None:
             self.ended.set_result(None)
         else:

@@ -21,7 +21,7 @@ except ModuleNotFoundError:
 
 PROJECT = Path(__file__).parents[2]
 PACKAGES = ("python3", "libstdc++6")
-EXTRAS = ("edge", "web")
+EXTRAS = ("edge", "vulkan", "web")
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 QEMU = "qemu-aarch64-static"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlc_edge import EngineConfig, MLCEngine
+from mlc_edge.vulkan.build import compile_plugin
 from tests.arm.conftest import RunOnArm
 from tests.arm.root import ArmRoot
 from tests.daemon.daemons import started
@@ -71,3 +72,16 @@ def test_doctor_tells_the_architecture(run_on_arm: RunOnArm):
     assert report["cpu"]["arch"] == "aarch64"
     assert "asimddp" in report["cpu"]["features"]
     assert report["target"] == "pi5"
+
+
+def test_the_vulkan_plugin_compiled_here_loads_there(run_on_arm: RunOnArm, tmp_path: Path):
+    """There is no Vulkan driver in the emulated system: wgpu-native starts and finds no adapter."""
+    plugin = tmp_path / "plugin.so"
+    compile_plugin(plugin, "aarch64-linux-gnu-g++")
+    script = (
+        "import sys; from pathlib import Path; from mlc_edge.vulkan import device\n"
+        "device.plugin_library = lambda: Path(sys.argv[1])\n"
+        "print(device.adapters())\n"
+    )
+    done = run_on_arm("cortex-a76", "-c", script, plugin)
+    assert (done.returncode, done.stdout.strip()) == (0, "()"), done.stderr

@@ -12,10 +12,10 @@ from tests.daemon.daemons import ROOT, SHORT, TIMEOUT_S, Log, environment
 # The engine's thread meets what no handler is made for: memory that is gone while it cleans up.
 SCRIPT = """
 import sys
-import mlc_edge.engine.engine as engine
+import mlc_edge.devices as devices
 from mlc_edge.cli import main
 
-class Runner(engine.ModelRunner):
+class Runner(devices.ModelRunner):
     def prefill(self, sequences, tokens):
         if any(999 in run for run in tokens):
             raise MemoryError("no memory")
@@ -24,7 +24,7 @@ class Runner(engine.ModelRunner):
     def reset(self):
         raise MemoryError("no memory at all")
 
-engine.ModelRunner = Runner
+devices.ModelRunner = Runner
 sys.argv = ["mlc-edge", "run", sys.argv[1], "--port", "0", "--no-page"]
 main()
 """

@@ -1,22 +1,17 @@
-"""A Vulkan device for TVM's WebGPU kernels: Mesa's lavapipe where there is no GPU."""
+"""Models on a Vulkan device: Mesa's lavapipe where there is no GPU."""
 
 from collections.abc import Callable
 
 import pytest
 
-from tests.gpu.device import GpuDevice, use
+from mlc_edge.vulkan.device import find_adapter, open_device
 from tests.gpu.models import GpuModel, build_model
-
-# The most that kernels may use.
-LIMITS = {"maxComputeWorkgroupStorageSize": 32768, "maxStorageBuffersPerShaderStage": 10}
 
 
 @pytest.fixture(scope="session")
-def device() -> GpuDevice:
-    """The device on which kernels run. TVM keeps buffers for later: a process has one."""
-    opened = GpuDevice(features=("shader-f16",), limits=LIMITS)
-    use(opened)
-    return opened
+def device() -> None:
+    """The device on which kernels run: a process has one."""
+    open_device(find_adapter(0))
 
 
 @pytest.fixture(scope="session")

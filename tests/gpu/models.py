@@ -1,21 +1,20 @@
 """Random checkpoints compiled for a GPU and called from this CPU, beside transformers' model of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from mlc_edge.bundle import BundleTarget, read_lock
-from mlc_edge.cpu import host_cpu
-from mlc_edge.model_runner import CacheSizes, ModelRunner
+from mlc_edge.bundle import read_lock
+from mlc_edge.cpu import VULKAN_TARGETS, host_cpu
+from mlc_edge.model_runner import CacheSizes
+from mlc_edge.vulkan.runner import VulkanRunner
 from tests.build.checkpoints import write_checkpoint
 from tests.build.mlc_reader import read_tensors, stored_parameter
 from webbuild.build import BuildRequest, build
-from webbuild.targets import PROFILES, TargetProfile, profiles_for
 
 CONTEXT, CHUNK = 64, 16
 NARROW = {"hidden_size": 256, "num_attention_heads": 4, "head_dim": 64}
@@ -36,43 +35,21 @@ ODD = {
     "vocab_size": 1031,
 }
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "narrow-f16": ("webgpu-f16", "q4mf16", NARROW),
-    "software-f16": ("webgpu-software-f16", "q4mf16", NARROW),
-    "software-f32": ("webgpu-software-f32", "q4f16_1", WIDE),
-    "wide-f32": ("webgpu-f32", "q4f16_1", WIDE),
-    "wide-f16": ("webgpu-f16", "q8f16", WIDE),
-    "odd-f16": ("webgpu-f16", "q0f16", {**ODD, "tie_word_embeddings": True}),
-    "odd-f32": ("webgpu-f32", "q4f32_1", ODD),
-    "odd-software-f32": ("webgpu-software-f32", "q8f32", ODD),
+    "narrow-f16": ("f16", "q4mf16", NARROW),
+    "software-f16": ("software-f16", "q4mf16", NARROW),
+    "software-f32": ("software-f32", "q4f16_1", WIDE),
+    "wide-f32": ("f32", "q4f16_1", WIDE),
+    "wide-f16": ("f16", "q8f16", WIDE),
+    "odd-f16": ("f16", "q0f16", {**ODD, "tie_word_embeddings": True}),
+    "odd-f32": ("f32", "q4f32_1", ODD),
+    "odd-software-f32": ("software-f32", "q8f32", ODD),
 }
 Floats = np.ndarray
 
 
-def host_profile(target: str) -> TargetProfile:
-    """The profile of a WebGPU target, but called from this CPU instead of from WebAssembly."""
-    profile = next(profile for profile in PROFILES if profile.name == target)
-    (native,) = profiles_for("native", "q4f32_1")
-    return replace(
-        profile,
-        tvm_host=native.tvm_host,
-        linker="shared",
-        compiler="g++",
-        library=f"lib/{target}.so",
-        features=(host_cpu().arch, *profile.features),
-    )
-
-
-class GpuRunner(ModelRunner):
-    """Runs a library of `host_profile` on the device that TVM's WebGPU runtime computes on."""
-
-    DEVICE: ClassVar[str] = "webgpu"
-
-    def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
-        assert name
-        return name, read_lock(bundle).targets[name]
-
-    def _use_threads(self, count: int) -> None:
-        pass
+def target_name(kind: str) -> str:
+    """This machine's Vulkan target of a kind such as "f16" or "software-f32"."""
+    return f"vulkan-{VULKAN_TARGETS[host_cpu().arch]}-{kind}"
 
 
 @dataclass
@@ -88,11 +65,10 @@ class GpuModel:
         """The limits that the library asks of an adapter."""
         return dict(read_lock(self.bundle).targets[self.target].needs.limits)
 
-    def open_runner(self, *, sequences: int) -> GpuRunner:
-        """A runner with a KV cache, on the device in use."""
-        runner = GpuRunner(self.bundle, self.target)
-        runner.create_cache(CacheSizes(sequences, CONTEXT, CHUNK))
-        return runner
+    def open_runner(self, *, sequences: int) -> VulkanRunner:
+        """A runner with a KV cache, on the process's device."""
+        sizes = CacheSizes(sequences, CONTEXT, CHUNK)
+        return VulkanRunner(self.bundle, self.target, sizes=sizes)
 
     def logits(self, tokens: list[int]) -> Floats:
         """[n, V] after each token by transformers, with the bundle's weights, in float32."""
@@ -107,7 +83,8 @@ class GpuModel:
 
 def build_model(folder: Path, name: str) -> GpuModel:
     """One of MODELS, random, as a checkpoint and a bundle."""
-    target, quantization, shape = MODELS[name]
+    kind, quantization, shape = MODELS[name]
+    target = target_name(kind)
     checkpoint = write_checkpoint(folder / "checkpoint", num_hidden_layers=2, **shape)
     bundle = folder / "bundle"
     request = BuildRequest(
@@ -118,7 +95,5 @@ def build_model(folder: Path, name: str) -> GpuModel:
         context_window_size=CONTEXT,
         prefill_chunk_size=CHUNK,
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("webbuild.build.profiles_for", lambda name, _: [host_profile(name)])
-        build(request)
+    build(request)
     return GpuModel(checkpoint, bundle, target)

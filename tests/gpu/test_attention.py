@@ -11,9 +11,9 @@ from tvm.target import Target
 from tvm_ffi import load_module
 
 from tests.compiler.attention_cases import Cases, Heads
-from tests.gpu.device import GpuDevice
-from tests.gpu.models import host_profile
+from tests.gpu.models import target_name
 from webbuild.kernels.gpu.kernels import GpuKernels
+from webbuild.targets import profiles_for
 
 CASES = [
     *(Heads(4, 2, 32), Heads(7, 1, 46, "float16"), Heads(1, 1, 32, "float16")),
@@ -26,11 +26,11 @@ CASES = [
 
 @pytest.mark.parametrize("barriers", [True, False], ids=["hardware", "software"])
 @pytest.mark.parametrize("heads", CASES, ids=str)
-def test_attention_is_that_of_numpy(
-    device: GpuDevice, heads: Heads, *, barriers: bool, tmp_path: Path
-):
+@pytest.mark.usefixtures("device")
+def test_attention_is_that_of_numpy(heads: Heads, *, barriers: bool, tmp_path: Path):
     shape = heads.cache_shape
-    profile = host_profile("webgpu-f16" if heads.dtype == "float16" else "webgpu-f32")
+    kind = "f16" if heads.dtype == "float16" else "f32"
+    (profile,) = profiles_for(target_name(kind), "q4f16_1")
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
         programs = GpuKernels(heads.dtype, barriers=barriers).attention(shape)._asdict()

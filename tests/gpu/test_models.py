@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.build.checkpoints import CONFIG
-from tests.gpu.models import CHUNK, CONTEXT, MODELS, WIDE, Floats, GpuModel, host_profile
+from tests.gpu.models import CHUNK, CONTEXT, MODELS, WIDE, Floats, GpuModel, target_name
 from webbuild.compiler import CompileOptions, compile_kernels
 from webbuild.models.llama_spec import LlamaConfig, parameter_table
 from webbuild.quantization.choices import choose_formats
@@ -18,7 +18,6 @@ TOKENS = np.random.default_rng(0).integers(3, 900, CHUNK + 8).tolist()
 TOLERANCE = {"f32": 2e-5, "f16": 4e-3}
 
 
-@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_those_of_transformers(model: Callable[[str], GpuModel], name: str):
     built = model(name)
@@ -48,6 +47,7 @@ def test_kernels_are_those_of_the_browsers_library():
     options = CompileOptions(context_window_size=CONTEXT, prefill_chunk_size=CHUNK)
     browsers, own = (
         compile_kernels(config, formats, profile, options)
-        for profile in (*profiles_for("webgpu-f16", "q4f16_1"), host_profile("webgpu-f16"))
+        for target in ("webgpu-f16", target_name("f16"))
+        for profile in profiles_for(target, "q4f16_1")
     )
     assert len(own) > 30 and own == browsers

@@ -6,7 +6,7 @@ import pytest
 
 from mlc_edge.engine.self_test import self_test
 from mlc_edge.model_runner import CacheSizes
-from tests.gpu.device import GpuDevice, Usage
+from mlc_edge.vulkan.device import take_statistics
 from tests.gpu.models import CHUNK, CONTEXT, MODELS, GpuModel
 from webbuild.checkpoint import open_checkpoint
 from webbuild.kernels.gpu.kernels import GpuKernels
@@ -15,24 +15,21 @@ from webbuild.kernels.kv_cache import cache_buffers
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_library_asks_for_the_buffers_that_it_takes(
-    device: GpuDevice, model: Callable[[str], GpuModel], name: str
-):
+def test_a_library_asks_for_the_buffers_that_it_takes(model: Callable[[str], GpuModel], name: str):
     built = model(name)
-    device.usage = Usage()
+    take_statistics()
     runner = built.open_runner(sequences=1)
     self_test(runner)
     runner.add_sequence(0)
     for _ in range(CONTEXT // CHUNK - 1):
         runner.prefill([0], [list(range(3, CHUNK + 3))])
     runner.decode([0], [3])
-    assert device.usage.largest_buffer == built.limits["maxBufferSize"]
-    assert device.usage.largest_binding == built.limits["maxStorageBufferBindingSize"]
+    taken = take_statistics()
+    assert taken["largest_buffer"] == built.limits["maxBufferSize"]
+    assert taken["largest_binding"] == built.limits["maxStorageBufferBindingSize"]
 
 
-def test_a_cache_takes_the_buffers_that_are_counted(
-    device: GpuDevice, model: Callable[[str], GpuModel]
-):
+def test_a_cache_takes_the_buffers_that_are_counted(model: Callable[[str], GpuModel]):
     built = model("software-f16")
     config = open_checkpoint(built.checkpoint).model
     shape = KVCacheShape(
@@ -48,6 +45,6 @@ def test_a_cache_takes_the_buffers_that_are_counted(
     runner = built.open_runner(sequences=1)
     for tokens, chunk, sequences in ((4096, 16, 1), (32, 2048, 1), (32, 16, 4)):
         counted = cache_buffers(shape, kernels, sequences=sequences, tokens=tokens, chunk=chunk)
-        device.usage = Usage()
+        take_statistics()
         runner.create_cache(CacheSizes(sequences, tokens, chunk))
-        assert device.usage.largest_buffer == max(*counted.bound, *counted.others)
+        assert take_statistics()["largest_buffer"] == max(*counted.bound, *counted.others)

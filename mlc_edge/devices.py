@@ -1,0 +1,81 @@
+"""Which device computes a model: what people ask for, and the model runner for it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mlc_edge.bundle import read_lock
+from mlc_edge.compiled import Progress
+from mlc_edge.cpu import choose_target, host_cpu
+from mlc_edge.errors import BundleError, ConfigError
+from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads
+from mlc_edge.vulkan.build import is_compiled
+from mlc_edge.vulkan.device import find_adapter
+from mlc_edge.vulkan.runner import VulkanRunner, build_target
+
+EXPECTED_DEVICE = "auto, cpu, vulkan, or vulkan:1 for the second adapter"
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device; `index` counts the adapters of its kind. "auto" leaves it to the bundle."""
+
+    kind: Literal["auto", "cpu", "vulkan"]
+    index: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "DeviceChoice":
+        """Raises ConfigError that says what was expected."""
+        match = re.fullmatch(r"(auto|cpu)|vulkan(?::(\d{1,3}))?", text)
+        if match is None:
+            raise ConfigError(f"device is {text!r}: use {EXPECTED_DEVICE}.")
+        if match[1]:
+            return cls(match[1])  # type: ignore[arg-type]
+        return cls("vulkan", int(match[2] or 0))
+
+    def build_target(self, report: Progress) -> str | None:
+        """What a checkpoint is compiled for to run on it; None for this machine's CPU.
+
+        Raises ConfigError if there is no such device.
+        """
+        if self.kind != "vulkan":
+            return None
+        if not is_compiled():
+            report("compiling the plugin for Vulkan (once)", None)
+        return build_target(find_adapter(self.index))
+
+
+def open_runner(
+    bundle: Path,
+    device: DeviceChoice,
+    target: str | None = None,
+    *,
+    sizes: CacheSizes | None = None,
+    threads: Threads | None = None,
+) -> ModelRunner:
+    """The runner of `bundle` on `device`: "auto" takes the CPU wherever there is a library for it.
+
+    Raises MlcEdgeError as the runners do.
+    """
+    if _device_kind(bundle, device, target) == "vulkan":
+        return VulkanRunner(bundle, target, adapter=device.index, sizes=sizes, threads=threads)
+    return ModelRunner(bundle, target, sizes=sizes, threads=threads)
+
+
+def _device_kind(bundle: Path, device: DeviceChoice, target: str | None) -> str:
+    lock = read_lock(bundle)
+    named = lock.targets.get(target) if target else None
+    if named:
+        if device.kind not in ("auto", named.device):
+            raise ConfigError(
+                f"target {target} is for the device {named.device}, not for {device.kind}: leave one out."
+            )
+        return named.device
+    if device.kind != "auto":
+        return device.kind
+    try:
+        choose_target(lock, host_cpu())
+    except BundleError:
+        return "vulkan" if any(t.device == "vulkan" for t in lock.targets.values()) else "cpu"
+    return "cpu"

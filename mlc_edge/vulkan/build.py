@@ -1,0 +1,121 @@
+"""Compiles the plugin that gives TVM's runtime a Vulkan device, once for each set of versions."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from mlc_edge.errors import ConfigError, ToolchainError
+from mlc_edge.places import cache_folder
+
+SOURCES = Path(__file__).parent / "plugin"
+# What TVM's headers include and its wheel lacks: the build for browsers needs the same.
+SUPPORT = Path(__file__).parents[2] / "webbuild/wasm/headers"
+FLAGS = ("-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-s")
+COMPILERS = ("g++", "clang++")
+WHEELS = ("apache-tvm", "apache-tvm-ffi", "wgpu")
+INSTALL = "install it with `pip install 'mlc-edge[vulkan]'`, which takes Python 3.11 or newer."
+
+
+def wgpu_native() -> Path:
+    """The library of the package wgpu that runs WGSL on Vulkan; raises ConfigError if it isn't installed."""
+    found = sorted((_package("wgpu") / "resources").glob("libwgpu_native*.so"))
+    if not found:
+        raise ConfigError(f"the package wgpu has no libwgpu_native for this machine: {INSTALL}")
+    return found[0]
+
+
+def plugin_library() -> Path:
+    """The plugin for this machine, compiled now if it isn't in the user's cache.
+
+    Raises ConfigError if a package is missing, ToolchainError if there is no compiler or it fails.
+    """
+    library = _cached()
+    if not library.exists():
+        found = next(filter(shutil.which, COMPILERS), None)
+        if found is None:
+            raise ToolchainError(
+                "Vulkan's plugin is compiled when it is first used, and there is no C++ compiler: "
+                "install one, e.g. `apt install g++`."
+            )
+        compile_plugin(library, found)
+    if library.stat().st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{library} belongs to another user, and is not used: set MLC_EDGE_CACHE to a folder of your own."
+        )
+    return library
+
+
+def is_compiled() -> bool:
+    """Whether `plugin_library` would find it compiled."""
+    return find_spec("wgpu") is not None and _cached().exists()
+
+
+def compile_plugin(library: Path, compiler: str) -> None:
+    """Compile the plugin with `compiler`, which may be one for another CPU; raises ToolchainError.
+
+    What it takes from TVM and wgpu-native is found where it is loaded.
+    """
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix=".partial-") as stage:
+            partial = Path(stage, library.name)
+            units = sorted(map(str, SOURCES.glob("*.cc")))
+            command = [compiler, *FLAGS, *_includes(), *units, "-o", str(partial)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            partial.replace(library)
+    except OSError as error:
+        raise ToolchainError(
+            f"Vulkan's plugin can't be compiled into {library.parent}: {error}."
+        ) from error
+    except subprocess.CalledProcessError as error:
+        told = error.stderr.strip().splitlines()[-5:]
+        raise ToolchainError(
+            f"{compiler} can't compile Vulkan's plugin; it needs a compiler with C++17: "
+            + "\n".join(told)
+        ) from error
+
+
+def _cached() -> Path:
+    return cache_folder() / "vulkan" / f"plugin-{_fingerprint()}.so"
+
+
+def _includes() -> Iterator[str]:
+    tvm, ffi, wgpu = map(_package, ("tvm", "tvm_ffi", "wgpu"))
+    folders = (tvm / "include", tvm, ffi / "include", wgpu / "resources")
+    for folder in (*folders, SUPPORT / "include", SUPPORT):
+        yield f"-I{folder}"
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256(f"{FLAGS} {os.uname().machine}\n".encode())
+    # Raises ConfigError where wgpu is missing.
+    digest.update(f"{wgpu_native()}\n".encode())
+    for wheel in WHEELS:
+        digest.update(f"{wheel} {version(wheel)}\n".encode())
+    for folder in (SOURCES, SUPPORT):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def main() -> None:
+    """Print the plugin's path, once it is compiled."""
+    sys.stdout.write(f"{plugin_library()}\n")
+
+
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"Vulkan needs the package {name}: {INSTALL}")
+    return Path(spec.origin).parent
+
+
+if __name__ == "__main__":
+    main()

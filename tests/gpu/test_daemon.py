@@ -1,0 +1,137 @@
+"""The daemon with `--device vulkan`: it answers as on the CPU, and says what is missing."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.build.conftest import run_build
+from tests.conftest import POCKET
+from tests.daemon.daemons import ROOT, TIMEOUT_S, Daemon, environment, run, started
+from tests.gpu.models import target_name
+
+QUESTIONS = ("What is 17 + 25?", "What is the capital of France?", "Say hello.")
+# lavapipe's index where there are GPUs, too, is not known: what counts is that no other way is left.
+NO_DRIVER = {"VK_ICD_FILENAMES": "/dev/null", "VK_DRIVER_FILES": "/dev/null"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model for this CPU and for a device that a CPU stands in for."""
+    output = tmp_path_factory.mktemp("vulkan") / "pocket-q4f16_1"
+    targets = ("--target", "native", "--target", target_name("software"))
+    result = run_build(POCKET, *targets, "--quant", "q4f16_1", "--no-measure", "-o", output)
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+@pytest.fixture(scope="module")
+def daemon(bundle: Path) -> Iterator[Daemon]:
+    with started(bundle, "--device", "vulkan") as daemon:
+        yield daemon
+
+
+def answers(daemon: Daemon) -> list[str]:
+    bodies = [
+        {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 24}
+        for text in QUESTIONS
+    ]
+    replies = [daemon.ask(json=body).json() for body in bodies]
+    return [reply["choices"][0]["message"]["content"] for reply in replies]
+
+
+def test_it_answers_as_the_cpu_does(bundle: Path, daemon: Daemon):
+    assert daemon.log.find(rf"ready: .*{target_name('software-f16')}\)")
+    with started(bundle) as other:
+        assert other.log.find(r"ready: .*, native\)")
+        assert answers(daemon) == answers(other)
+
+
+def test_several_answers_are_computed_together(daemon: Daemon):
+    body = {"messages": [{"role": "user", "content": QUESTIONS[0]}], "temperature": 0}
+    choices = daemon.ask(json={**body, "n": 3, "max_tokens": 24}).json()["choices"]
+    (text,) = {choice["message"]["content"] for choice in choices}
+    assert "42" in text
+
+
+def test_it_ends_in_order_in_the_middle_of_an_answer(bundle: Path):
+    with started(bundle, "--device", "vulkan:0", "--drain-timeout", 0) as daemon:
+        body = {"prompt": "Hello", "max_tokens": 400, "ignore_eos": True, "stream": True}
+        with daemon.client() as client, client.stream("POST", "v1/completions", json=body) as reply:
+            next(reply.iter_lines())
+            daemon.process.terminate()
+            assert daemon.end() == 0
+    assert not daemon.log.find("terminate called|core dumped")
+
+
+def test_a_program_may_end_in_the_middle_of_an_answer(bundle: Path):
+    script = """
+import sys
+from mlc_edge import EngineConfig, MLCEngine
+engine = MLCEngine(sys.argv[1], EngineConfig(device="vulkan"))
+answer = engine.completions.create(prompt="Hello", max_tokens=400, ignore_eos=True, stream=True)
+next(iter(answer))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(bundle)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=TIMEOUT_S,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "extra", "problem"),
+    [
+        (("--device", "vulkan:99"), {}, r"there is no Vulkan adapter 99: use one of vulkan:0 \("),
+        (("--device", "vulkan"), NO_DRIVER, "there is no Vulkan adapter: install the GPU's driver"),
+        (("--device", "gpu"), {}, "'gpu', expected auto, cpu, vulkan, or vulkan:1"),
+        (("--device", "vulkan:-1"), {}, "expected auto, cpu, vulkan, or vulkan:1"),
+        (("--device", "vulkan", "--target", "native"), {}, "target native is for the device cpu"),
+        (
+            ("--device", "cpu", "--target", target_name("software-f16")),
+            {},
+            "is for the device vulkan",
+        ),
+    ],
+)
+def test_what_can_not_be_had_is_said(
+    bundle: Path, options: tuple[str, ...], extra: dict[str, str], problem: str
+):
+    done = run(bundle, "--port", 0, *options, **extra)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert re.search(problem, done.stderr), done.stderr
+
+
+def test_a_bundle_without_a_library_for_it_is_told(pocket_bundle: Path):
+    done = run(pocket_bundle, "--port", 0, "--device", "vulkan")
+    assert done.returncode == 2
+    assert "it has libraries for other devices only" in done.stderr
+    assert "--target vulkan-" in done.stderr
+
+
+def test_the_plugin_needs_a_compiler_once(bundle: Path, tmp_path: Path):
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    cache = {"MLC_EDGE_CACHE": str(tmp_path / "cache")}
+    done = run(bundle, "--port", 0, "--device", "vulkan", PATH=str(empty), **cache)
+    assert done.returncode == 2
+    assert "there is no C++ compiler: install one" in done.stderr
+
+
+def test_auto_takes_it_where_a_bundle_has_nothing_else(tmp_path: Path):
+    only = tmp_path / "pocket-q4f16_1"
+    result = run_build(
+        *(POCKET, "--target", target_name("software-f32"), "--quant", "q4f16_1", "--no-measure"),
+        *("-o", only),
+    )
+    assert result.returncode == 0, result.stderr
+    with started(only) as daemon:
+        assert daemon.log.find(rf"ready: .*{target_name('software-f32')}\)")
