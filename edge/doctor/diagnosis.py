@@ -15,12 +15,12 @@ from edge.hardware.profile import Profile
 from edge.hardware.sysfs import ROOT
 from mlc_edge.bundle import LOCK_NAME, read_lock
 from mlc_edge.cpu import Cpu, suits
-from mlc_edge.errors import BundleError, CheckpointError
+from mlc_edge.errors import BundleError, CheckpointError, MlcEdgeError
 from mlc_edge.trust import Trust, configured_keys
 from mlc_edge.verification import check_bundle, check_weights
 from mlc_edge.version import __version__
 from mlc_edge.vulkan.build import is_compiled
-from mlc_edge.vulkan.device import Adapter, adapters
+from mlc_edge.vulkan.device import Adapter, probe_adapters
 
 # A decode step reads all weights once, and the kernels reach this share of the bandwidth that a plain
 # read measures; threads meet and results are handed over in the time on top. Measured with 1.1B and 2M
@@ -59,7 +59,7 @@ class Problem:
 class Diagnosis:
     """All that `mlc-edge doctor` says; bandwidth in bytes a second, sizes in bytes.
 
-    `adapters` are Vulkan's, None where what asks for them isn't compiled yet.
+    `adapters` are Vulkan's, None where what asks for them isn't compiled yet, none where that fails.
     """
 
     board: str
@@ -95,7 +95,8 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
     bandwidth = read_bandwidth(threads.decode_threads)
     target = suits(device.cpu)
     asked, problem = _asked_model(model, device, bandwidth) if model else (None, None)
-    problems = tuple(_problems(device, target))
+    found, failure = _adapters()
+    problems = (*_problems(device, target), *failure)
     return Diagnosis(
         board=device.board,
         kind=device.kind,
@@ -108,7 +109,7 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
         memory_bandwidth=bandwidth,
         gpu=device.gpu,
         vulkan=device.vulkan,
-        adapters=adapters() if is_compiled() else None,
+        adapters=found,
         temperature_c=device.temperature_c,
         throttled=device.throttled,
         disk_free_bytes=device.disk_free_bytes,
@@ -119,6 +120,14 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
         problems=(*problems, problem) if problem else problems,
         usable=target is not None and problem is None,
     )
+
+
+def _adapters() -> tuple[tuple[Adapter, ...] | None, list[Problem]]:
+    try:
+        return (probe_adapters() if is_compiled() else None), []
+    except MlcEdgeError as error:
+        remedy = "Models run on the CPU; update the GPU's driver, and see docs/vulkan.md."
+        return (), [Problem(f"Vulkan's adapters can't be asked for: {error}", remedy)]
 
 
 def _fit(size: ModelSize, device: Device, bandwidth: float) -> Fit:

@@ -71,7 +71,8 @@ def _adapters(found: tuple[Adapter, ...] | None) -> Iterator[str]:
         yield "known once `mlc-edge run --device vulkan` was used"
         return
     for adapter in found:
-        features = (*adapter.features, f"{adapter.subgroup_size} lanes or more")
+        lanes = [f"{adapter.subgroup_size} lanes or more"] if adapter.subgroup_size else []
+        features = (*adapter.features, *lanes)
         limits = adapter.limits
         yield (
             f"vulkan:{adapter.index}: {adapter.name}, {adapter.kind}, {adapter.driver}; "

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mlc_edge.errors import ConfigError, ToolchainError
+from mlc_edge.files import hash_file
 from mlc_edge.places import cache_folder
 
 SOURCES = Path(__file__).parent / "plugin"
@@ -20,6 +21,8 @@ SUPPORT = Path(__file__).parents[2] / "webbuild/wasm/headers"
 FLAGS = ("-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-s")
 COMPILERS = ("g++", "clang++")
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "wgpu")
+# Of a SHA-256 in hexadecimal.
+DIGITS = 16
 INSTALL = "install it with `pip install 'mlc-edge[vulkan]'`, which takes Python 3.11 or newer."
 
 
@@ -36,15 +39,7 @@ def plugin_library() -> Path:
 
     Raises ConfigError if a package is missing, ToolchainError if there is no compiler or it fails.
     """
-    library = _cached()
-    if not library.exists():
-        found = next(filter(shutil.which, COMPILERS), None)
-        if found is None:
-            raise ToolchainError(
-                "Vulkan's plugin is compiled when it is first used, and there is no C++ compiler: "
-                "install one, e.g. `apt install g++`."
-            )
-        compile_plugin(library, found)
+    library = _compiled() or _compile()
     if library.stat().st_uid not in (0, os.geteuid()):
         raise ConfigError(
             f"{library} belongs to another user, and is not used: set MLC_EDGE_CACHE to a folder of your own."
@@ -54,7 +49,7 @@ def plugin_library() -> Path:
 
 def is_compiled() -> bool:
     """Whether `plugin_library` would find it compiled."""
-    return find_spec("wgpu") is not None and _cached().exists()
+    return find_spec("wgpu") is not None and _compiled() is not None
 
 
 def compile_plugin(library: Path, compiler: str) -> None:
@@ -68,7 +63,7 @@ def compile_plugin(library: Path, compiler: str) -> None:
             partial = Path(stage, library.name)
             units = sorted(map(str, SOURCES.glob("*.cc")))
             command = [compiler, *FLAGS, *_includes(), *units, "-o", str(partial)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            subprocess.run(command, check=True, capture_output=True, errors="replace")
             partial.replace(library)
     except OSError as error:
         raise ToolchainError(
@@ -82,8 +77,34 @@ def compile_plugin(library: Path, compiler: str) -> None:
         ) from error
 
 
-def _cached() -> Path:
-    return cache_folder() / "vulkan" / f"plugin-{_fingerprint()}.so"
+def _compile() -> Path:
+    compiler = next(filter(shutil.which, COMPILERS), None)
+    if compiler is None:
+        raise ToolchainError(
+            "Vulkan's plugin is compiled when it is first used, and there is no C++ compiler: "
+            "install one, e.g. `apt install g++`."
+        )
+    unnamed = _cached(f"new-{os.getpid()}")
+    compile_plugin(unnamed, compiler)
+    return unnamed.replace(_cached(_digest(unnamed)))
+
+
+def _compiled() -> Path | None:
+    """One that is whole: a power cut may leave another, which would end the process that loads it."""
+    found = sorted(_folder().glob(_cached("*").name))
+    return next((path for path in found if path == _cached(_digest(path))), None)
+
+
+def _folder() -> Path:
+    return cache_folder() / "vulkan"
+
+
+def _cached(digest: str) -> Path:
+    return _folder() / f"plugin-{_fingerprint()}-{digest}.so"
+
+
+def _digest(path: Path) -> str:
+    return hash_file(path)[:DIGITS]
 
 
 def _includes() -> Iterator[str]:
@@ -102,7 +123,7 @@ def _fingerprint() -> str:
     for folder in (SOURCES, SUPPORT):
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:DIGITS]
 
 
 def main() -> None:

@@ -3,18 +3,22 @@
 import ctypes
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlc_edge.bundle import BundleTarget
-from mlc_edge.errors import ConfigError
+from mlc_edge.errors import ConfigError, ToolchainError
 from mlc_edge.tvm_runtime import import_runtime
 from mlc_edge.vulkan.build import plugin_library, wgpu_native
 
 # Registered by the plugin.
 REGISTRY = "mlc_edge.vulkan."
+PROBE = "from mlc_edge.vulkan.device import _function; print(_function('adapters')())"
+PROBE_SECONDS = 60
 NO_ADAPTER = (
     "there is no Vulkan adapter: install the GPU's driver (or mesa-vulkan-drivers, which computes on the "
     "CPU), and see that this user may open /dev/dri or /dev/nvidia*; `mlc-edge doctor` lists adapters."
@@ -64,7 +68,26 @@ def adapters() -> tuple[Adapter, ...]:
 
     Compiles the plugin if that wasn't done before. Raises ConfigError or ToolchainError if it can't be.
     """
-    listed = json.loads(_function("adapters")())
+    return _described(_function("adapters")())
+
+
+def probe_adapters() -> tuple[Adapter, ...]:
+    """As `adapters`, but by a process of its own: a driver that crashes or hangs doesn't take this one along.
+
+    Raises ToolchainError that says how that process ended.
+    """
+    command = [sys.executable, "-c", PROBE]
+    try:
+        done = subprocess.run(command, capture_output=True, errors="replace", timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(f"no answer came within {PROBE_SECONDS} s") from error
+    if done.returncode == 0:
+        return _described(done.stdout)
+    told = done.stderr.strip().splitlines()[-1:]
+    raise ToolchainError(*told or [f"the process ended with {done.returncode}"])
+
+
+def _described(listed: str) -> tuple[Adapter, ...]:
     return tuple(
         Adapter(
             index=index,
@@ -75,7 +98,7 @@ def adapters() -> tuple[Adapter, ...]:
             limits=entry["limits"],
             subgroup_size=entry["subgroup_min_size"],
         )
-        for index, entry in enumerate(listed)
+        for index, entry in enumerate(json.loads(listed))
     )
 
 
@@ -145,4 +168,9 @@ def _load() -> None:
     runtime = Path(tvm.__file__).parent / "lib" / "libtvm_runtime.so"
     for library in (tvm_ffi.libinfo.find_libtvm_ffi(), runtime, wgpu_native()):
         ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-    _libraries.append(ctypes.CDLL(str(plugin)))
+    try:
+        _libraries.append(ctypes.CDLL(str(plugin)))
+    except OSError as error:
+        raise ToolchainError(
+            f"Vulkan's plugin can't be loaded: {error}. Delete {plugin}."
+        ) from error
