@@ -71,12 +71,10 @@ def _adapters(found: tuple[Adapter, ...] | None) -> Iterator[str]:
         yield "known once `mlc-edge run --device vulkan` was used"
         return
     for adapter in found:
-        lanes = [f"{adapter.subgroup_size} lanes or more"] if adapter.subgroup_size else []
-        features = (*adapter.features, *lanes)
         limits = adapter.limits
         yield (
             f"vulkan:{adapter.index}: {adapter.name}, {adapter.kind}, {adapter.driver}; "
-            f"{', '.join(features)}; buffers of {_size(limits['maxBufferSize'])}, "
+            f"{', '.join(adapter.features)}; buffers of {_size(limits['maxBufferSize'])}, "
             f"{_size(limits['maxStorageBufferBindingSize'])} of them bound"
         )
     if not found:

@@ -29,8 +29,7 @@ NO_ADAPTER = (
 class Adapter:
     """A GPU with a Vulkan driver; features and limits have WebGPU's names.
 
-    `kind` is "discrete", "integrated", "software" (computed on the CPU) or "unknown"; a subgroup has
-    `subgroup_size` lanes or more.
+    `kind` is "discrete", "integrated", "software" (computed on the CPU) or "unknown".
     """
 
     index: int
@@ -39,7 +38,6 @@ class Adapter:
     kind: str
     features: tuple[str, ...]
     limits: Mapping[str, int]
-    subgroup_size: int
 
     @property
     def is_software(self) -> bool:
@@ -49,8 +47,8 @@ class Adapter:
     def lacks(self, target: BundleTarget) -> list[str]:
         """What `target`'s kernels need of an adapter and this one doesn't offer; CPUs are not asked."""
         needs = target.needs
-        numbers = {"isSoftware": int(self.is_software), "subgroupMinSize": self.subgroup_size}
-        offered = {**self.limits, **numbers}
+        # wgpu-native doesn't tell how large subgroups are: a library that has to know fits none.
+        offered = {**self.limits, "isSoftware": int(self.is_software)}
         minima = {**needs.limits, **needs.adapter}
         missing = [f for f in needs.features if f in GPU_FEATURES and f not in self.features]
         short = [name for name, least in minima.items() if offered.get(name, 0) < least]
@@ -96,7 +94,6 @@ def _described(listed: str) -> tuple[Adapter, ...]:
             kind=entry["kind"],
             features=tuple(dict.fromkeys(entry["features"])),
             limits=entry["limits"],
-            subgroup_size=entry["subgroup_min_size"],
         )
         for index, entry in enumerate(json.loads(listed))
     )

@@ -13,8 +13,6 @@ from mlc_edge.vulkan.device import Adapter, find_adapter, open_device, require_d
 
 # The stage whose kernels this runner never comes to: it draws tokens on the CPU.
 UNUSED_STAGE = "sampling"
-# Lanes that reductions by subgroups are made for.
-SUBGROUP_SIZE = 32
 
 
 class VulkanRunner(ModelRunner):
@@ -123,10 +121,7 @@ def build_target(adapter: Adapter) -> str:
     """What `mlc-edge build --target` calls the libraries that suit this CPU and `adapter` best."""
     arch = host_cpu().arch
     name = f"vulkan-{VULKAN_TARGETS.get(arch, arch)}"
-    if adapter.is_software:
-        return f"{name}-software"
-    suits_subgroups = "subgroups" in adapter.features and adapter.subgroup_size >= SUBGROUP_SIZE
-    return f"{name}-subgroups" if suits_subgroups else name
+    return f"{name}-software" if adapter.is_software else name
 
 
 def _demands(target: BundleTarget) -> tuple[int, int]:

@@ -45,7 +45,7 @@ MLC_METADATA = {
     },
 }
 BROWSER_TARGETS = [
-    f"webgpu{kind}-{dtype}" for kind in ("", "-subgroups", "-software") for dtype in ("f16", "f32")
+    f"webgpu{kind}-{dtype}" for kind in ("", "-software") for dtype in ("f16", "f32")
 ]
 LARGEST_LIBRARY = 800_000
 
@@ -77,17 +77,13 @@ def test_a_bundle_is_whole_and_named_by_its_folder(browser_bundle: Path):
 
 def test_targets_share_weights_and_differ_in_needs(browser_bundle: Path):
     targets = verify(browser_bundle).targets
-    f16, subgroups = "shader-f16", "subgroups"
     assert {name: targets[name].needs.features for name in BROWSER_TARGETS} == {
         "webgpu-f32": (),
-        "webgpu-f16": (f16,),
-        "webgpu-subgroups-f32": (subgroups,),
-        "webgpu-subgroups-f16": (f16, subgroups),
+        "webgpu-f16": ("shader-f16",),
         "webgpu-software-f32": (),
-        "webgpu-software-f16": (f16,),
+        "webgpu-software-f16": ("shader-f16",),
     }
     assert targets["webgpu-f16"].needs.adapter == {}
-    assert targets["webgpu-subgroups-f16"].needs.adapter == {"subgroupMinSize": 32}
     assert targets["webgpu-software-f16"].needs.adapter == {"isSoftware": 1}
     # What WebGPU guarantees.
     for target in targets.values():

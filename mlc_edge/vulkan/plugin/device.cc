@@ -87,7 +87,6 @@ json::Object Describe(WGPUAdapter adapter) {
   found.Set("kind", tvm::ffi::String(types[info.adapterType < 5 ? info.adapterType : 0]));
   found.Set("features", features);
   found.Set("limits", Limits(adapter));
-  found.Set("subgroup_min_size", static_cast<int64_t>(info.subgroupMinSize));
   wgpuAdapterInfoFreeMembers(info);
   return found;
 }
