@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from mlc_edge.bundle import read_lock
 from mlc_edge.compiled import Progress
@@ -12,8 +12,9 @@ from mlc_edge.errors import BundleError, ConfigError
 from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads
 from mlc_edge.vulkan.build import is_compiled
 from mlc_edge.vulkan.device import find_adapter
-from mlc_edge.vulkan.runner import VulkanRunner, build_target
+from mlc_edge.vulkan.runner import VulkanRunner, build_target, is_of
 
+Computing = Literal["cpu", "vulkan"]
 EXPECTED_DEVICE = "auto, cpu, vulkan, or vulkan:1 for the second adapter"
 
 
@@ -21,7 +22,7 @@ EXPECTED_DEVICE = "auto, cpu, vulkan, or vulkan:1 for the second adapter"
 class DeviceChoice:
     """A device; `index` counts the adapters of its kind. "auto" leaves it to the bundle."""
 
-    kind: Literal["auto", "cpu", "vulkan"]
+    kind: Literal["auto"] | Computing
     index: int = 0
 
     @classmethod
@@ -33,6 +34,15 @@ class DeviceChoice:
         if match[1]:
             return cls(match[1])  # type: ignore[arg-type]
         return cls("vulkan", int(match[2] or 0))
+
+    def require(self, target: str | None) -> None:
+        """Raise ConfigError if `target` is for another device, by its name."""
+        if (
+            target
+            and self.kind != "auto"
+            and target.startswith("vulkan") != (self.kind == "vulkan")
+        ):
+            raise ConfigError(f"target {target} is not for the device {self.kind}: leave one out.")
 
     def build_target(self, report: Progress) -> str | None:
         """What a checkpoint is compiled for to run on it; None for this machine's CPU.
@@ -65,13 +75,18 @@ def open_runner(
 
 def _device_kind(bundle: Path, device: DeviceChoice, target: str | None) -> str:
     lock = read_lock(bundle)
-    named = lock.targets.get(target) if target else None
+    named = {t.device for name, t in lock.targets.items() if target and is_of(target, name)}
     if named:
-        if device.kind not in ("auto", named.device):
+        kind = named.pop()
+        if kind not in get_args(Computing):
             raise ConfigError(
-                f"target {target} is for the device {named.device}, not for {device.kind}: leave one out."
+                f"target {target} is for the device {kind}, which mlc-edge run has not."
             )
-        return named.device
+        if device.kind not in ("auto", kind):
+            raise ConfigError(
+                f"target {target} is for the device {kind}, not for {device.kind}: leave one out."
+            )
+        return kind
     if device.kind != "auto":
         return device.kind
     try:

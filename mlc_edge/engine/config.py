@@ -50,7 +50,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ConfigError(f"mode is {self.mode!r}: use one of {', '.join(MODES)}.")
-        DeviceChoice.parse(self.device)
+        DeviceChoice.parse(self.device).require(self.target)
         counts = "max_batch_size max_total_tokens memory_limit_bytes prefill_threads decode_threads"
         for name in counts.split():
             value = getattr(self, name)

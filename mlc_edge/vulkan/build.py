@@ -1,5 +1,6 @@
 """Compiles the plugin that gives TVM's runtime a Vulkan device, once for each set of versions."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +23,7 @@ SUPPORT = Path(__file__).parents[2] / "webbuild/wasm/headers"
 FLAGS = ("-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-s")
 COMPILERS = ("g++", "clang++")
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "wgpu")
+PARTIAL = ".partial-"
 # Of a SHA-256 in hexadecimal.
 DIGITS = 16
 INSTALL = "install it with `pip install 'mlc-edge[vulkan]'`, which takes Python 3.11 or newer."
@@ -59,7 +62,7 @@ def compile_plugin(library: Path, compiler: str) -> None:
     """
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent, prefix=".partial-") as stage:
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix=PARTIAL) as stage:
             partial = Path(stage, library.name)
             units = sorted(map(str, SOURCES.glob("*.cc")))
             command = [compiler, *FLAGS, *_includes(), *units, "-o", str(partial)]
@@ -84,9 +87,32 @@ def _compile() -> Path:
             "Vulkan's plugin is compiled when it is first used, and there is no C++ compiler: "
             "install one, e.g. `apt install g++`."
         )
+    with _locked(_folder()):
+        # Another process may have compiled it while this one waited.
+        return _compiled() or _compile_with(compiler)
+
+
+def _compile_with(compiler: str) -> Path:
+    for left in _folder().glob(f"{PARTIAL}*"):
+        # What a killed process began.
+        shutil.rmtree(left)
     unnamed = _cached(f"new-{os.getpid()}")
     compile_plugin(unnamed, compiler)
     return unnamed.replace(_cached(_digest(unnamed)))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ToolchainError(
+            f"Vulkan's plugin can't be compiled into {folder}: {error}."
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _compiled() -> Path | None:

@@ -1,6 +1,6 @@
 """Runs a model library whose kernels are computed by a Vulkan device, and the rest by this CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -62,14 +62,11 @@ class VulkanRunner(ModelRunner):
         super().reset()
 
     def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
-        lock = known_target(bundle, name)
-        chosen = name or choose_target(lock, self.adapter)
-        missing = _missing(lock.targets[chosen], self.adapter)
-        if missing:
-            raise BundleError(
-                f"the library for {chosen} needs {', '.join(missing)}, which "
-                f"vulkan:{self.adapter.index} ({self.adapter.name}) lacks: choose another device."
-            )
+        lock = known_target(bundle, None)
+        named = [each for each in lock.targets if name and is_of(name, each)]
+        if name and not named:
+            known_target(bundle, name)
+        chosen = choose_target(lock, self.adapter, named or list(lock.targets))
         return chosen, lock.targets[chosen]
 
     def _open_device(self) -> Any:
@@ -90,7 +87,8 @@ class VulkanRunner(ModelRunner):
         """Errors of the plugin, while nobody's request is there, as this package's own."""
         try:
             yield
-        except (MemoryError, RuntimeError) as error:
+        # TVM's own are ValueError and TypeError, for a library that doesn't fit the lock.
+        except (MemoryError, RuntimeError, TypeError, ValueError) as error:
             raise EngineError(
                 "out_of_memory" if isinstance(error, MemoryError) else "internal",
                 f"vulkan:{self.adapter.index} ({self.adapter.name}) can't run this model: {error}.",
@@ -98,12 +96,17 @@ class VulkanRunner(ModelRunner):
             ) from error
 
 
-def choose_target(lock: BundleLock, adapter: Adapter) -> str:
-    """Name of the Vulkan target that uses most of what `adapter` and this CPU offer.
+def is_of(asked: str, target: str) -> bool:
+    """Whether `target` is what was asked for, or of the group that was."""
+    return target == asked or target.startswith(f"{asked}-")
+
+
+def choose_target(lock: BundleLock, adapter: Adapter, names: Sequence[str]) -> str:
+    """Which of the Vulkan targets `names` uses most of what `adapter` and this CPU offer.
 
     Raises BundleError that says what they lack for each.
     """
-    candidates = {name: t for name, t in lock.targets.items() if t.device == "vulkan"}
+    candidates = {n: lock.targets[n] for n in names if lock.targets[n].device == "vulkan"}
     fitting = [name for name, target in candidates.items() if not _missing(target, adapter)]
     if fitting:
         return max(fitting, key=lambda name: _demands(candidates[name]))

@@ -1,6 +1,8 @@
 """The daemon with `--device vulkan`: it answers as on the CPU, and says what is missing."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mlc_edge.bundle import LOCK_NAME
 from tests.build.conftest import run_build
 from tests.conftest import POCKET
 from tests.daemon.daemons import ROOT, TIMEOUT_S, Daemon, environment, run, started
@@ -93,11 +96,15 @@ next(iter(answer))
         (("--device", "vulkan"), NO_DRIVER, "there is no Vulkan adapter: install the GPU's driver"),
         (("--device", "gpu"), {}, "'gpu', expected auto, cpu, vulkan, or vulkan:1"),
         (("--device", "vulkan:-1"), {}, "expected auto, cpu, vulkan, or vulkan:1"),
-        (("--device", "vulkan", "--target", "native"), {}, "target native is for the device cpu"),
+        (
+            ("--device", "vulkan", "--target", "native"),
+            {},
+            "target native is not for the device vulkan",
+        ),
         (
             ("--device", "cpu", "--target", target_name("software-f16")),
             {},
-            "is for the device vulkan",
+            "is not for the device cpu",
         ),
     ],
 )
@@ -135,3 +142,19 @@ def test_auto_takes_it_where_a_bundle_has_nothing_else(tmp_path: Path):
     assert result.returncode == 0, result.stderr
     with started(only) as daemon:
         assert daemon.log.find(rf"ready: .*{target_name('software-f32')}\)")
+    # A group of targets, as the build takes it.
+    with started(only, "--device", "vulkan", "--target", target_name("software")) as daemon:
+        assert daemon.log.find(rf"ready: .*{target_name('software-f32')}\)")
+    done = run(only, "--port", 0, "--target", target_name("f16"))
+    assert done.returncode == 2 and f"no library for '{target_name('f16')}'" in done.stderr
+
+
+def test_a_library_for_browsers_is_refused_by_name(tmp_path: Path, pocket_bundle: Path):
+    copied = shutil.copytree(pocket_bundle, tmp_path / pocket_bundle.name)
+    lock = json.loads((copied / LOCK_NAME).read_text())
+    name = next(iter(lock["targets"]))
+    lock["targets"][name]["device"] = "webgpu"
+    (copied / LOCK_NAME).write_text(json.dumps(lock))
+    done = run(copied, "--port", 0, "--target", name)
+    assert done.returncode == 2
+    assert f"target {name} is for the device webgpu" in done.stderr

@@ -173,9 +173,11 @@ def test_a_damaged_plugin_is_compiled_again(tmp_path: Path):
     damaged = tmp_path / "vulkan" / whole.name
     damaged.parent.mkdir()
     damaged.write_bytes(whole.read_bytes()[:30000])
+    (damaged.parent / ".partial-killed").mkdir()
     assert doctor(tmp_path)["adapters"] is None
     done = python("from mlc_edge.vulkan.build import main; main()", MLC_EDGE_CACHE=str(tmp_path))
     compiled = Path(done.stdout.strip())
+    assert not list(damaged.parent.glob(".partial-*"))
     assert compiled.parent == damaged.parent and compiled.name.endswith(
         f"-{hash_file(compiled)[:16]}.so"
     )
