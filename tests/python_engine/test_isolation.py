@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import mlc_edge.engine.engine as engine_module
+import mlc_edge.devices as devices_module
 from mlc_edge import AsyncMLCEngine, EngineConfig, MLCEngine
 from mlc_edge.engine.conversation import Conversation
 from mlc_edge.engine.protocol import ChatMessage
@@ -25,7 +25,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> type[FaultyRunner]:
     class Runner(FaultyRunner):
         """Of one test."""
 
-    monkeypatch.setattr(engine_module, "ModelRunner", Runner)
+    monkeypatch.setattr(devices_module, "ModelRunner", Runner)
     return Runner
 
 

@@ -32,7 +32,8 @@ def test_without_a_name_the_embedded_model_is_compiled_once(app_folder: Path, tm
     with started("--static", app_folder, "--port", 0, **cache) as (_, url):
         assert ids(url) == ["pocket-q4f16_1"]
         served = libraries(url, "pocket-q4f16_1")
-        assert set(served) == {"webgpu-f32", "webgpu-f16"}
+        classes = ("webgpu", "webgpu-software")
+        assert set(served) == {f"{name}-{dtype}" for name in classes for dtype in ("f32", "f16")}
         assert all(content.startswith(b"\0asm") for content in served.values())
     # Now it needs no compiler.
     with started("--static", app_folder, "--port", 0, PATH="", **cache) as (_, url):
@@ -45,7 +46,7 @@ def test_a_bundle_for_another_device_is_compiled_for_browsers(
     options = ("--static", app_folder, "--port", 0)
     with started(tiny_bundle, bundle, *options, XDG_CACHE_HOME=str(tmp_path)) as (_, url):
         assert ids(url) == ["tiny-q0f32", "fake-q4f32_1"]
-        assert set(libraries(url, "tiny-q0f32")) == {"webgpu-f32"}
+        assert set(libraries(url, "tiny-q0f32")) == {"webgpu-f32", "webgpu-software-f32"}
 
 
 @pytest.fixture
