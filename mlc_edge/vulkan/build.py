@@ -118,7 +118,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _compiled() -> Path | None:
     """One that is whole: a power cut may leave another, which would end the process that loads it."""
     found = sorted(_folder().glob(_cached("*").name))
-    return next((path for path in found if path == _cached(_digest(path))), None)
+    return next((path for path in found if path.stem.endswith(f"-{_digest(path)}")), None)
 
 
 def _folder() -> Path:

@@ -157,3 +157,35 @@ def started(
         process.wait()
         reader.join()
         process.stderr.close()
+
+
+def end_of_engine(script: str, bundle: Path) -> tuple[int, Log]:
+    """How a daemon ends, started by `script`, whose engine ends at the token 999; its client is told."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(bundle)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    ) as process:
+        assert process.stderr
+        log = Log()
+        try:
+            lines = iter(process.stderr)
+            for line in lines:
+                log.lines.append(line)
+                if "ready: " in line:
+                    break
+            url = log.find(r"listening on (http://\S+/)")
+            assert url, log.lines
+            ask = f"{url[1]}v1/completions"
+            alive = httpx.post(ask, json={"prompt": "Hello", "max_tokens": 2}, timeout=TIMEOUT_S)
+            assert alive.status_code == 200
+            answer = httpx.post(ask, json={"prompt": [999, 1]}, timeout=TIMEOUT_S)
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "engine_stopped"
+            log.lines += list(lines)
+            return process.wait(TIMEOUT_S), log
+        except BaseException:
+            process.kill()
+            raise

@@ -1,13 +1,10 @@
 """A daemon whose engine has ended tells everybody and ends, for systemd to start it anew."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.daemon.daemons import ROOT, SHORT, TIMEOUT_S, Log, environment
+from tests.daemon.daemons import SHORT, end_of_engine
 
 # The engine's thread meets what no handler is made for: memory that is gone while it cleans up.
 SCRIPT = """
@@ -31,33 +28,9 @@ main()
 
 
 def test_the_daemon_ends_with_its_engine(bundle: Path):
-    with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(bundle)],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment(),
-    ) as process:
-        assert process.stderr
-        log = Log()
-        try:
-            lines = iter(process.stderr)
-            for line in lines:
-                log.lines.append(line)
-                if "ready: " in line:
-                    break
-            url = log.find(r"listening on (http://\S+/)")
-            assert url, log.lines
-            ask = f"{url[1]}v1/completions"
-            answer = httpx.post(ask, json={"prompt": [999, 1]}, timeout=TIMEOUT_S)
-            assert answer.status_code == 503
-            assert answer.json()["error"]["code"] == "engine_stopped"
-            log.lines += list(lines)
-            assert process.wait(TIMEOUT_S) != 0
-            assert log.find("The engine has ended: no memory at all")
-        except BaseException:
-            process.kill()
-            raise
+    code, log = end_of_engine(SCRIPT, bundle)
+    assert code != 0
+    assert log.find("The engine has ended: no memory at all")
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "completions"])

@@ -15,20 +15,16 @@ THREADS = 64
 ROWS = 4
 COLUMNS = 4
 UNROLL = 8
+# Several threads would compute the same sum; of a matrix product each output has one of its own.
+LONGEST_SUM = 1024
+LONGEST_PRODUCT = 1 << 20
 # Blocks of webbuild.kernels.plain.
 MATMUL = "matmul"
 DEQUANTIZE = "dequantize"
 
 
 class DirectReduction(ScheduleRule):
-    """Schedules functions of injective and reduction blocks; the longest reduction is `limit`.
-
-    Matrix products may have reductions of `matmul_limit`: each of their outputs has one of its own.
-    """
-
-    def __init__(self, limit: int, *, matmul_limit: int = 0) -> None:
-        self.limit = limit
-        self.matmul_limit = max(limit, matmul_limit)
+    """Schedules functions of injective and reduction blocks."""
 
     def apply(self, func: tirx.PrimFunc, target: Target, _: bool) -> s_tir.Schedule | None:
         root = getattr(func.body, "block", None)
@@ -50,7 +46,7 @@ class DirectReduction(ScheduleRule):
         kinds = {var.iter_type for block in blocks for var in sch.get(block).iter_vars}
         lengths = [_reduction_length(sch, b) for b in blocks if _is_reduction(sch, b)]
         names = [_name_of(sch, block) for block in blocks]
-        limit = self.matmul_limit if MATMUL in names else self.limit
+        limit = LONGEST_PRODUCT if MATMUL in names else LONGEST_SUM
         return (
             kinds <= {tirx.IterVar.DataPar, tirx.IterVar.CommReduce}
             and all(len(sch.get(block).writes) == 1 for block in blocks)

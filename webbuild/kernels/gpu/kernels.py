@@ -34,9 +34,6 @@ from webbuild.quantization.formats import TensorFormat
 
 # Features of a head that a thread of TVM's decode kernel has.
 TILE_FEATURES = 4
-# Longer sums are shared between threads even on software adapters: each thread would compute all of it.
-LONGEST_SUM = 1024
-LONGEST_PRODUCT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -115,9 +112,8 @@ class GpuKernels(Kernels):
 
     def schedule_rules(self) -> list[Any]:
         gpu = dlight.gpu
-        alone = DirectReduction(LONGEST_SUM, matmul_limit=LONGEST_PRODUCT)
         return [
-            *([] if self.barriers else [alone]),
+            *([] if self.barriers else [DirectReduction()]),
             gpu.Matmul(),
             gpu.GEMV(),
             gpu.Reduction(),
