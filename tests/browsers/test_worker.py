@@ -285,6 +285,27 @@ def test_a_shared_engine_that_stays_away_is_an_error_of_the_network_until_it_com
     assert page.run(unload_shared) == RUNS
 
 
+SHARE_WITH_SILENCE = """
+async (startTimeoutMs) => {
+  const script = document.createElement("script");
+  script.textContent = `globalThis.SharedWorker = class extends EventTarget {
+    port = new MessageChannel().port1;
+  };`;
+  document.head.append(script);
+  const engine = new EngineClient({ workerUrl: "worker.js", shared: true, startTimeoutMs });
+  const late = new Promise((resolve) => setTimeout(resolve, 0.8 * startTimeoutMs, "late"));
+  return Promise.race([failure(() => engine.unload()), late]);
+}
+"""
+
+
+def test_a_shared_worker_that_is_silent_though_its_script_is_there_is_given_up_soon(
+    page: RealBrowser,
+):
+    """Firefox connects pages to one that is failing, and says nothing of it."""
+    assert page.run(SHARE_WITH_SILENCE, 12_000) == RUNS
+
+
 @pytest.mark.parametrize("kind", ["RangeError", "TypeError"])
 def test_an_error_inside_the_engine_is_what_it_is(page: RealBrowser, kind: str):
     """Neither a lack of memory nor an error of the network, though these have the same types."""

@@ -81,7 +81,7 @@ def test_questions_at_the_same_time_become_versions(open_chat: OpenChat):
 
 def test_an_answer_grows_in_the_other_tab(open_chat: OpenChat):
     one, two = while_one_writes(open_chat)
-    expect(two.questions).to_have_text(["Story?"])
+    expect(two.questions.locator(".body")).to_have_text(["Story?"])
     expect(two.answers.last).to_have_attribute("aria-busy", "true")
     expect(two.answers.last).not_to_contain_text("Interrupted")
     one.engine("push", " upon a time.")

@@ -7,6 +7,8 @@ import { resolved } from "./address.ts";
 const ATTEMPTS = 3;
 /** A script that says nothing for so long counts as one that can't be had. */
 const START_TIMEOUT_MS = 30_000;
+/** The share of that after which a SharedWorker is in doubt, and again after its script is seen to be there. */
+const DOUBT = 1 / 12;
 /** Some browsers read a worker's address only after its constructor has returned. */
 const REVOKE_MS = 60_000;
 const retryDelayMs = (attempt: number): number => 250 * 4 ** (attempt - 1);
@@ -98,11 +100,11 @@ export class EngineWorker {
     this.#state = "starting";
     this.#attempt += 1;
     const timer = setTimeout(() => {
-      const isStarting = worker === this.#worker && this.#state === "starting";
-      if (!isStarting) return;
+      if (!this.#isStarting(worker)) return;
       if (this.#listener.onSilence) this.#listener.onSilence();
       else void this.#retry(worker, silent(this.#url, this.#timeoutMs));
     }, this.#timeoutMs);
+    if (this.#options.shared) void this.#doubt(worker);
     worker.port.addEventListener("message", ({ data }: MessageEvent<WorkerReply>) => {
       if (worker !== this.#worker || this.#state === "ended") return;
       clearTimeout(timer);
@@ -116,6 +118,25 @@ export class EngineWorker {
       if (this.#state === "started") this.#listener.onFailure(uncaught(event as ErrorEvent));
       else if (this.#state === "starting") void this.#retry(worker, event);
     });
+  }
+
+  #isStarting(worker: RunningWorker): boolean {
+    return worker === this.#worker && this.#state === "starting";
+  }
+
+  /**
+   * Ends the wait for a SharedWorker that is silent though its script can be had.
+   *
+   * Firefox connects ports to one that is failing, and then tells neither these nor later ones of its end.
+   */
+  async #doubt(worker: RunningWorker): Promise<void> {
+    const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, this.#timeoutMs * DOUBT));
+    do {
+      await pause();
+      if (!this.#isStarting(worker)) return;
+    } while (!(await isThere(this.#url)));
+    await pause();
+    if (this.#isStarting(worker)) this.#listener.onSilence?.();
   }
 
   #deliver({ port }: RunningWorker, started: Started): void {
@@ -186,6 +207,16 @@ function thrown({ message }: ErrorEvent): EngineError {
     message: `The engine's worker stopped as it started: ${message}`,
     remedy: "Update the browser, or use another one.",
   });
+}
+
+async function isThere(url: URL): Promise<boolean> {
+  try {
+    const response = await fetch(url);
+    await response.arrayBuffer();
+    return response.ok;
+  } catch {
+    return false;
+  }
 }
 
 /** What the server says about the script now. */
