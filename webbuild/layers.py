@@ -3,6 +3,7 @@
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor
 
+from webbuild.kernels.interface import Norm
 from webbuild.numerics import Numerics
 
 
@@ -24,6 +25,30 @@ class Linear(nn.Module):
         """x [..., in_features] to [..., out_features], float of `out_dtype` (default: the layer's)."""
         out_dtype = out_dtype or self.kernels.dtype
         return self.kernels.linear(x, self._stored, self.out_features, self.format, out_dtype)
+
+    def fused(
+        self,
+        x: Tensor,
+        *,
+        norm: "RMSNorm | None" = None,
+        gated: bool = False,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """`forward` of what `norm` makes of x, then the gated activation of gate and up, plus `residual`."""
+        return self.kernels.fused_linear(
+            x,
+            self._stored,
+            self.out_features,
+            self.format,
+            norm=Norm(norm.weight, norm.epsilon) if norm else None,
+            gated=gated,
+            residual=residual,
+        )
+
+    @property
+    def fuses(self) -> bool:
+        """Whether `fused` is one program for steps of a single token a sequence."""
+        return self.kernels.fuses(self.in_features, self.format)
 
     @property
     def _stored(self) -> list[Tensor]:

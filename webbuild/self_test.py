@@ -1,7 +1,7 @@
 """What a library offers an engine to test it with: its own kernels, one by one, on its own parameters.
 
 `self_test_*` take inputs of the widths that the model's layers read and all parameters, and give the results
-of the model's `probes`. Their programs are those of the model's functions, down to the fused residual:
+of the model's `probes`. Their programs are those of the model's functions, down to what is fused in them:
 they add no kernels. What must come out the engine computes itself, from the weights as they are stored.
 """
 
@@ -34,7 +34,8 @@ class Probe:
 
     `name` is the layer's in the parameter table, `reads` one of INPUTS. With `residual` the input "hidden" is
     added, as the model does; the result with `logits` is float32, for single rows only; a `gated` layer
-    gives gate and up, and their activation is one more result.
+    gives gate and up, and their activation is one more result. `norm` is the layer, after its name, whose
+    results the model gives it: of use where both are one program.
     """
 
     name: str
@@ -43,12 +44,29 @@ class Probe:
     residual: bool = False
     logits: bool = False
     gated: bool = False
+    norm: tuple[str, RMSNorm] | None = None
+
+    @property
+    def fuses(self) -> bool:
+        """Whether steps compute what surrounds the layer along with it."""
+        has_some = bool(self.norm or self.gated or self.residual)
+        return has_some and isinstance(self.layer, Linear) and self.layer.fuses
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layer makes of `x`."""
+        """What the layer makes of `x`, alone."""
         if self.logits and isinstance(self.layer, Linear):
             return self.layer.forward(x, "float32")
         return self.layer.forward(x)
+
+    def fused(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """What layer and surroundings make of `x`."""
+        assert isinstance(self.layer, Linear)
+        return self.layer.fused(
+            x,
+            norm=self.norm and self.norm[1],
+            gated=self.gated,
+            residual=hidden if self.residual else None,
+        )
 
 
 class SelfTest:
@@ -70,17 +88,17 @@ class SelfTest:
 
     def self_test_prefill(self, hidden: Tensor, heads: Tensor, inner: Tensor) -> tuple[Tensor, ...]:
         """Inputs [1, n, width] to the results of all probes but the logits."""
-        return self._results({"hidden": hidden, "heads": heads, "inner": inner}, logits=False)
+        return self._results({"hidden": hidden, "heads": heads, "inner": inner}, step=False)
 
     def self_test_decode(self, hidden: Tensor, heads: Tensor, inner: Tensor) -> tuple[Tensor, ...]:
         """Inputs [1, 1, width] to the results of all probes."""
-        return self._results({"hidden": hidden, "heads": heads, "inner": inner}, logits=True)
+        return self._results({"hidden": hidden, "heads": heads, "inner": inner}, step=True)
 
     def self_test_batch_decode(
         self, hidden: Tensor, heads: Tensor, inner: Tensor
     ) -> tuple[Tensor, ...]:
         """Inputs [b, 1, width] to the results of all probes."""
-        return self._results({"hidden": hidden, "heads": heads, "inner": inner}, logits=True)
+        return self._results({"hidden": hidden, "heads": heads, "inner": inner}, step=True)
 
     def self_test_spec(self) -> dict[str, Any]:
         """What `nn.Module.export_tvm` needs to know of the functions' arguments."""
@@ -95,7 +113,9 @@ class SelfTest:
 
     def self_test_metadata(self, config: LlamaConfig, prefill_chunk_size: int) -> dict[str, Any]:
         """The `self_test` entry of a library's metadata: what comes out of what, and how exactly."""
-        results = [result for probe in self.probes() for result in self._describe(probe)]
+        tests = [*self._tests(step=False), *self._tests(step=True)]
+        described = {test: self._describe(*test) for test in dict.fromkeys(tests)}
+        results = [result for described_test in described.values() for result in described_test]
         widths = self.widths()
         tokens = min(ATTENTION_TOKENS, prefill_chunk_size)
         attended = attention_reference(config, tokens + 1)
@@ -105,7 +125,7 @@ class SelfTest:
         return {
             "inputs": [widths[name] for name in INPUTS],
             "results": results,
-            "runs": self._runs(results, min(PREFILL_ROWS, prefill_chunk_size)),
+            "runs": self._runs(described, min(PREFILL_ROWS, prefill_chunk_size)),
             "embedding": {**self._stored(name, table), "rows": EMBEDDED_ROWS},
             "attention": {
                 "prefill_length": tokens,
@@ -125,44 +145,59 @@ class SelfTest:
             }
         return {"self_test_prefill": (1, "seq_len"), "self_test_decode": (1, 1)}
 
-    def _runs(self, results: list[dict[str, Any]], rows: int) -> list[dict[str, Any]]:
+    def _tests(self, *, step: bool) -> list[tuple[Probe, bool]]:
+        """Probes of a prompt or of a step, and whether each is with its surroundings."""
+        probes = self.probes()
+        if step:
+            return [(probe, probe.fuses) for probe in probes]
+        return [(probe, False) for probe in probes if not probe.logits]
+
+    def _runs(
+        self, described: dict[tuple[Probe, bool], list[dict[str, Any]]], rows: int
+    ) -> list[dict[str, Any]]:
         """Which function to call with which rows, and which results it gives."""
         leads = {
             "self_test_prefill": [[1, rows]],
             "self_test_decode": [[1, 1]],
             "self_test_batch_decode": [[1, 1], [BATCH_ROWS, 1]],
         }
-        everything = range(len(results))
-        prompt = [index for index in everything if not results[index].get("logits")]
+        indices: dict[tuple[Probe, bool], list[int]] = {}
+        count = 0
+        for test, results in described.items():
+            indices[test] = list(range(count, count + len(results)))
+            count += len(results)
         return [
             {
                 "function": function,
                 "lead": lead,
-                "results": prompt if function == "self_test_prefill" else list(everything),
+                "results": [
+                    index
+                    for test in self._tests(step=function != "self_test_prefill")
+                    for index in indices[test]
+                ],
             }
             for function in self._leads()
             for lead in leads[function]
         ]
 
-    def _results(self, inputs: dict[str, Tensor], *, logits: bool) -> tuple[Tensor, ...]:
+    def _results(self, inputs: dict[str, Tensor], *, step: bool) -> tuple[Tensor, ...]:
         results = []
-        for probe in self.probes():
-            if probe.logits and not logits:
+        for probe, fused in self._tests(step=step):
+            x, hidden = inputs[probe.reads], inputs["hidden"]
+            if fused:
+                results.append(probe.fused(x, hidden))
                 continue
-            x = inputs[probe.reads]
             result = probe.forward(x)
-            results.append(result + inputs["hidden"] if probe.residual else result)
+            results.append(result + hidden if probe.residual else result)
             if probe.gated:
                 results.append(self.numerics.kernels.gated_silu(result))
         return tuple(results)
 
-    def _describe(self, probe: Probe) -> list[dict[str, Any]]:
+    def _describe(self, probe: Probe, fused: bool) -> list[dict[str, Any]]:
         reads = INPUTS.index(probe.reads)
         if isinstance(probe.layer, RMSNorm):
-            epsilon = probe.layer.epsilon
-            parameters = [f"{probe.name}.weight"]
             return [
-                {"kind": "rms_norm", "parameters": parameters, "input": reads, "epsilon": epsilon}
+                {**_described_norm(probe.name, probe.layer), "kind": "rms_norm", "input": reads}
             ]
         linear = {
             "kind": "linear",
@@ -171,7 +206,10 @@ class SelfTest:
             "residual": probe.residual,
             "logits": probe.logits,
         }
-        return [linear, {"kind": "gated_silu"}] if probe.gated else [linear]
+        if not fused:
+            return [linear, {"kind": "gated_silu"}] if probe.gated else [linear]
+        norm = {"norm": _described_norm(*probe.norm)} if probe.norm else {}
+        return [{**linear, **norm, "gated": probe.gated}]
 
     def _stored(self, name: str, layer: Linear) -> dict[str, Any]:
         """How a layer's weight is stored; the layouts are those of docs/development.md."""
@@ -181,6 +219,10 @@ class SelfTest:
             "in_features": layer.in_features,
             "out_features": layer.out_features,
         }
+
+
+def _described_norm(name: str, norm: RMSNorm) -> dict[str, Any]:
+    return {"parameters": [f"{name}.weight"], "epsilon": norm.epsilon}
 
 
 def _tolerance(numerics: Numerics) -> dict[str, float]:

@@ -21,6 +21,8 @@ SEQUENCE = -1
 COMPARED = 16
 # Half precision has nothing much smaller between 0 and 1, once it is rounded.
 SMALLEST_SIGMOID = 1e-3
+# How much x / (1 + e^-x) changes at most by what x changes.
+STEEPEST_SILU = 1.1
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -75,10 +77,14 @@ class _Run:
             before = found
 
     def _linear(self, described: Mapping[str, Any], found: Floats, _: Floats) -> None:
-        columns = spread(described["out_features"])
         x = self._inputs[described["input"]]
-        weight = stored_rows(self._runner.parameters, described, columns)
-        expected, magnitude = x @ weight.T, np.abs(x) @ np.abs(weight).T
+        if norm := described.get("norm"):
+            x = self._normalised(norm, x)
+        if described.get("gated"):
+            self._fused_gated(described, x, found)
+            return
+        columns = spread(described["out_features"])
+        expected, magnitude = self._product(described, x, columns)
         rounded = np.abs(expected)
         if described["residual"]:
             residual = self._inputs[0][:, columns]
@@ -91,22 +97,46 @@ class _Run:
         bounds = tolerance["least"] + tolerance["sum"] * magnitude + value * rounded
         self._check(described["parameters"][0], found[:, columns], expected, bounds)
 
+    def _fused_gated(self, described: Mapping[str, Any], x: Floats, found: Floats) -> None:
+        """The activation of a product's halves, gate and up, of which there is no result."""
+        width = described["out_features"] // 2
+        columns = spread(width)
+        gate, gates = self._product(described, x, columns)
+        up, ups = self._product(described, x, [width + column for column in columns])
+        expected, bounds = self._activation(gate, up)
+        slack = STEEPEST_SILU * gates * np.abs(up) + np.abs(_silu(gate)) * ups
+        bounds += self._test["tolerance"]["sum"] * slack
+        self._check(described["parameters"][0], found[:, columns], expected, bounds)
+
+    def _product(
+        self, described: Mapping[str, Any], x: Floats, columns: list[int]
+    ) -> tuple[Floats, Floats]:
+        """x times those rows of a weight, [rows, columns], and the sums of the products' magnitudes."""
+        weight = stored_rows(self._runner.parameters, described, columns)
+        return x @ weight.T, np.abs(x) @ np.abs(weight).T
+
     def _norm(self, described: Mapping[str, Any], found: Floats, _: Floats) -> None:
-        x = self._inputs[described["input"]]
+        expected = self._normalised(described, self._inputs[described["input"]])
+        bounds = _rounding(self._test["tolerance"], expected)
+        self._check(described["parameters"][0], found, expected, bounds)
+
+    def _normalised(self, described: Mapping[str, Any], x: Floats) -> Floats:
         (name,) = described["parameters"]
         weight = self._runner.parameters.rows(name, range(x.shape[1])).astype(np.float64)
         mean = (x**2).mean(axis=1, keepdims=True)
-        expected = x / np.sqrt(mean + described["epsilon"]) * weight
-        self._check(name, found, expected, _rounding(self._test["tolerance"], expected))
+        expected: Floats = x / np.sqrt(mean + described["epsilon"]) * weight
+        return expected
 
     def _gated(self, _: Mapping[str, Any], found: Floats, before: Floats) -> None:
         """The activation of the result before it, gate and up."""
-        gate, up = np.split(before, 2, axis=1)
-        expected = gate / (1 + np.exp(-gate)) * up
+        self._check("a gated activation", found, *self._activation(*np.split(before, 2, axis=1)))
+
+    def _activation(self, gate: Floats, up: Floats) -> tuple[Floats, Floats]:
+        """What it is, and what it may differ by."""
+        expected = _silu(gate) * up
         magnitude = np.abs(expected) + SMALLEST_SIGMOID * np.abs(gate * up)
         tolerance = self._test["tolerance"]
-        bounds = tolerance["least"] + tolerance["activation"] * magnitude
-        self._check("a gated activation", found, expected, bounds)
+        return expected, tolerance["least"] + tolerance["activation"] * magnitude
 
     def _check(self, what: str, found: Floats, expected: Floats, bounds: Floats) -> None:
         _compare(f"{what} for {len(found)} rows", found, expected, bounds)
@@ -161,6 +191,10 @@ def _compare_steps(runner: ModelRunner) -> None:
             f"logits of a prompt at once and in two steps differ by {difference:.3g}, "
             f"and are {size:.3g} large"
         )
+
+
+def _silu(x: Floats) -> Floats:
+    return x / (1 + np.exp(-x))
 
 
 def _rounding(tolerance: Mapping[str, float], expected: Floats) -> Floats:

@@ -96,15 +96,20 @@ def _case(layout: str, dtype: str) -> dict[str, Any]:
         {"kind": "gated_silu"},
         described("embed_tokens", HIDDEN, VOCABULARY, 0, logits=True),
     ]
+    # As where a layer and what surrounds it are one program.
+    fused = {"norm": {"parameters": ["norm.weight"], "epsilon": EPSILON}, "logits": False}
+    results += [{**results[4], **fused}, {**results[2], **fused, "gated": True}]
     hidden, heads = (np.array(_input(ROWS, width)) / 128 for width in (HIDDEN, HEADS))
     both = hidden @ model.weights["gate_up_proj"].T
-    gate, up = both[:, :INNER], both[:, INNER:]
+    normed = hidden / np.sqrt((hidden**2).mean(1, keepdims=True) + EPSILON) * norm
     given = [
-        hidden / np.sqrt((hidden**2).mean(1, keepdims=True) + EPSILON) * norm,
+        normed,
         heads @ model.weights["o_proj"].T + hidden,
         both,
-        gate / (1 + np.exp(-gate)) * up,
+        _activation(both),
         hidden @ model.weights["embed_tokens"].T,
+        normed @ model.weights["embed_tokens"].T,
+        _activation(normed @ model.weights["gate_up_proj"].T),
     ]
     table = {
         key: results[4][key] for key in ("parameters", "layout", "in_features", "out_features")
@@ -120,7 +125,7 @@ def _case(layout: str, dtype: str) -> dict[str, Any]:
             "self_test": {
                 "inputs": [HIDDEN, HEADS, INNER],
                 "results": results,
-                "runs": [{"function": "all", "lead": [ROWS, 1], "results": [0, 1, 2, 3, 4]}],
+                "runs": [{"function": "all", "lead": [ROWS, 1], "results": [*range(7)]}],
                 "embedding": {**table, "rows": len(ids)},
                 "attention": {
                     "prefill_length": 3,
@@ -137,6 +142,11 @@ def _case(layout: str, dtype: str) -> dict[str, Any]:
         "results": [_rounded(_flushed(values, dtype)) for values in given],
         "embeddings": _rounded(model.weights["embed_tokens"][ids]),
     }
+
+
+def _activation(both: Array) -> Array:
+    gate, up = both[:, :INNER], both[:, INNER:]
+    return gate / (1 + np.exp(-gate)) * up
 
 
 def _flushed(values: Array, dtype: str) -> Array:

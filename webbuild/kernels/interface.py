@@ -52,6 +52,13 @@ class StoredParameter(NamedTuple):
     dtype: str
 
 
+class Norm(NamedTuple):
+    """A normalisation by the root mean square, times `weight` [width]."""
+
+    weight: Tensor
+    epsilon: float
+
+
 class Kernels(ABC):
     """Operations as one kind of device computes them, under TVM's current target.
 
@@ -74,6 +81,29 @@ class Kernels(ABC):
         self, x: Tensor, weight: Sequence[Tensor], rows: int, format: TensorFormat, out_dtype: str
     ) -> Tensor:
         """x [..., columns] times the weight [rows, columns] transposed, [..., rows] of `out_dtype`."""
+
+    def fuses(self, columns: int, format: TensorFormat) -> bool:
+        """Whether `fused_linear` is one program for steps of a single token a sequence."""
+        return False
+
+    def fused_linear(
+        self,
+        x: Tensor,
+        weight: Sequence[Tensor],
+        rows: int,
+        format: TensorFormat,
+        *,
+        norm: Norm | None = None,
+        gated: bool = False,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """`linear` of the `norm` of x, then `gated_silu` where it is `gated`, plus the residual."""
+        if norm is not None:
+            x = self.rms_norm(x, norm.weight, norm.epsilon)
+        y = self.linear(x, weight, rows, format, self.dtype)
+        if gated:
+            y = self.gated_silu(y)
+        return y if residual is None else y + residual
 
     @abstractmethod
     def take(

@@ -27,24 +27,27 @@ class LlamaAttention(nn.Module):
         self.qkv_proj = Linear(width, self.fused_heads * self.head_dim, numerics.of("qkv_proj"))
         self.o_proj = Linear(self.heads * self.head_dim, width, numerics.of("o_proj"))
 
-    def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, norm: RMSNorm, kv_cache: PagedKVCache, layer: int) -> Tensor:
+        """x plus what tokens attend to."""
         batch, length, _ = x.shape
-        qkv = op.reshape(self.qkv_proj(x), (batch, length, self.fused_heads, self.head_dim))
+        qkv = self.qkv_proj.fused(x, norm=norm)
+        qkv = op.reshape(qkv, (batch, length, self.fused_heads, self.head_dim))
         attended = kv_cache.attention_with_fused_qkv(
             layer, qkv, self.heads, sm_scale=1 / math.sqrt(self.head_dim)
         )
-        return self.o_proj(op.reshape(attended, (batch, length, self.heads * self.head_dim)))
+        attended = op.reshape(attended, (batch, length, self.heads * self.head_dim))
+        return self.o_proj.fused(attended, residual=x)
 
 
 class LlamaMLP(nn.Module):
     def __init__(self, config: LlamaConfig, numerics: Numerics) -> None:
-        self.kernels = numerics.kernels
         width, inner = config.hidden_size, config.intermediate_size
         self.gate_up_proj = Linear(width, 2 * inner, numerics.of("gate_up_proj"))
         self.down_proj = Linear(inner, width, numerics.of("down_proj"))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.kernels.gated_silu(self.gate_up_proj(x)))
+    def forward(self, x: Tensor, norm: RMSNorm) -> Tensor:
+        """x plus what is looked up for it."""
+        return self.down_proj.fused(self.gate_up_proj.fused(x, norm=norm, gated=True), residual=x)
 
 
 class LlamaDecoderLayer(nn.Module):
@@ -55,8 +58,8 @@ class LlamaDecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, numerics)
 
     def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
-        x = self.self_attn(self.input_layernorm(x), kv_cache, layer) + x
-        return self.mlp(self.post_attention_layernorm(x)) + x
+        x = self.self_attn(x, self.input_layernorm, kv_cache, layer)
+        return self.mlp(x, self.post_attention_layernorm)
 
 
 class LlamaModel(nn.Module):
@@ -179,21 +182,35 @@ class Model(nn.Module):
         head = self.model.embed_tokens if tied else self.lm_head
         return [
             Probe(name="model.layers.0.input_layernorm", layer=norm),
-            *self._linear_probes("self_attn.qkv_proj", 0),
+            *self._linear_probes("self_attn.qkv_proj", 0, norm="input_layernorm"),
             *self._linear_probes("self_attn.o_proj", 1 / 3, reads="heads", residual=True),
-            *self._linear_probes("mlp.gate_up_proj", 2 / 3, gated=True),
+            *self._linear_probes(
+                "mlp.gate_up_proj", 2 / 3, norm="post_attention_layernorm", gated=True
+            ),
             *self._linear_probes("mlp.down_proj", 1, reads="inner", residual=True),
             Probe(name="model.embed_tokens" if tied else "lm_head", layer=head, logits=True),
         ]
 
-    def _linear_probes(self, kind: str, part: float, **how: Any) -> list[Probe]:
-        """A layer of `kind` for each of its formats: the next after `part` of all decoder layers."""
+    def _linear_probes(
+        self, kind: str, part: float, norm: str | None = None, **how: Any
+    ) -> list[Probe]:
+        """A layer of `kind` for each of its formats: the next after `part` of all decoder layers.
+
+        `norm` is the layer beside it whose results it is given.
+        """
         layers = [attrgetter(kind)(layer) for layer in self.model.layers]
         first = int((len(layers) - 1) * part)
         indices = [*range(first, len(layers)), *range(first)]
         found = {layers[index].format: index for index in reversed(indices)}
+
+        def before(index: int) -> tuple[str, RMSNorm] | None:
+            name = f"model.layers.{index}.{norm}"
+            return (name, getattr(self.model.layers[index], norm)) if norm else None
+
         return [
-            Probe(name=f"model.layers.{index}.{kind}", layer=layers[index], **how)
+            Probe(
+                name=f"model.layers.{index}.{kind}", layer=layers[index], norm=before(index), **how
+            )
             for index in sorted(found.values(), key=indices.index)
         ]
 

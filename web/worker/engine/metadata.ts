@@ -17,6 +17,12 @@ export interface StoredWeight {
   readonly out_features: number;
 }
 
+/** A root mean square normalisation. */
+export interface Norm {
+  readonly parameters: readonly [string];
+  readonly epsilon: number;
+}
+
 export interface LinearResult extends StoredWeight {
   readonly kind: "linear";
   /** Index of the input that is read. */
@@ -25,13 +31,15 @@ export interface LinearResult extends StoredWeight {
   readonly residual: boolean;
   /** Whether the result is float32 even where others are float16. */
   readonly logits: boolean;
+  /** What is done with the input before. */
+  readonly norm?: Norm;
+  /** Whether the result is the activation of gate and up, the product's halves. */
+  readonly gated?: boolean;
 }
 
-export interface NormResult {
+export interface NormResult extends Norm {
   readonly kind: "rms_norm";
-  readonly parameters: readonly [string];
   readonly input: number;
-  readonly epsilon: number;
 }
 
 /** The activation of the result before it, gate and up. */

@@ -6,11 +6,13 @@
  */
 import { EngineError } from "../shared/errors.ts";
 import { SELF_TEST_SEQUENCE, type KvStore } from "./kv-cache.ts";
-import type { LinearResult, Metadata, NormResult, SelfTest, TestRun } from "./metadata.ts";
-import { spread, type StoredRows } from "./stored-rows.ts";
+import type { LinearResult, Metadata, Norm, NormResult, SelfTest, TestRun } from "./metadata.ts";
+import { comparedRows, spread, type StoredRows } from "./stored-rows.ts";
 
 /** Half precision has nothing much smaller between 0 and 1, once it is rounded. */
 const SMALLEST_SIGMOID = 1e-3;
+/** How much x / (1 + e^-x) changes at most by what x changes. */
+const STEEPEST_SILU = 1.1;
 
 /** What the self-test asks of a model on its device. */
 export interface TestSubject {
@@ -97,37 +99,44 @@ export class Probes {
   }
 
   *#linear(result: LinearResult): Generator<Expectation> {
-    const { sum, value: relative, least } = this.#test.tolerance;
-    const { in_features: depth, out_features: width } = result;
-    const x = this.#input(result.input);
-    for (const column of spread(width)) {
-      const weight = this.#stored.row(result, column);
+    const { in_features: depth, out_features, gated = false } = result;
+    const width = gated ? out_features / 2 : out_features;
+    for (const stored of comparedRows(result)) {
+      const [column = 0] = stored;
+      const weights = stored.map((row) => this.#stored.row(result, row));
       for (let row = 0; row < this.rows; row++) {
+        const given = this.#input(result.input).subarray(row * depth, (row + 1) * depth);
+        const x = result.norm ? this.#normalised(result.norm, given) : given;
+        const [product, up] = weights.map((weight) => multiply(x, weight));
+        if (!product) continue;
         const residual = result.residual ? this.#at(0, row, column) : 0;
-        let value = residual;
-        let magnitude = Math.abs(residual);
-        for (let k = 0; k < depth; k++) {
-          const product = (x[row * depth + k] ?? 0) * (weight[k] ?? Number.NaN);
-          value += product;
-          magnitude += Math.abs(product);
-        }
-        // Logits are float32 whatever the other results are.
-        // The product is rounded before the residual is added to it, which may leave much less.
-        const rounded = Math.abs(value - residual) + (result.residual ? Math.abs(value) : 0);
-        const bound = least + sum * magnitude + (result.logits ? 0 : relative * rounded);
-        yield { index: row * width + column, value, bound };
+        const expected = up ? this.#activation(product, up) : this.#sum(product, residual, result);
+        yield { index: row * width + column, ...expected };
       }
     }
   }
 
-  *#norm({ parameters, input, epsilon }: NormResult): Generator<Expectation> {
+  #sum(product: Product, residual: number, result: LinearResult): Omit<Expectation, "index"> {
+    const { sum, value: relative, least } = this.#test.tolerance;
+    const value = product.value + residual;
+    // The product is rounded before the residual is added to it, which may leave much less.
+    const rounded = Math.abs(product.value) + (result.residual ? Math.abs(value) : 0);
+    const magnitude = product.magnitude + Math.abs(residual);
+    // Logits are float32 whatever the other results are.
+    return { value, bound: least + sum * magnitude + (result.logits ? 0 : relative * rounded) };
+  }
+
+  #normalised({ parameters, epsilon }: Norm, x: Float64Array): Float64Array {
     const weight = this.#stored.vector(parameters[0]);
-    const width = weight.length;
+    const mean = x.reduce((sum, value) => sum + value * value, 0) / x.length;
+    return x.map((value, column) => (value / Math.sqrt(mean + epsilon)) * (weight[column] ?? Number.NaN));
+  }
+
+  *#norm({ input, ...norm }: NormResult): Generator<Expectation> {
+    const width = this.#test.inputs[input] ?? 0;
     for (let row = 0; row < this.rows; row++) {
       const x = this.#input(input).subarray(row * width, (row + 1) * width);
-      const mean = x.reduce((sum, value) => sum + value * value, 0) / width;
-      for (const [column, factor] of weight.entries()) {
-        const value = ((x[column] ?? 0) / Math.sqrt(mean + epsilon)) * factor;
+      for (const [column, value] of this.#normalised(norm, x).entries()) {
         yield { index: row * width + column, value, bound: rounding(this.#test, value) };
       }
     }
@@ -135,16 +144,21 @@ export class Probes {
 
   /** The activation of `both`, gate and up. */
   *#gated(both: Float32Array): Generator<Expectation> {
-    const { activation, least } = this.#test.tolerance;
     const width = both.length / this.rows / 2;
     for (let index = 0; index < this.rows * width; index++) {
       const place = Math.floor(index / width) * 2 * width + (index % width);
-      const gate = both[place] ?? Number.NaN;
-      const up = both[place + width] ?? Number.NaN;
-      const value = (gate / (1 + Math.exp(-gate))) * up;
-      const magnitude = Math.abs(value) + SMALLEST_SIGMOID * Math.abs(gate * up);
-      yield { index, value, bound: least + activation * magnitude };
+      const exact = (value = Number.NaN): Product => ({ value, magnitude: 0 });
+      yield { index, ...this.#activation(exact(both[place]), exact(both[place + width])) };
     }
+  }
+
+  #activation(gate: Product, up: Product): Omit<Expectation, "index"> {
+    const { activation, least, sum } = this.#test.tolerance;
+    const silu = gate.value / (1 + Math.exp(-gate.value));
+    const value = silu * up.value;
+    const magnitude = Math.abs(value) + SMALLEST_SIGMOID * Math.abs(gate.value * up.value);
+    const slack = STEEPEST_SILU * gate.magnitude * Math.abs(up.value) + Math.abs(silu) * up.magnitude;
+    return { value, bound: least + activation * magnitude + sum * slack };
   }
 
   #input(input: number): Float64Array {
@@ -154,6 +168,23 @@ export class Probes {
   #at(input: number, row: number, column: number): number {
     return this.#input(input)[row * (this.#test.inputs[input] ?? 0) + column] ?? Number.NaN;
   }
+}
+
+/** A sum of products, and the sum of their magnitudes. */
+interface Product {
+  readonly value: number;
+  readonly magnitude: number;
+}
+
+function multiply(x: Float64Array, weight: Float64Array): Product {
+  let value = 0;
+  let magnitude = 0;
+  for (const [k, factor] of x.entries()) {
+    const product = factor * (weight[k] ?? Number.NaN);
+    value += product;
+    magnitude += Math.abs(product);
+  }
+  return { value, magnitude };
 }
 
 /** What rounding to the library's float type may change. */

@@ -1,6 +1,6 @@
 /** Rows of weights, kept while they're uploaded: what a library's kernels must agree with. */
 import { decodeFloats } from "./float-types.ts";
-import type { Metadata, ParameterShape, StoredWeight } from "./metadata.ts";
+import type { LinearResult, Metadata, ParameterShape, StoredWeight } from "./metadata.ts";
 import type { Slice } from "./weights.ts";
 
 /** Outputs of a product that are compared: the first, the last, and what lies evenly between. */
@@ -14,6 +14,12 @@ export function spread(count: number, wanted = COMPARED): number[] {
   return Array.from({ length: kept }, (_, i) => Math.floor((i * (count - 1)) / Math.max(kept - 1, 1)));
 }
 
+/** Rows of a weight that results are compared with: one a result, or gate and up. */
+export function comparedRows({ out_features: rows, gated = false }: LinearResult): number[][] {
+  if (!gated) return spread(rows).map((row) => [row]);
+  return spread(rows / 2).map((row) => [row, rows / 2 + row]);
+}
+
 export class StoredRows {
   /** Rows to keep of each parameter; null for all. */
   readonly #wanted = new Map<string, Set<number> | null>();
@@ -24,7 +30,10 @@ export class StoredRows {
     this.#types = new Map(params.map(({ name, dtype }) => [name, dtype]));
     for (const result of test.results) {
       if (result.kind === "rms_norm") this.#wanted.set(result.parameters[0], null);
-      if (result.kind === "linear") this.#want(result, spread(result.out_features));
+      if (result.kind === "linear") {
+        this.#want(result, comparedRows(result).flat());
+        if (result.norm) this.#wanted.set(result.norm.parameters[0], null);
+      }
     }
     this.#want(test.embedding, spread(test.embedding.out_features, test.embedding.rows));
   }

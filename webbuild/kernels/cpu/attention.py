@@ -17,19 +17,17 @@ from webbuild.kernels.cpu.program import (
     LANES,
     LOG2_E,
     accumulator,
-    argument,
-    build,
     exp2,
     fma,
     keep,
     largest_of,
     load,
     local_buffer,
-    size,
     splat,
     store,
     total_of,
 )
+from webbuild.kernels.program import argument, build, size
 
 PAGE = 16
 # Keys that are scored together against 16 queries.

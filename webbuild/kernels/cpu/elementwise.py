@@ -11,18 +11,16 @@ from webbuild.kernels.cpu.program import (
     LANES,
     LOG2_E,
     accumulator,
-    argument,
-    build,
     exp2,
     fma,
     keep,
     load,
     over_rows,
-    size,
     splat,
     store,
     total_of,
 )
+from webbuild.kernels.program import argument, build, rows_of, size
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -44,14 +42,6 @@ def _on_rows(name: str, program: tirx.PrimFunc, width: int, x: Tensor, *more: Te
     out = Tensor.placeholder((rows, width), "float32")
     y = op.tensor_ir_op(program, name, [flat, *more], out=out)
     return op.reshape(y, (*lead, width))
-
-
-def rows_of(lead: list[tirx.Expr | int]) -> tirx.Expr | int:
-    """Product of the extents before the last one."""
-    rows: tirx.Expr | int = 1
-    for extent in lead:
-        rows = extent if isinstance(rows, int) and rows == 1 else rows * extent
-    return rows
 
 
 @lru_cache

@@ -22,13 +22,10 @@ from webbuild.kernels.cpu.dot_products import (
     DotProduct,
     find_dot_product,
 )
-from webbuild.kernels.cpu.elementwise import rows_of
 from webbuild.kernels.cpu.program import (
     LANES,
     absolute,
     accumulator,
-    argument,
-    build,
     fma,
     keep,
     largest_of,
@@ -36,11 +33,11 @@ from webbuild.kernels.cpu.program import (
     local_buffer,
     nearest,
     over_rows,
-    size,
     splat,
     store,
     total_of,
 )
+from webbuild.kernels.program import argument, build, rows_of, size
 from webbuild.quantization.formats import GROUP, TensorFormat
 
 LEVELS = 127

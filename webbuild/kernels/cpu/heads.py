@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from webbuild.kernels.cpu.program import LANES, argument, size
+from webbuild.kernels.cpu.program import LANES
+from webbuild.kernels.program import argument, size
 
 # Rotary halves of a head are whole vectors.
 HEAD_DIM_STEP = 2 * LANES

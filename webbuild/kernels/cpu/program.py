@@ -1,10 +1,9 @@
-"""Builds tensor programs from Python functions, and the vector arithmetic that they share."""
+"""The vector arithmetic that a CPU's tensor programs share."""
 
 import math
 from collections.abc import Callable
 
-from tvm import s_tir, tirx
-from tvm.script.ir_builder import IRBuilder
+from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 LANES = 16
@@ -13,28 +12,6 @@ LOG2_E = math.log2(math.e)
 PARALLEL_ROWS = 8
 # Taylor coefficients of 2^f: for |f| <= 1/2 the first one left out is below float32's resolution.
 EXP2_COEFFICIENTS = tuple(math.log(2) ** k / math.factorial(k) for k in range(7))
-
-
-def build(name: str, body: Callable[[], None]) -> tirx.PrimFunc:
-    """The tensor program whose arguments and statements `body` emits."""
-    with IRBuilder() as builder, T.prim_func(s_tir=True, private=True):
-        T.func_name(name)
-        T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True})
-        body()
-    program = builder.get()
-    # Relax's analyses expect the block that TVM's script parser puts around a program.
-    root = s_tir.SBlock([], [], [], "root", program.body)
-    return program.with_body(s_tir.SBlockRealize([], tirx.const(True, "bool"), root))
-
-
-def size(name: str, dtype: str = "int64") -> tirx.Var:
-    """An extent that is known at run time."""
-    return tirx.Var(name, dtype)
-
-
-def argument(name: str, shape: tuple[object, ...], dtype: str, **layout: object) -> tirx.Buffer:
-    """The program's next argument, a tensor."""
-    return T.match_buffer(T.arg(name, T.handle()), shape, dtype, **layout)
 
 
 def over_rows(rows: tirx.Expr, body: Callable[[tirx.Var], None]) -> None:

@@ -6,8 +6,9 @@ from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.script.ir_builder import tirx as T
 
-from webbuild.kernels.cpu.program import accumulator, argument, build, keep, size
+from webbuild.kernels.cpu.program import accumulator, keep
 from webbuild.kernels.interface import float_rank
+from webbuild.kernels.program import argument, build, size
 
 DIGIT_BITS = 8
 DIGITS = 1 << DIGIT_BITS

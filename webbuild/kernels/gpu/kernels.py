@@ -14,12 +14,14 @@ from tvm.target import Target
 from webbuild.kernels.direct import DirectReduction
 from webbuild.kernels.gpu.attention import paged_prefill, ragged_prefill
 from webbuild.kernels.gpu.attention_decode import merge_states, paged_decode
+from webbuild.kernels.gpu.matvec import MatVec, matvec, suits
 from webbuild.kernels.gpu.sorting import argsort_descending
 from webbuild.kernels.interface import (
     PAGE_TOKENS,
     AttentionPrograms,
     Kernels,
     KVCacheShape,
+    Norm,
     PagePrograms,
     StoredParameter,
 )
@@ -58,6 +60,37 @@ class GpuKernels(Kernels):
         if not format.bits:
             return linear(x, weight[0], out_dtype)
         return grouped_linear(x, weight, format, out_dtype)
+
+    def fuses(self, columns: int, format: TensorFormat) -> bool:
+        return self.barriers and suits(columns, format)
+
+    def fused_linear(
+        self,
+        x: Tensor,
+        weight: Sequence[Tensor],
+        rows: int,
+        format: TensorFormat,
+        *,
+        norm: Norm | None = None,
+        gated: bool = False,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        *_, tokens, columns = x.shape
+        is_step = isinstance(tokens, int) and tokens == 1
+        if not (is_step and self.fuses(int(columns), format)):
+            return super().fused_linear(
+                x, weight, rows, format, norm=norm, gated=gated, residual=residual
+            )
+        task = MatVec(
+            rows=rows,
+            columns=int(columns),
+            format=format,
+            dtype=self.dtype,
+            epsilon=norm and norm.epsilon,
+            gated=gated,
+            residual=residual is not None,
+        )
+        return matvec(x, weight, task, norm_weight=norm and norm.weight, residual=residual)
 
     def take(
         self, weight: Sequence[Tensor], ids: Tensor, columns: int, format: TensorFormat
