@@ -57,9 +57,20 @@ class GpuKernels(Kernels):
     def linear(
         self, x: Tensor, weight: Sequence[Tensor], rows: int, format: TensorFormat, out_dtype: str
     ) -> Tensor:
+        if self._is_step(x, format):
+            return matvec(x, weight, self._task(x, rows, format, out_dtype=out_dtype))
         if not format.bits:
             return linear(x, weight[0], out_dtype)
         return grouped_linear(x, weight, format, out_dtype)
+
+    def _is_step(self, x: Tensor, format: TensorFormat) -> bool:
+        """Whether `x` is of a single token a sequence, and there is a program for that."""
+        *_, tokens, columns = x.shape
+        return isinstance(tokens, int) and tokens == 1 and self.fuses(int(columns), format)
+
+    def _task(self, x: Tensor, rows: int, format: TensorFormat, **how: Any) -> MatVec:
+        columns = int(x.shape[-1])
+        return MatVec(rows=rows, columns=columns, format=format, dtype=self.dtype, **how)
 
     def fuses(self, columns: int, format: TensorFormat) -> bool:
         return self.barriers and suits(columns, format)
@@ -75,21 +86,13 @@ class GpuKernels(Kernels):
         gated: bool = False,
         residual: Tensor | None = None,
     ) -> Tensor:
-        *_, tokens, columns = x.shape
-        is_step = isinstance(tokens, int) and tokens == 1
-        if not (is_step and self.fuses(int(columns), format)):
+        if not self._is_step(x, format):
             return super().fused_linear(
                 x, weight, rows, format, norm=norm, gated=gated, residual=residual
             )
-        task = MatVec(
-            rows=rows,
-            columns=int(columns),
-            format=format,
-            dtype=self.dtype,
-            epsilon=norm and norm.epsilon,
-            gated=gated,
-            residual=residual is not None,
-        )
+        epsilon, adds = norm and norm.epsilon, residual is not None
+        how = {"out_dtype": self.dtype, "epsilon": epsilon, "gated": gated, "residual": adds}
+        task = self._task(x, rows, format, **how)
         return matvec(x, weight, task, norm_weight=norm and norm.weight, residual=residual)
 
     def take(

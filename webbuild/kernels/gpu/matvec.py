@@ -31,6 +31,7 @@ class MatVec:
     columns: int
     format: TensorFormat
     dtype: str
+    out_dtype: str
     epsilon: float | None = None
     gated: bool = False
     residual: bool = False
@@ -62,7 +63,7 @@ def matvec(
         inputs.append(norm_weight)
     if residual is not None:
         inputs.append(op.reshape(residual, (count, task.outputs)))
-    out = Tensor.placeholder((count, task.outputs), task.dtype)
+    out = Tensor.placeholder((count, task.outputs), task.out_dtype)
     y = op.tensor_ir_op(program(task), "matvec", inputs, out)
     return op.reshape(y, (*lead, task.outputs))
 
@@ -91,7 +92,7 @@ class _Emitter:
             self.norm_weight = argument("norm_weight", (task.columns,), task.dtype)
         if task.residual:
             self.residual = argument("residual", (self.n, task.outputs), task.dtype)
-        self.out = argument("out", (self.n, task.outputs), task.dtype)
+        self.out = argument("out", (self.n, task.outputs), task.out_dtype)
         self.products = 2 * ROWS if task.gated else ROWS
         """Sums of products that a lane has; after them, if inputs are normalised, their squares'."""
         self.sums = self.products + (task.epsilon is not None)
@@ -199,4 +200,4 @@ class _Emitter:
             value = value / (T.float32(1) + T.exp(-value)) * (sums[index + ROWS] * factor)
         if task.residual:
             value = value + T.Cast("float32", self.residual[row, place])
-        T.buffer_store(self.out, T.Cast(task.dtype, value), [row, place])
+        T.buffer_store(self.out, T.Cast(task.out_dtype, value), [row, place])
