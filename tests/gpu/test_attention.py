@@ -1,17 +1,13 @@
 """Attention on a GPU for heads of many shapes, by whichever kernels a library takes for them."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import tvm
 from tvm.target import Target
-from tvm_ffi import load_module
 
 from tests.compiler.attention_cases import Cases, Heads
 from tests.gpu.models import target_name
+from tests.gpu.programs import compiled
 from webbuild.kernels.gpu.kernels import GpuKernels
 from webbuild.targets import profiles_for
 
@@ -34,32 +30,10 @@ def test_attention_is_that_of_numpy(heads: Heads, *, barriers: bool, tmp_path: P
     target = Target(profile.tvm_target, host=profile.tvm_host)
     with target:
         programs = GpuKernels(heads.dtype, barriers=barriers).attention(shape)._asdict()
-        call = _compiled(programs, target, tmp_path / "attention.so")
+        call = compiled(programs, target, tmp_path / "attention.so")
     cases = Cases(heads)
     cases.ragged(call("ragged"), causal=True)
     cases.ragged(call("ragged"), causal=False)
     cases.paged(call("paged"))
     cases.decode(call("decode"))
     cases.merge(call("merge"))
-
-
-def _compiled(
-    programs: dict[str, Any], target: Target, path: Path
-) -> Callable[[str], Callable[..., None]]:
-    named = {name: program.with_attr("global_symbol", name) for name, program in programs.items()}
-    tvm.compile(tvm.IRModule(named), target=target).export_library(str(path))
-    library, gpu = load_module(path), tvm.device("webgpu", 0)
-
-    def function(name: str) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
-            tensors = [
-                tvm.runtime.tensor(a, gpu) if isinstance(a, np.ndarray) else a for a in arguments
-            ]
-            library[name](*tensors)
-            for array, tensor in zip(arguments, tensors, strict=True):
-                if isinstance(array, np.ndarray):
-                    array[...] = tensor.numpy()
-
-        return call
-
-    return function
