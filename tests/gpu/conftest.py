@@ -1,5 +1,6 @@
 """Models on a Vulkan device: Mesa's lavapipe where there is no GPU."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.gpu.models import GpuModel, build_model, target_name
 @pytest.fixture(scope="session")
 def device() -> None:
     """The device on which kernels run: a process has one."""
+    # Models are built in this process, too, so that it can't have TVM's runtime alone.
+    importlib.import_module("tvm")
     open_device(find_adapter(0))
 
 

@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,21 +21,9 @@ from mlc_edge.vulkan.build import plugin_library
 from mlc_edge.vulkan.device import adapters, find_adapter, open_device, take_statistics
 from mlc_edge.vulkan.runner import build_target
 from tests.gpu.models import CHUNK, GpuModel, target_name
+from tests.gpu.processes import python
 
-ROOT = Path(__file__).parents[2]
 RESULTS = np.random.default_rng(0)
-
-
-def python(script: str, *arguments: object, **extra: str) -> "subprocess.CompletedProcess[str]":
-    """A process with a device of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **extra},
-        timeout=300,
-    )
 
 
 def test_a_token_is_one_submit_and_leaves_nothing_behind(model: Callable[[str], GpuModel]):
