@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -153,20 +154,40 @@ def doctor(cache: Path) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def test_a_damaged_plugin_is_compiled_again(tmp_path: Path):
+@pytest.mark.parametrize(("length", "mode"), [(30000, 0o755), (-1, 0o775)])
+def test_a_plugin_that_is_damaged_or_open_to_others_is_compiled_again(
+    tmp_path: Path, length: int, mode: int
+):
     whole = plugin_library()
     damaged = tmp_path / "vulkan" / whole.name
     damaged.parent.mkdir()
-    damaged.write_bytes(whole.read_bytes()[:30000])
+    damaged.write_bytes(whole.read_bytes()[: length if length > 0 else None])
+    damaged.chmod(mode)
     (damaged.parent / ".partial-killed").mkdir()
     assert doctor(tmp_path)["adapters"] is None
     done = python("from mlc_edge.vulkan.build import main; main()", MLC_EDGE_CACHE=str(tmp_path))
     compiled = Path(done.stdout.strip())
     assert not list(damaged.parent.glob(".partial-*"))
+    assert compiled.stat().st_mode & 0o022 == 0
     assert compiled.parent == damaged.parent and compiled.name.endswith(
         f"-{hash_file(compiled)[:16]}.so"
     )
     assert doctor(tmp_path)["adapters"][0]["kind"] == "software"
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_plugin_in_a_folder_that_others_may_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+):
+    whole = plugin_library()
+    folder = tmp_path / "vulkan"
+    folder.mkdir()
+    shutil.copy(whole, folder)
+    monkeypatch.setenv("MLC_EDGE_CACHE", str(tmp_path))
+    assert plugin_library() == folder / whole.name
+    folder.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"may be written by other users.*chmod go-w {folder}"):
+        plugin_library()
 
 
 def test_the_doctor_reports_whatever_becomes_of_vulkan(tmp_path: Path):
