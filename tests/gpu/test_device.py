@@ -45,16 +45,28 @@ def test_a_token_is_one_submit_and_leaves_nothing_behind(model: Callable[[str], 
 
 
 @pytest.mark.usefixtures("device")
-@pytest.mark.parametrize("count", [0, 1, 5, 4096, 5_000_001])
+@pytest.mark.parametrize("count", [0, 1, 5, 4096, 4098, 5_000_001])
 def test_bytes_come_back_as_they_were_sent(count: int):
     gpu = tvm_device("webgpu", 0)
     values = RESULTS.integers(0, 256, count, np.uint8)
     sent = tensor(values, gpu)
     copied = empty((count,), "uint8", gpu)
-    if count % 4 == 0:
-        copied.copyfrom(sent)
-        assert (copied.numpy() == values).all()
+    copied.copyfrom(sent)
+    assert (copied.numpy() == values).all()
     assert (sent.numpy() == values).all()
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("count", [1, 6, 7, 20_001])
+@pytest.mark.parametrize("is_on_device", [True, False], ids=["copied", "uploaded"])
+def test_what_follows_the_last_byte_stays(count: int, *, is_on_device: bool):
+    gpu = tvm_device("webgpu", 0)
+    values = RESULTS.integers(0, 256, count + 16, np.uint8)
+    written = RESULTS.integers(0, 256, count, np.uint8)
+    whole = tensor(values, gpu)
+    part = whole._create_view((count,), "uint8", 8)
+    part.copyfrom(tensor(written, gpu) if is_on_device else written)
+    assert (whole.numpy() == np.concatenate([values[:8], written, values[8 + count :]])).all()
 
 
 @pytest.mark.usefixtures("device")

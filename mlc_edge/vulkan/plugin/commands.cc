@@ -173,9 +173,13 @@ void Gpu::Write(const void* source, Buffer* target, uint64_t offset, uint64_t by
   const uint8_t* from = static_cast<const uint8_t*>(source);
   if (bytes <= kSmallUpload) {
     statistics_.uploaded += bytes;
-    uint64_t size = RoundUp(bytes, 4), place = Reserve(size, 4);
+    uint64_t size = RoundUp(bytes, 4);
+    uint8_t last[4] = {};
+    // What comes after the bytes in their last word stays, unless it is the buffer's padding.
+    if (size > bytes && offset + size < target->size) Read(target, offset + size - 4, last, 4);
+    uint64_t place = Reserve(size, 4);
     std::memcpy(staged_.data() + place, from, bytes);
-    std::memset(staged_.data() + place + bytes, 0, size - bytes);
+    std::memcpy(staged_.data() + place + bytes, last + bytes % 4, size - bytes);
     EndPass();
     wgpuCommandEncoderCopyBufferToBuffer(Encoder(), arena_, place, target->gpu, offset, size);
     target->used_in = batch_;
@@ -231,11 +235,18 @@ void Gpu::Copy(Buffer* source, uint64_t offset, Buffer* target, uint64_t to_offs
   Lock lock(mutex_);
   RequireRange(source, offset, bytes);
   RequireRange(target, to_offset, bytes);
+  // WebGPU copies words: beyond the last byte there is padding, or what has to stay.
+  uint64_t size = RoundUp(bytes, 4), tail = bytes % 4;
+  if (to_offset + size < target->size) size = bytes - tail;
   EndPass();
   wgpuCommandEncoderCopyBufferToBuffer(Encoder(), source->gpu, offset, target->gpu, to_offset,
-                                       bytes);
+                                       size);
   source->used_in = target->used_in = batch_;
   Check("copying");
+  if (size >= bytes) return;
+  uint8_t last[4];
+  Read(source, offset + size, last, tail);
+  Write(last, target, to_offset + size, tail);
 }
 
 WGPUBindGroup Gpu::Group(Kernel& kernel, const std::vector<Buffer*>& buffers) {
