@@ -16,6 +16,10 @@ from mlc_edge.vulkan.runner import VulkanRunner, build_target, is_of
 
 Computing = Literal["cpu", "vulkan"]
 EXPECTED_DEVICE = "auto, cpu, vulkan, or vulkan:1 for the second adapter"
+DEVICE_HELP = (
+    "What computes: cpu, vulkan, or vulkan:1 for the second adapter that `mlc-edge doctor` lists. "
+    "auto: the CPU, unless the bundle has nothing for it."
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def _device_kind(bundle: Path, device: DeviceChoice, target: str | None) -> str:
         kind = named.pop()
         if kind not in get_args(Computing):
             raise ConfigError(
-                f"target {target} is for the device {kind}, which mlc-edge run has not."
+                f"target {target} is for the device {kind}, not for {' or '.join(get_args(Computing))}."
             )
         if device.kind not in ("auto", kind):
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,10 +63,10 @@ class ModelRunner:
         sizes: CacheSizes | None = None,
         threads: Threads | None = None,
     ) -> None:
-        """Load the library for `target` (default: the best for this CPU) and its weights.
+        """Load the library for `target` (default: the best for this CPU).
 
-        Without `sizes`, the cache is created by `create_cache` later. Raises BundleError if the
-        bundle is damaged, lacks the target, needs another CPU or has another ABI.
+        Without `sizes`, weights and cache get their memory by `create_cache` later. Raises BundleError
+        if the bundle is damaged, lacks the target, needs another CPU or has another ABI.
         """
         self.target, chosen = self._find_target(bundle, target)
         self._cores = [str(core) for core in physical_cores()]
@@ -81,20 +82,22 @@ class ModelRunner:
                 f"mlc-edge has {ABI_VERSION}: build the bundle again."
             )
         _require_agreement(bundle, library, self.metadata)
-        wanted = self.metadata["params"]
         self.parameters = ParameterSet(bundle, chosen.parameters)
-        self._parameters = self.parameters.tensors(wanted, self._device)
+        self.parameters.require(self.metadata["params"])
+        self._parameters: list[Any] = []
         self.parameter_bytes = chosen.parameter_bytes
         self._functions = _Functions(self._machine)
+        # Each step leaves its memory to the next one, in a pool that would outlive this runner.
+        weakref.finalize(self, self._functions.clear_pools).atexit = False
         self._cache: Any = None
         self._threads_in_use = 0
         if sizes:
             self.create_cache(sizes)
 
     @property
-    def unread_parameter_bytes(self) -> int:
-        """Memory that weights will take, but that counts as available yet: they are mapped."""
-        return self.parameter_bytes
+    def memory_note(self) -> str:
+        """What there is to say about where "the machine's memory" isn't all that counts."""
+        return ""
 
     @property
     def max_cache_tokens(self) -> int:
@@ -130,13 +133,15 @@ class ModelRunner:
         return max(self.metadata["memory_usage"].values(), default=0)
 
     def create_cache(self, sizes: CacheSizes) -> None:
-        """Allocate the KV cache, without any sequence; replaces an earlier one."""
+        """Allocate the KV cache, without any sequence, and load the weights; replaces an earlier cache."""
         from tvm_ffi import Shape
 
         self._cache = None
         extents = (sizes.sequences, sizes.tokens, sizes.prefill_chunk, PAGE_TOKENS, 0)
         create = self._machine["create_tir_paged_kv_cache"]
         self._cache = create(*(Shape([extent]) for extent in extents))
+        if not self._parameters:
+            self._parameters = self.parameters.tensors(self.metadata["params"], self._device)
 
     def add_sequence(self, sequence: int) -> None:
         """Begin a sequence without tokens; the caller chooses its number."""
@@ -234,7 +239,8 @@ class ModelRunner:
         from tvm_ffi import load_module
 
         try:
-            self._library = load_module(library)
+            # Its functions keep it alive.
+            self._library = load_module(library, keep_module_alive=False)
             self._machine = VirtualMachine(self._library, self._device)
             self.metadata: dict[str, Any] = json.loads(self._machine["_metadata"]())
             int(self.metadata["abi_version"])
@@ -291,6 +297,7 @@ class _Functions:
         self.available_pages = get_global_func(
             "vm.builtin.attention_kv_cache_get_num_available_pages"
         )
+        self.clear_pools = get_global_func("vm.builtin.memory_manager.clear")
         self.configure_threads = get_global_func("runtime.config_threadpool")
 
 

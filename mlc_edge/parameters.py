@@ -27,16 +27,33 @@ class ParameterSet:
                 mapped = _map(self._index.parent, shard)
                 self._records |= {tensor.name: (mapped, tensor) for tensor in shard.tensors}
 
-    def tensors(self, wanted: Sequence[Mapping[str, Any]], device: Any) -> list[Any]:
-        """Tensors of `device` in the order of `wanted` ({name, shape, dtype}).
-
-        What a CPU takes as it is stored is shared with the operating system's page cache; the rest, such
-        as bfloat16, is converted. Raises BundleError for a parameter that is missing or has another shape.
-        """
+    def require(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        """Raise BundleError for a parameter ({name, shape, dtype}) that is missing or has another shape."""
         missing = [entry["name"] for entry in wanted if entry["name"] not in self._records]
         if missing:
             raise BundleError(f"{self._index} lacks {', '.join(missing)}. {REBUILD}")
-        return [self._tensor(entry, device) for entry in wanted]
+        for entry in wanted:
+            _, record = self._records[entry["name"]]
+            if list(record.shape) != list(entry["shape"]):
+                raise BundleError(
+                    f"parameter {record.name} has shape {list(record.shape)}, the library wants "
+                    f"{list(entry['shape'])}. {REBUILD}"
+                )
+
+    def tensors(self, wanted: Sequence[Mapping[str, Any]], device: Any) -> list[Any]:
+        """Tensors of `device` in the order of `wanted` ({name, shape, dtype}), of which all are there.
+
+        What a CPU takes as it is stored is shared with the operating system's page cache; the rest, such
+        as bfloat16, is converted. Another device has room for all before any is copied, or says so.
+        """
+        from tvm.runtime import empty
+
+        if device.type == "cpu":
+            return [self._host_tensor(entry, device) for entry in wanted]
+        tensors = [empty(tuple(entry["shape"]), entry["dtype"], device) for entry in wanted]
+        for entry, copied in zip(wanted, tensors, strict=True):
+            copied.copyfrom(self._values(entry))
+        return tensors
 
     def rows(self, name: str, rows: Sequence[int]) -> Array:
         """Some rows (along the first axis) of a parameter as they are stored, bfloat16 widened."""
@@ -49,22 +66,20 @@ class ParameterSet:
         flat = np.frombuffer(content, record.stored_dtype, count, record.offset)
         return flat.reshape(record.shape)
 
-    def _tensor(self, wanted: Mapping[str, Any], device: Any) -> Any:
+    def _host_tensor(self, wanted: Mapping[str, Any], device: Any) -> Any:
         import tvm_ffi
         from tvm.runtime import tensor
 
-        _, record = self._records[wanted["name"]]
-        if list(record.shape) != list(wanted["shape"]):
-            raise BundleError(
-                f"parameter {record.name} has shape {list(record.shape)}, the library wants "
-                f"{list(wanted['shape'])}. {REBUILD}"
-            )
-        values = self._stored(record.name)
-        shared = device.type == "cpu" and values.ctypes.data % ALIGNMENT == 0
-        if shared and values.dtype == np.dtype(wanted["dtype"]):
+        values = self._stored(wanted["name"])
+        if values.ctypes.data % ALIGNMENT == 0 and values.dtype == np.dtype(wanted["dtype"]):
             return tvm_ffi.from_dlpack(values)
-        converted = _widened(values, record).astype(wanted["dtype"], copy=False)
-        return tensor(np.ascontiguousarray(converted), device)
+        return tensor(self._values(wanted), device)
+
+    def _values(self, wanted: Mapping[str, Any]) -> Array:
+        """In the wanted dtype."""
+        name = wanted["name"]
+        values = _widened(self._stored(name), self._records[name][1])
+        return np.ascontiguousarray(values.astype(wanted["dtype"], copy=False))
 
 
 def _map(folder: Path, shard: Shard) -> mmap.mmap:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mlc_edge.devices import DEVICE_HELP
 from mlc_edge.errors import ConfigError
 from mlc_edge.trust import TRUST_HELP, configured_keys
 
@@ -19,9 +20,10 @@ def bench(
             help="Bundle, checkpoint folder, GGUF file or HF://owner/name; default: embedded."
         ),
     ] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help=DEVICE_HELP)] = "auto",
     target: Annotated[
         str | None,
-        typer.Option(help="Library; default: this CPU's best. webgpu…: measured in a browser."),
+        typer.Option(help="Library; default: the device's best. webgpu…: measured in a browser."),
     ] = None,
     concurrency: Annotated[
         str, typer.Option(help="Requests at once, one table row each.")
@@ -36,15 +38,19 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust_library: Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)] = False,
 ) -> None:
-    """Measure a model on this device: TTFT, time per token, throughput, overhead, start-up, memory."""
+    """Measure a model on this machine: TTFT, time per token, throughput, overhead, start-up, memory."""
+    from mlc_edge.engine import EngineConfig
     from mlc_edge.models import resolve_model
 
     in_browser = bool(target and target.startswith(BROWSER_TARGETS))
     if in_browser and model is None:
         raise ConfigError(f"--target {target}: name a bundle that has this library.")
+    if in_browser and device != "auto":
+        raise ConfigError(f"--target {target} is for browsers, which choose: leave --device out.")
+    config = EngineConfig(device=device, target=target)
     bundle = resolve_model(
         model,
-        target=target,
+        target=config.build_target(lambda step, share: None),
         trust_library=trust_library,
         trusted_keys=configured_keys(),
     )
@@ -56,6 +62,7 @@ def bench(
 
     plan = LoadTest(
         bundle=bundle,
+        device=device,
         target=target,
         concurrency=_counts(concurrency),
         prompt_tokens=prompt_tokens,

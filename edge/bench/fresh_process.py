@@ -11,10 +11,13 @@ from mlc_edge import EngineConfig, MLCEngine
 KIB = 1024
 
 
-def main(bundle: str, target: str, threads: str, started: str) -> None:
+def main(bundle: str, device: str, target: str, threads: str, started: str) -> None:
     """Print seconds since `started` (Unix time) and resident bytes, as JSON."""
     config = EngineConfig(
-        target=target or None, prefill_threads=int(threads), decode_threads=int(threads)
+        device=device,
+        target=target or None,
+        prefill_threads=int(threads),
+        decode_threads=int(threads),
     )
     with MLCEngine(bundle, config, trust_library=True) as engine:
         engine.completions.create(prompt=[1, 2, 3, 4], max_tokens=1, ignore_eos=True)

@@ -20,8 +20,10 @@ from mlc_edge import AsyncMLCEngine, EngineConfig
 from mlc_edge.bundle import read_lock
 from mlc_edge.compiled import PACKAGES
 from mlc_edge.cpu import host_cpu
+from mlc_edge.devices import DeviceChoice
 from mlc_edge.errors import ConfigError
 from mlc_edge.version import __version__
+from mlc_edge.vulkan.device import find_adapter
 
 SEED = 0
 # How tokens are drawn costs time of its own, which grows with the vocabulary.
@@ -35,9 +37,13 @@ LOWEST_ID = 8
 
 @dataclass(frozen=True, kw_only=True)
 class LoadTest:
-    """What to measure, of a bundle that may run; `threads` None for the device's own."""
+    """What to measure, of a bundle that may run, on a device as EngineConfig names it.
+
+    `threads` None for the machine's own.
+    """
 
     bundle: Path
+    device: str
     target: str | None
     concurrency: tuple[int, ...]
     prompt_tokens: int
@@ -81,10 +87,11 @@ def run(plan: LoadTest) -> dict[str, Any]:
 
 
 def engine_config(plan: LoadTest) -> EngineConfig:
-    """The engine with this device's threads, or those that were asked for."""
+    """The engine with this machine's threads, or those that were asked for."""
     threads = profile(probe())
     return EngineConfig(
         mode="server",
+        device=plan.device,
         target=plan.target,
         prefill_threads=plan.threads or threads.prefill_threads,
         decode_threads=plan.threads or threads.decode_threads,
@@ -108,9 +115,17 @@ async def _measure(plan: LoadTest) -> tuple[list[dict[str, Any]], dict[str, Any]
             for sampling in SAMPLINGS
         ]
         stats = engine.stats()
-        return rows, {"target": stats.target, "threads": asdict(stats.threads)}
+        facts = {"target": stats.target, "threads": asdict(stats.threads)}
+        return rows, {"adapter": _adapter(plan, stats.target), **facts}
     finally:
         await engine.close()
+
+
+def _adapter(plan: LoadTest, target: str) -> str | None:
+    """The GPU's name; None if the CPU computed."""
+    if not target.startswith("vulkan"):
+        return None
+    return find_adapter(DeviceChoice.parse(plan.device).index).name
 
 
 class _Prompts:
@@ -187,7 +202,8 @@ def _median(values: Sequence[float | None]) -> float | None:
 def measure_fresh_process(plan: LoadTest) -> dict[str, float]:
     """A new process: seconds from its start to its first token, and its memory in bytes."""
     config = engine_config(plan)
-    options = [str(plan.bundle.absolute()), plan.target or "", str(config.prefill_threads)]
+    threads = str(config.prefill_threads)
+    options = [str(plan.bundle.absolute()), plan.device, plan.target or "", threads]
     started = time.time()
     done = subprocess.run(
         [sys.executable, "-m", "edge.bench.fresh_process", *options, str(started)],

@@ -26,8 +26,9 @@ def print_report(result: dict[str, Any]) -> None:
     threads = device["threads"]
     console = Console(highlight=False)
     console.print(
-        f"[bold]{model['id']}[/bold] ({model['quantization']}) on {device['cpu']}, library "
-        f"{device['target']}, {threads['prefill']} threads to read, {threads['decode']} to write; "
+        f"[bold]{model['id']}[/bold] ({model['quantization']}) on "
+        f"{device['adapter'] or device['cpu']}, library {device['target']}, "
+        f"{threads['prefill']} threads to read, {threads['decode']} to write; "
         f"{result['prompt_tokens']} tokens of prompt, {result['max_tokens']} of answer"
     )
     table = Table(*COLUMNS)

@@ -23,6 +23,7 @@ from edge.daemon.options import (
     whole,
 )
 from mlc_edge.config_file import find_config_file, read_config_file
+from mlc_edge.devices import DEVICE_HELP
 from mlc_edge.errors import ConfigError
 from mlc_edge.trust import TRUST_HELP
 
@@ -108,12 +109,7 @@ class DaemonConfig:
     )
     device: str = field(
         default="auto",
-        metadata=option(
-            DEVICE,
-            "What computes: cpu, vulkan, or vulkan:1 for the second adapter that `mlc-edge doctor` lists. "
-            "auto: the CPU, unless the bundle has nothing for it.",
-            panel=ENGINE,
-        ),
+        metadata=option(DEVICE, DEVICE_HELP, panel=ENGINE),
     )
     target: str | None = field(
         default=None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mlc_edge.devices import DEVICE_HELP
 from mlc_edge.trust import TRUST_HELP
 
 DEFAULT = "default: the model's, else a chat's, as /help says."
@@ -34,7 +35,8 @@ def chat(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same answers.")] = None,
-    target: Annotated[str | None, typer.Option(help="Library; default: this CPU's best.")] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help=DEVICE_HELP)] = "auto",
+    target: Annotated[str | None, typer.Option(help="Library; default: the device's best.")] = None,
     trust_library: Annotated[bool, typer.Option("--trust-library", help=TRUST_HELP)] = False,
 ) -> None:
     """Chat with a model in the terminal; /help lists the commands."""
@@ -49,7 +51,7 @@ def chat(
         seed=seed,
     )
     asked = sys.stdin.read() if prompt == "-" else prompt
-    with open_engine(model, target, trust_library=trust_library) as engine:
+    with open_engine(model, device, target, trust_library=trust_library) as engine:
         terminal = Terminal(engine, settings)
         if asked is None:
             terminal.converse(_history_file())

@@ -60,12 +60,13 @@ class Settings:
 
 @contextmanager
 def open_engine(
-    model: str | None, target: str | None, *, trust_library: bool = False
+    model: str | None, device: str, target: str | None, *, trust_library: bool = False
 ) -> Iterator[MLCEngine]:
-    """An engine for one conversation, with this device's threads; progress goes to stderr."""
+    """An engine for one conversation on `device`, with this machine's threads; progress goes to stderr."""
     threads = profile(probe())
     config = EngineConfig(
         mode="interactive",
+        device=device,
         target=target,
         prefill_threads=threads.prefill_threads,
         decode_threads=threads.decode_threads,
@@ -83,7 +84,7 @@ def open_engine(
 
         bundle = resolve_model(
             model,
-            target=target,
+            target=config.build_target(show),
             progress=show,
             trust_library=trust_library,
             trusted_keys=configured_keys(),

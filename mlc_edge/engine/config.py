@@ -17,8 +17,9 @@ MODES: tuple[Mode, ...] = ("local", "interactive", "server")
 LOCAL_BATCH = 4
 LOCAL_CONTEXTS = 2
 QUEUE_PER_PLACE = 16
+MIB = 1 << 20
 # What the process needs besides weights, cache and workspace, and what is left to others.
-PROCESS_BYTES = 150 << 20
+PROCESS_BYTES = 150 * MIB
 RESERVE_SHARE = 0.1
 
 
@@ -85,24 +86,32 @@ def cache_sizes(config: EngineConfig, runner: ModelRunner) -> CacheSizes:
     context = runner.context_window_size
     contexts = {"local": min(LOCAL_CONTEXTS, batch), "interactive": 1, "server": batch}
     wanted = config.max_total_tokens or contexts[config.mode] * context
-    most = min(_affordable_tokens(config, runner), runner.max_cache_tokens)
+    besides = runner.parameter_bytes + runner.workspace_bytes
+    usable = _usable_bytes(config)
+    affordable = max(0, usable - besides) // runner.kv_bytes_per_token
+    most = min(affordable, runner.max_cache_tokens)
     tokens = min(wanted, most) // PAGE_TOKENS * PAGE_TOKENS
     least = min(runner.prefill_chunk_size, context, wanted)
     if tokens < min(least, PAGE_TOKENS):
         raise EngineError(
             "out_of_memory",
-            f"There is too little memory for a KV cache of {least} tokens "
-            f"({runner.kv_bytes_per_token} bytes each) besides the weights.",
-            "Close other programs, raise the memory limit, or use a smaller model.",
+            f"There is too little memory for a KV cache of {least} tokens besides the weights: "
+            f"{_mib(besides + least * runner.kv_bytes_per_token)} are needed "
+            f"({_mib(runner.parameter_bytes)} of weights, {_mib(runner.workspace_bytes)} for a step, "
+            f"the rest for the cache), {_mib(usable)} may be used{runner.memory_note}.",
+            "Close other programs, raise the memory limit, or use a smaller model or one that was built "
+            "for a shorter context.",
         )
     return CacheSizes(batch, tokens, runner.prefill_chunk_size)
 
 
-def _affordable_tokens(config: EngineConfig, runner: ModelRunner) -> int:
-    available = available_bytes()
-    left = int(available * (1 - RESERVE_SHARE))
-    left -= runner.unread_parameter_bytes + runner.workspace_bytes
-    if config.memory_limit_bytes is not None:
-        besides = runner.parameter_bytes + runner.workspace_bytes
-        left = min(left, config.memory_limit_bytes - besides - PROCESS_BYTES)
-    return max(0, left) // runner.kv_bytes_per_token
+def _usable_bytes(config: EngineConfig) -> int:
+    """For weights, workspace and cache, of which nothing is in memory yet."""
+    available = int(available_bytes() * (1 - RESERVE_SHARE))
+    if config.memory_limit_bytes is None:
+        return available
+    return max(0, min(available, config.memory_limit_bytes - PROCESS_BYTES))
+
+
+def _mib(count: int) -> str:
+    return f"{count / MIB:,.1f} MiB"

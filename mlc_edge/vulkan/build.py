@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ FLAGS = ("-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-s")
 COMPILERS = ("g++", "clang++")
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "wgpu")
 PARTIAL = ".partial-"
+FOLDER_MODE, PLUGIN_MODE = 0o700, 0o755
 # Of a SHA-256 in hexadecimal.
 DIGITS = 16
 INSTALL = "install it with `pip install 'mlc-edge[vulkan]'`, which takes Python 3.11 or newer."
@@ -40,13 +42,13 @@ def wgpu_native() -> Path:
 def plugin_library() -> Path:
     """The plugin for this machine, compiled now if it isn't in the user's cache.
 
-    Raises ConfigError if a package is missing, ToolchainError if there is no compiler or it fails.
+    Raises ConfigError if a package is missing or others may write where the plugin is, ToolchainError if
+    there is no compiler or it fails.
     """
+    if _folder().exists():
+        _require_own(_folder())
     library = _compiled() or _compile()
-    if library.stat().st_uid not in (0, os.geteuid()):
-        raise ConfigError(
-            f"{library} belongs to another user, and is not used: set MLC_EDGE_CACHE to a folder of your own."
-        )
+    _require_own(library)
     return library
 
 
@@ -67,6 +69,8 @@ def compile_plugin(library: Path, compiler: str) -> None:
             units = sorted(map(str, SOURCES.glob("*.cc")))
             command = [compiler, *FLAGS, *_includes(), *units, "-o", str(partial)]
             subprocess.run(command, check=True, capture_output=True, errors="replace")
+            # Whatever the umask is.
+            partial.chmod(PLUGIN_MODE)
             partial.replace(library)
     except OSError as error:
         raise ToolchainError(
@@ -104,7 +108,7 @@ def _compile_with(compiler: str) -> Path:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
         raise ToolchainError(
@@ -116,9 +120,27 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _compiled() -> Path | None:
-    """One that is whole: a power cut may leave another, which would end the process that loads it."""
-    found = sorted(_folder().glob(_cached("*").name))
-    return next((path for path in found if path.stem.endswith(f"-{_digest(path)}")), None)
+    """One that is whole, and that others may not write.
+
+    A power cut may leave another, which would end the process that loads it.
+    """
+    closed = (p for p in sorted(_folder().glob(_cached("*").name)) if not _is_open(p))
+    return next((path for path in closed if path.stem.endswith(f"-{_digest(path)}")), None)
+
+
+def _is_open(path: Path) -> bool:
+    """Whether others may write there what would run with our rights."""
+    return bool(path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _require_own(path: Path) -> None:
+    if path.stat().st_uid not in (0, os.geteuid()):
+        problem, remedy = "belongs to another user", "set MLC_EDGE_CACHE to a folder of your own"
+    elif _is_open(path):
+        problem, remedy = "may be written by other users", f"chmod go-w {path}"
+    else:
+        return
+    raise ConfigError(f"{path} {problem}, and is not used: {remedy}.")
 
 
 def _folder() -> Path:

@@ -44,6 +44,11 @@ class Adapter:
         """Whether a CPU stands in for the GPU."""
         return self.kind == "software"
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether its memory is the machine's: of any other, WebGPU tells neither size nor use."""
+        return self.kind in ("integrated", "software")
+
     def lacks(self, target: BundleTarget) -> list[str]:
         """What `target`'s kernels need of an adapter and this one doesn't offer; CPUs are not asked."""
         needs = target.needs
@@ -134,7 +139,8 @@ def take_statistics() -> dict[str, int]:
     """What the device did since this was asked last, or since it was opened.
 
     Counts of `dispatches`, `passes`, `submits`, `waits`, and of `bind_groups`, `buffers` and `pipelines` that
-    were made; bytes of the `largest_buffer` that was asked for, and of the `largest_binding`.
+    were made; bytes `uploaded`, of the `largest_buffer` that was asked for, and of the `largest_binding`.
+    And what there is now: `live_kernels`, `live_buffers`, `live_bind_groups`.
     """
     counted: dict[str, int] = json.loads(_function("take_statistics")())
     return counted

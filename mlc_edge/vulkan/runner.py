@@ -32,16 +32,18 @@ class VulkanRunner(ModelRunner):
     ) -> None:
         """As ModelRunner, on the adapter of that index.
 
-        Raises ConfigError if it can't be had, EngineError if it can't hold the weights or run the kernels.
+        Raises ConfigError if it can't be had, EngineError if it can't run the kernels or hold the weights.
         """
         self.adapter = find_adapter(adapter)
         with self._device_errors():
             super().__init__(bundle, target, sizes=sizes, threads=threads)
 
     @property
-    def unread_parameter_bytes(self) -> int:
-        """None: they were copied to the device."""
-        return 0
+    def memory_note(self) -> str:
+        """That it is the machine's memory which is reckoned, where the GPU may have its own."""
+        if self.adapter.shares_memory:
+            return ""
+        return f" of the machine's (how much {self.adapter.name} has is not told)"
 
     @property
     def max_cache_tokens(self) -> int:
@@ -52,7 +54,7 @@ class VulkanRunner(ModelRunner):
         return max(0, pages - 1) * PAGE_TOKENS
 
     def create_cache(self, sizes: CacheSizes) -> None:
-        """As ModelRunner; raises EngineError if the device can't hold it."""
+        """As ModelRunner; raises EngineError if the device can't hold both, before weights are copied."""
         with self._device_errors():
             super().create_cache(sizes)
 
@@ -92,7 +94,7 @@ class VulkanRunner(ModelRunner):
             raise EngineError(
                 "out_of_memory" if isinstance(error, MemoryError) else "internal",
                 f"vulkan:{self.adapter.index} ({self.adapter.name}) can't run this model: {error}.",
-                "Choose another device or a smaller model.",
+                "Use --device cpu, a smaller model or one that was built for a shorter context.",
             ) from error
 
 

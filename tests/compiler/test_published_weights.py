@@ -91,7 +91,7 @@ def test_a_narrow_type_is_widened_for_a_library_that_wants_it(mixed: Path):
 def test_what_the_library_does_not_find_is_named(mixed: Path, name: str, changes: dict, part: str):
     wanted = {**wanted_of(mixed)[1], "name": name, **changes}
     with pytest.raises(BundleError, match=part):
-        parameters(mixed).tensors([wanted], CPU)
+        parameters(mixed).require([wanted])
 
 
 @pytest.mark.parametrize("kept", [0, 10])

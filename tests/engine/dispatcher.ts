@@ -31,14 +31,14 @@ const ADD: [KernelInfo, string] = [
   },
   `@group(0) @binding(0) var<storage, read> addend: array<f32>;
    @group(0) @binding(1) var<storage, read_write> sum: array<f32>;
-   struct Uniforms { factor: f32, shift: i32, workgroups: u32 }
+   struct Uniforms { factor: f32, shift: i32, last: u32 }
    @group(0) @binding(2) var<uniform> uniforms: Uniforms;
    @compute @workgroup_size(64)
    fn add(@builtin(global_invocation_id) id: vec3<u32>) {
      sum[id.x] += addend[id.x] * uniforms.factor + f32(uniforms.shift);
    }`,
 ];
-/** cells[x + y * width] counts how often workgroup (x, y) runs, by place as TVM's kernels reckon it. */
+/** cells[x + y * width] counts how often workgroup (x, y) runs, by place and bound as TVM's kernels reckon them. */
 const COUNT: [KernelInfo, string] = [
   {
     name: "count",
@@ -46,11 +46,11 @@ const COUNT: [KernelInfo, string] = [
     launch_param_tags: ["blockIdx.y", "blockIdx.x", "threadIdx.x", "paramWriteAccess:[1]"],
   },
   `@group(0) @binding(0) var<storage, read_write> cells: array<atomic<u32>>;
-   struct Uniforms { width: i32, workgroups: u32 }
+   struct Uniforms { width: i32, last: u32 }
    @group(0) @binding(1) var<uniform> uniforms: Uniforms;
    @compute @workgroup_size(1)
    fn count(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
-     if (id.z * groups.x + id.x >= uniforms.workgroups) { return; }
+     if (id.z * groups.x + id.x > uniforms.last) { return; }
      let x = id.z * groups.x + id.x;
      atomicAdd(&cells[x + id.y * u32(uniforms.width)], 1 + 1000 * id.y);
    }`,

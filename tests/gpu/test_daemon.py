@@ -22,16 +22,6 @@ NO_DRIVER = {"VK_ICD_FILENAMES": "/dev/null", "VK_DRIVER_FILES": "/dev/null"}
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model for this CPU and for a device that a CPU stands in for."""
-    output = tmp_path_factory.mktemp("vulkan") / "pocket-q4f16_1"
-    targets = ("--target", "native", "--target", target_name("software"))
-    result = run_build(POCKET, *targets, "--quant", "q4f16_1", "--no-measure", "-o", output)
-    assert result.returncode == 0, result.stderr
-    return output
-
-
-@pytest.fixture(scope="module")
 def daemon(bundle: Path) -> Iterator[Daemon]:
     with started(bundle, "--device", "vulkan") as daemon:
         yield daemon

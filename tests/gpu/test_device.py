@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,21 +22,9 @@ from mlc_edge.vulkan.build import plugin_library
 from mlc_edge.vulkan.device import adapters, find_adapter, open_device, take_statistics
 from mlc_edge.vulkan.runner import build_target
 from tests.gpu.models import CHUNK, GpuModel, target_name
+from tests.gpu.processes import python
 
-ROOT = Path(__file__).parents[2]
 RESULTS = np.random.default_rng(0)
-
-
-def python(script: str, *arguments: object, **extra: str) -> "subprocess.CompletedProcess[str]":
-    """A process with a device of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **extra},
-        timeout=300,
-    )
 
 
 def test_a_token_is_one_submit_and_leaves_nothing_behind(model: Callable[[str], GpuModel]):
@@ -59,16 +45,28 @@ def test_a_token_is_one_submit_and_leaves_nothing_behind(model: Callable[[str], 
 
 
 @pytest.mark.usefixtures("device")
-@pytest.mark.parametrize("count", [0, 1, 5, 4096, 5_000_001])
+@pytest.mark.parametrize("count", [0, 1, 5, 4096, 4098, 5_000_001])
 def test_bytes_come_back_as_they_were_sent(count: int):
     gpu = tvm_device("webgpu", 0)
     values = RESULTS.integers(0, 256, count, np.uint8)
     sent = tensor(values, gpu)
     copied = empty((count,), "uint8", gpu)
-    if count % 4 == 0:
-        copied.copyfrom(sent)
-        assert (copied.numpy() == values).all()
+    copied.copyfrom(sent)
+    assert (copied.numpy() == values).all()
     assert (sent.numpy() == values).all()
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("count", [1, 6, 7, 20_001])
+@pytest.mark.parametrize("is_on_device", [True, False], ids=["copied", "uploaded"])
+def test_what_follows_the_last_byte_stays(count: int, *, is_on_device: bool):
+    gpu = tvm_device("webgpu", 0)
+    values = RESULTS.integers(0, 256, count + 16, np.uint8)
+    written = RESULTS.integers(0, 256, count, np.uint8)
+    whole = tensor(values, gpu)
+    part = whole._create_view((count,), "uint8", 8)
+    part.copyfrom(tensor(written, gpu) if is_on_device else written)
+    assert (whole.numpy() == np.concatenate([values[:8], written, values[8 + count :]])).all()
 
 
 @pytest.mark.usefixtures("device")
@@ -168,20 +166,40 @@ def doctor(cache: Path) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def test_a_damaged_plugin_is_compiled_again(tmp_path: Path):
+@pytest.mark.parametrize(("length", "mode"), [(30000, 0o755), (-1, 0o775)])
+def test_a_plugin_that_is_damaged_or_open_to_others_is_compiled_again(
+    tmp_path: Path, length: int, mode: int
+):
     whole = plugin_library()
     damaged = tmp_path / "vulkan" / whole.name
     damaged.parent.mkdir()
-    damaged.write_bytes(whole.read_bytes()[:30000])
+    damaged.write_bytes(whole.read_bytes()[: length if length > 0 else None])
+    damaged.chmod(mode)
     (damaged.parent / ".partial-killed").mkdir()
     assert doctor(tmp_path)["adapters"] is None
     done = python("from mlc_edge.vulkan.build import main; main()", MLC_EDGE_CACHE=str(tmp_path))
     compiled = Path(done.stdout.strip())
     assert not list(damaged.parent.glob(".partial-*"))
+    assert compiled.stat().st_mode & 0o022 == 0
     assert compiled.parent == damaged.parent and compiled.name.endswith(
         f"-{hash_file(compiled)[:16]}.so"
     )
     assert doctor(tmp_path)["adapters"][0]["kind"] == "software"
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_plugin_in_a_folder_that_others_may_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+):
+    whole = plugin_library()
+    folder = tmp_path / "vulkan"
+    folder.mkdir()
+    shutil.copy(whole, folder)
+    monkeypatch.setenv("MLC_EDGE_CACHE", str(tmp_path))
+    assert plugin_library() == folder / whole.name
+    folder.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"may be written by other users.*chmod go-w {folder}"):
+        plugin_library()
 
 
 def test_the_doctor_reports_whatever_becomes_of_vulkan(tmp_path: Path):

@@ -25,7 +25,7 @@ uint64_t RoundUp(uint64_t value, uint64_t multiple) {
 
 }  // namespace
 
-size_t Gpu::KeyHash::operator()(const std::vector<uint64_t>& key) const {
+size_t Gpu::KeyHash::operator()(const GroupKey& key) const {
   size_t hash = key.size();
   for (uint64_t part : key) hash = (hash ^ part) * 0x9E3779B97F4A7C15u;
   return hash;
@@ -77,12 +77,7 @@ void Gpu::Free(Buffer* buffer) {
 }
 
 void Gpu::Release(Buffer* buffer) {
-  for (const auto& key : buffer->groups) {
-    auto found = groups_.find(key);
-    if (found == groups_.end()) continue;
-    wgpuBindGroupRelease(found->second);
-    groups_.erase(found);
-  }
+  while (!buffer->groups.empty()) DropGroup(GroupKey(buffer->groups.back()));
   // Commands that were recorded keep it until they are done.
   wgpuBufferRelease(buffer->gpu);
   delete buffer;
@@ -177,9 +172,14 @@ void Gpu::Write(const void* source, Buffer* target, uint64_t offset, uint64_t by
   RequireRange(target, offset, bytes);
   const uint8_t* from = static_cast<const uint8_t*>(source);
   if (bytes <= kSmallUpload) {
-    uint64_t size = RoundUp(bytes, 4), place = Reserve(size, 4);
+    statistics_.uploaded += bytes;
+    uint64_t size = RoundUp(bytes, 4);
+    uint8_t last[4] = {};
+    // What comes after the bytes in their last word stays, unless it is the buffer's padding.
+    if (size > bytes && offset + size < target->size) Read(target, offset + size - 4, last, 4);
+    uint64_t place = Reserve(size, 4);
     std::memcpy(staged_.data() + place, from, bytes);
-    std::memset(staged_.data() + place + bytes, 0, size - bytes);
+    std::memcpy(staged_.data() + place + bytes, last + bytes % 4, size - bytes);
     EndPass();
     wgpuCommandEncoderCopyBufferToBuffer(Encoder(), arena_, place, target->gpu, offset, size);
     target->used_in = batch_;
@@ -193,6 +193,7 @@ void Gpu::Write(const void* source, Buffer* target, uint64_t offset, uint64_t by
     Check("uploading");
     done += part;
     written_ += part;
+    statistics_.uploaded += part;
     if (written_ >= kPendingUploads) Wait();
   }
   if (whole < bytes) Write(from + whole, target, offset + whole, bytes - whole);
@@ -234,15 +235,22 @@ void Gpu::Copy(Buffer* source, uint64_t offset, Buffer* target, uint64_t to_offs
   Lock lock(mutex_);
   RequireRange(source, offset, bytes);
   RequireRange(target, to_offset, bytes);
+  // WebGPU copies words: beyond the last byte there is padding, or what has to stay.
+  uint64_t size = RoundUp(bytes, 4), tail = bytes % 4;
+  if (to_offset + size < target->size) size = bytes - tail;
   EndPass();
   wgpuCommandEncoderCopyBufferToBuffer(Encoder(), source->gpu, offset, target->gpu, to_offset,
-                                       bytes);
+                                       size);
   source->used_in = target->used_in = batch_;
   Check("copying");
+  if (size >= bytes) return;
+  uint8_t last[4];
+  Read(source, offset + size, last, tail);
+  Write(last, target, to_offset + size, tail);
 }
 
 WGPUBindGroup Gpu::Group(Kernel& kernel, const std::vector<Buffer*>& buffers) {
-  std::vector<uint64_t> key{kernel.id_};
+  GroupKey key{reinterpret_cast<uint64_t>(&kernel)};
   for (Buffer* buffer : buffers) key.push_back(reinterpret_cast<uint64_t>(buffer));
   auto found = groups_.find(key);
   if (found != groups_.end()) return found->second;
@@ -264,8 +272,20 @@ WGPUBindGroup Gpu::Group(Kernel& kernel, const std::vector<Buffer*>& buffers) {
   WGPUBindGroup group = wgpuDeviceCreateBindGroup(device_, &descriptor);
   Check("giving " + kernel.name_ + " its arguments");
   for (Buffer* buffer : buffers) buffer->groups.push_back(key);
+  kernel.groups_.push_back(key);
   ++statistics_.bind_groups;
   return groups_[key] = group;
+}
+
+void Gpu::DropGroup(const GroupKey& key) {
+  auto found = groups_.find(key);
+  wgpuBindGroupRelease(found->second);
+  groups_.erase(found);
+  auto forget = [&](std::vector<GroupKey>* keys) {
+    keys->erase(std::remove(keys->begin(), keys->end(), key), keys->end());
+  };
+  forget(&reinterpret_cast<Kernel*>(key[0])->groups_);
+  for (size_t i = 1; i < key.size(); ++i) forget(&reinterpret_cast<Buffer*>(key[i])->groups);
 }
 
 void Gpu::Dispatch(Kernel& kernel, const std::vector<Buffer*>& buffers, const uint32_t* scalars,

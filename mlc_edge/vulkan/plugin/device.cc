@@ -198,8 +198,7 @@ void Gpu::Close() {
   if (encoder_) wgpuCommandEncoderRelease(encoder_);
   encoder_ = nullptr;
   if (!is_lost) wgpuDevicePoll(device, true, nullptr);
-  for (auto& entry : groups_) wgpuBindGroupRelease(entry.second);
-  groups_.clear();
+  while (!groups_.empty()) DropGroup(GroupKey(groups_.begin()->first));
   for (Kernel* kernel : kernels_) kernel->Release();
   for (auto& entry : spare_) {
     for (Buffer* buffer : entry.second) Release(buffer);
@@ -246,6 +245,9 @@ Statistics Gpu::TakeStatistics() {
   Lock lock(mutex_);
   Statistics found = statistics_;
   found.pipelines = pipelines_.exchange(0);
+  found.live_kernels = kernels_.size();
+  found.live_buffers = live_.size();
+  found.live_bind_groups = groups_.size();
   statistics_ = {};
   return found;
 }

@@ -19,19 +19,24 @@ namespace mlc_edge {
 
 class Kernel;
 
+// Which bind group: the addresses of its kernel and its buffers.
+using GroupKey = std::vector<uint64_t>;
+
 // Device memory; its address is TVM's data pointer. `gpu` is null once the device is closed.
 struct Buffer {
   WGPUBuffer gpu;
   uint64_t size;  // In bytes, a multiple of 4.
   uint64_t used_in;  // The batch of commands that named it last.
-  std::vector<std::vector<uint64_t>> groups;  // Keys of bind groups that it is in.
+  std::vector<GroupKey> groups;  // Of what it is in.
 };
 
 // What was done since it was asked last, for tests and measurements.
 struct Statistics {
   int64_t dispatches = 0, passes = 0, submits = 0, waits = 0, pipelines = 0;
   int64_t bind_groups = 0, buffers = 0;
-  int64_t largest_buffer = 0, largest_binding = 0;
+  int64_t uploaded = 0, largest_buffer = 0, largest_binding = 0;
+  // What there is, as opposed to what was made.
+  int64_t live_kernels = 0, live_buffers = 0, live_bind_groups = 0;
 };
 
 // Throws a tvm::ffi::Error; `kind` is a Python exception's name.
@@ -86,6 +91,8 @@ class Gpu {
   // A place for `bytes` in the arena that this batch uploads; submits first if it is full.
   uint64_t Reserve(uint64_t bytes, uint64_t alignment);
   WGPUBindGroup Group(Kernel& kernel, const std::vector<Buffer*>& buffers);
+  // Ends a bind group, of which kernel and buffers know then no more.
+  void DropGroup(const GroupKey& key);
   // Throws what the calls before it on this thread complained of.
   void Check(const std::string& doing);
 
@@ -109,9 +116,9 @@ class Gpu {
   WGPUBuffer readback_ = nullptr;
 
   struct KeyHash {
-    size_t operator()(const std::vector<uint64_t>& key) const;
+    size_t operator()(const GroupKey& key) const;
   };
-  std::unordered_map<std::vector<uint64_t>, WGPUBindGroup, KeyHash> groups_;
+  std::unordered_map<GroupKey, WGPUBindGroup, KeyHash> groups_;
   std::unordered_set<Buffer*> live_;
   // In an order, so that each step gets the same ones in the same roles.
   std::unordered_map<uint64_t, std::set<Buffer*>> spare_;
@@ -146,7 +153,7 @@ class Kernel {
   std::vector<bool> writes_;
   size_t scalars_;
   std::mutex making_;
-  uint64_t id_ = 0;
+  std::vector<GroupKey> groups_;  // Of what was made for it.
   WGPUBindGroupLayout layout_ = nullptr;
   WGPUComputePipeline pipeline_ = nullptr;
 };

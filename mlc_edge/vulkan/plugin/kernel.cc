@@ -1,13 +1,9 @@
 // Pipelines of kernels.
-#include <atomic>
-
 #include "gpu.h"
 
 namespace mlc_edge {
 
 namespace {
-
-std::atomic<uint64_t> made{0};
 
 // naga knows subgroup operations without being told, and refuses the line.
 std::string ForNaga(std::string wgsl) {
@@ -22,8 +18,7 @@ Kernel::Kernel(std::string name, std::string wgsl, std::vector<bool> writes, siz
     : name_(std::move(name)),
       wgsl_(ForNaga(std::move(wgsl))),
       writes_(std::move(writes)),
-      scalars_(scalars),
-      id_(++made) {
+      scalars_(scalars) {
   Gpu& gpu = Gpu::Get();
   Gpu::Lock lock(gpu.mutex_);
   gpu.kernels_.insert(this);
@@ -33,6 +28,7 @@ Kernel::~Kernel() {
   Gpu& gpu = Gpu::Get();
   Gpu::Lock lock(gpu.mutex_);
   gpu.kernels_.erase(this);
+  while (!groups_.empty()) gpu.DropGroup(GroupKey(groups_.back()));
   Release();
 }
 

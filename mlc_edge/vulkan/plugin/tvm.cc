@@ -66,7 +66,7 @@ class Launcher {
     if (writes.size() != types_.size() - scalars) {
       Throw("RuntimeError", "the kernel " + std::string(info->name) + " has no list of its buffers");
     }
-    // The extent in x comes after the scalars.
+    // The last place in x comes after the scalars.
     kernel_ = std::make_unique<Kernel>(info->name, wgsl, writes, scalars + 1);
   }
 
@@ -89,7 +89,8 @@ class Launcher {
     // A dimension has at most 65535 groups: more of them in x are spread over z, and kernels put them together.
     std::array<uint32_t, 3> groups;
     for (size_t i = 0; i < 3; ++i) groups[i] = extents[i];
-    scalars.push_back(groups[0]);
+    // What TVM calls packGridDimX: workgroups of a larger place in x than this have nothing to do.
+    scalars.push_back(groups[0] - 1);
     for (; groups[0] > kMaxGroups; groups[2] *= 2) groups[0] = (groups[0] + 1) / 2;
     if (groups[0] * groups[1] * groups[2] == 0) return;
     Gpu::Get().Dispatch(*kernel_, buffers, scalars.data(), groups);
@@ -201,8 +202,12 @@ std::string DescribeStatistics() {
   object.Set("pipelines", found.pipelines);
   object.Set("bind_groups", found.bind_groups);
   object.Set("buffers", found.buffers);
+  object.Set("uploaded", found.uploaded);
   object.Set("largest_buffer", found.largest_buffer);
   object.Set("largest_binding", found.largest_binding);
+  object.Set("live_kernels", found.live_kernels);
+  object.Set("live_buffers", found.live_buffers);
+  object.Set("live_bind_groups", found.live_bind_groups);
   return std::string(json::Stringify(object));
 }
 

@@ -111,7 +111,7 @@ export class GpuDispatcher {
       x = Math.ceil(x / 2);
       z *= 2;
     }
-    this.#offset[0] = this.#uniforms.add(scalars, args, workgroups);
+    this.#offset[0] = this.#uniforms.add(scalars, args, workgroups - 1);
     const pass = this.#beginPass();
     if (this.#pipeline !== kernel.pipeline) pass.setPipeline((this.#pipeline = kernel.pipeline));
     pass.setBindGroup(0, group, this.#offset, 0, 1);

@@ -71,7 +71,7 @@ export class Signature {
     });
   }
 
-  /** The scalars and the number of workgroups, four bytes each. */
+  /** The scalars and the place of the last workgroup, four bytes each. */
   get uniformBytes(): number {
     return 4 * (this.scalars.length + 1);
   }

@@ -34,8 +34,11 @@ export class UniformArena {
     return 4 * this.#next + bytes <= BYTES;
   }
 
-  /** Adds a launch's scalars, and after them its number of workgroups; gives their offset in bytes. */
-  add(scalars: readonly Scalar[], args: Arguments, workgroups: number): number {
+  /**
+   * Adds a launch's scalars, and after them the place of its last workgroup in x (TVM's `packGridDimX`: kernels return
+   * where theirs is larger); gives their offset in bytes.
+   */
+  add(scalars: readonly Scalar[], args: Arguments, last: number): number {
     const start = this.#next;
     let word = start;
     // By index: a launch leaves nothing for the garbage collector.
@@ -43,7 +46,7 @@ export class UniformArena {
       const { position, isFloat } = scalars[index] as Scalar;
       this.#put(word++, isFloat ? this.#bitsOf(args.float(position)) : args.integer(position));
     }
-    this.#put(word++, workgroups);
+    this.#put(word++, last);
     this.#next = Math.ceil(word / this.#alignment) * this.#alignment;
     return 4 * start;
   }
