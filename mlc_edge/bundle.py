@@ -149,20 +149,29 @@ def parse_lock(content: Any) -> BundleLock:
         name: _parse_target(reader, entry, name, version)
         for name, entry in reader.get(content, "targets", dict, "").items()
     }
+    if not targets:
+        reader.problems.append("targets names none")
     lock = BundleLock(
         model=_parse_model(reader, reader.get(content, "model", dict, "")),
         files=files,
         targets=targets,
         abi_version=reader.get(content, "abi_version", int, ""),
-        build_inputs=str(content.get("build_inputs", "")) if isinstance(content, dict) else "",
+        build_inputs=_parse_build_inputs(reader, content),
     )
-    if not lock.build_inputs.isprintable():
-        reader.problems.append(f"build_inputs is {lock.build_inputs!r:.80}, expected a hash")
     if not reader.problems:
         reader.problems += _contradictions(lock)
     if reader.problems:
         raise BundleError(f"{LOCK_NAME} is damaged: {told(reader.problems)}. {REBUILD}")
     return lock
+
+
+def _parse_build_inputs(reader: LockReader, content: Any) -> str:
+    if not isinstance(content, dict) or "build_inputs" not in content:
+        return ""
+    inputs: str = reader.get(content, "build_inputs", str, "")
+    if not inputs.isprintable():
+        reader.problems.append(f"build_inputs is {inputs!r:.80}, expected a hash")
+    return inputs
 
 
 def _parse_model(reader: LockReader, entry: Any) -> ModelInfo:
@@ -182,11 +191,7 @@ def _parse_model(reader: LockReader, entry: Any) -> ModelInfo:
 def _parse_formats(reader: LockReader, entry: Any) -> dict[str, int]:
     if not isinstance(entry, dict) or "formats" not in entry:
         return {}
-    formats: dict[str, int] = reader.get(entry, "formats", dict, "model")
-    for name in formats:
-        reader.check_name(name, "a name in model.formats")
-        reader.get(formats, name, int, "model.formats")
-    return formats
+    return _parse_counts(reader, entry, "formats", "model")
 
 
 def is_valid_id(name: str) -> bool:
@@ -201,7 +206,7 @@ def parse_file(reader: LockReader, entry: Any, where: str) -> LockedFile:
         bytes=reader.get(entry, "bytes", int, where),
         sha256=reader.get(entry, "sha256", str, where),
     )
-    if file.sha256 and not re.fullmatch(r"[0-9a-f]{64}", file.sha256):
+    if not re.fullmatch(r"[0-9a-f]{64}", file.sha256):
         reader.problems.append(f"{where}.sha256 is not 64 lower-case hexadecimal digits")
     return file
 
@@ -241,19 +246,19 @@ def _parse_needs(reader: LockReader, needs: dict[str, Any], where: str) -> Needs
     features = reader.get(needs, "features", list, where)
     for feature in features:
         reader.check_name(feature, f"a name in {where}.features")
-    limits = _parse_minima(reader, needs, "limits", where)
-    adapter = _parse_minima(reader, needs, "adapter", where) if "adapter" in needs else {}
+    limits = _parse_counts(reader, needs, "limits", where)
+    adapter = _parse_counts(reader, needs, "adapter", where) if "adapter" in needs else {}
     return Needs(tuple(features), limits, adapter)
 
 
-def _parse_minima(
-    reader: LockReader, needs: dict[str, Any], kind: str, where: str
+def _parse_counts(
+    reader: LockReader, source: dict[str, Any], field_name: str, where: str
 ) -> dict[str, int]:
-    minima: dict[str, int] = reader.get(needs, kind, dict, where)
-    for name in minima:
-        reader.check_name(name, f"a name in {where}.{kind}")
-        reader.get(minima, name, int, f"{where}.{kind}")
-    return minima
+    at = f"{where}.{field_name}"
+    counts: dict[str, Any] = reader.get(source, field_name, dict, where)
+    for name in counts:
+        reader.check_name(name, f"a name in {at}")
+    return {name: reader.get(counts, name, int, at) for name in counts}
 
 
 def _contradictions(lock: BundleLock) -> list[str]:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import platform
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,12 +76,13 @@ def suits(cpu: Cpu) -> str | None:
     return max(fitting, key=lambda name: len(CPU_TARGETS[name]), default=None)
 
 
-def choose_target(lock: BundleLock, cpu: Cpu) -> str:
-    """Name of the target whose library uses most of what `cpu` offers.
+def choose_target(lock: BundleLock, cpu: Cpu, names: Iterable[str] | None = None) -> str:
+    """Which of the targets `names`, or of all, has the library that uses most of what `cpu` offers.
 
-    Raises BundleError that says, for each library of the bundle, what the CPU lacks.
+    Raises BundleError that says, for each of these libraries, what the CPU lacks.
     """
-    candidates = {name: target for name, target in lock.targets.items() if target.device == "cpu"}
+    targets = {name: lock.targets[name] for name in (lock.targets if names is None else names)}
+    candidates = {name: target for name, target in targets.items() if target.device == "cpu"}
     fitting = [name for name in candidates if not missing_features(lock, name, cpu)]
     if fitting:
         return max(fitting, key=lambda name: len(candidates[name].needs.features))

@@ -9,10 +9,10 @@ from mlc_edge.bundle import read_lock
 from mlc_edge.compiled import Progress
 from mlc_edge.cpu import choose_target, host_cpu
 from mlc_edge.errors import BundleError, ConfigError
-from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads
+from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads, named_targets
 from mlc_edge.vulkan.build import is_compiled
 from mlc_edge.vulkan.device import find_adapter
-from mlc_edge.vulkan.runner import VulkanRunner, build_target, is_of
+from mlc_edge.vulkan.runner import VulkanRunner, build_target
 
 Computing = Literal["cpu", "vulkan"]
 EXPECTED_DEVICE = "auto, cpu, vulkan, or vulkan:1 for the second adapter"
@@ -79,7 +79,7 @@ def open_runner(
 
 def _device_kind(bundle: Path, device: DeviceChoice, target: str | None) -> str:
     lock = read_lock(bundle)
-    named = {t.device for name, t in lock.targets.items() if target and is_of(target, name)}
+    named = {lock.targets[name].device for name in named_targets(lock, target)} if target else set()
     if named:
         kind = named.pop()
         if kind not in get_args(Computing):

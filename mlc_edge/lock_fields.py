@@ -6,6 +6,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 MAX_TOLD = 10
+# Beyond it, browsers don't tell whole numbers apart.
+MAX_COUNT = 2**53 - 1
 # What a path, put into a URL as it is, would end at.
 URL_SYNTAX = re.compile("[?#%]")
 
@@ -17,16 +19,21 @@ class LockReader:
         self.problems: list[str] = []
 
     def get(self, source: Any, name: str, kind: type, where: str) -> Any:
-        """`source[name]` if it is a `kind`, else an empty `kind` and a problem."""
+        """`source[name]` if it is a `kind`, else an empty `kind` and a problem.
+
+        An int is a whole number from 0 to MAX_COUNT, however it is written: to a browser 1.0 is 1.
+        """
         label = f"{where}.{name}" if where else name
         value = source.get(name) if isinstance(source, dict) else None
+        if kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
         wrong_bool = isinstance(value, bool) and kind is not bool
         if not isinstance(value, kind) or wrong_bool:
             got = "is missing" if value is None else f"is {value!r:.60}"
             self.problems.append(f"{label} {got}, expected {kind.__name__}")
             return kind()
-        if isinstance(value, int) and value < 0:
-            self.problems.append(f"{label} is {value}, expected 0 or more")
+        if isinstance(value, int) and not 0 <= value <= MAX_COUNT:
+            self.problems.append(f"{label} is {value!r:.60}, expected 0 to {MAX_COUNT}")
         return value
 
     def name(self, source: Any, name: str, where: str) -> str:

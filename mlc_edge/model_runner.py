@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from mlc_edge.bundle import ABI_VERSION, REBUILD, BundleLock, BundleTarget, read_lock
-from mlc_edge.cpu import choose_target, host_cpu, missing_features, physical_cores
+from mlc_edge.bundle import ABI_VERSION, REBUILD, BundleLock, read_lock
+from mlc_edge.cpu import choose_target, host_cpu, physical_cores
 from mlc_edge.errors import BundleError
 from mlc_edge.files import read_plain
 from mlc_edge.parameters import ParameterSet
@@ -68,7 +68,9 @@ class ModelRunner:
         Without `sizes`, weights and cache get their memory by `create_cache` later. Raises BundleError
         if the bundle is damaged, lacks the target, needs another CPU or has another ABI.
         """
-        self.target, chosen = self._find_target(bundle, target)
+        lock, names = _known_targets(bundle, target)
+        self.target = self._choose_target(lock, names)
+        chosen = lock.targets[self.target]
         self._cores = [str(core) for core in physical_cores()]
         everyone = Threads(len(self._cores), len(self._cores))
         self.threads = threads or everyone
@@ -215,16 +217,8 @@ class ModelRunner:
         output: npt.NDArray[Any] = result.numpy()
         return output
 
-    def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
-        lock, cpu = known_target(bundle, name), host_cpu()
-        name = name or choose_target(lock, cpu)
-        missing = missing_features(lock, name, cpu)
-        if missing:
-            raise BundleError(
-                f"the library for {name} needs {', '.join(missing)}, which this CPU ({cpu.model}) "
-                "lacks: choose another target."
-            )
-        return name, lock.targets[name]
+    def _choose_target(self, lock: BundleLock, names: Sequence[str]) -> str:
+        return choose_target(lock, host_cpu(), names)
 
     def _open_device(self) -> Any:
         from tvm.runtime import device
@@ -319,17 +313,29 @@ def _require_agreement(bundle: Path, library: Path, metadata: Mapping[str, Any])
             )
 
 
-def known_target(bundle: Path, name: str | None) -> BundleLock:
-    """The bundle's lock, which has the target `name` if one is given; raises BundleError."""
+def named_targets(lock: BundleLock, name: str) -> list[str]:
+    """What people mean by `name`: the target of this name, else the libraries of GPUs that are of this group.
+
+    Groups begin the names of their targets, as "vulkan", "vulkan-x86-64" and "vulkan-x86-64-software" do.
+    """
+    if name in lock.targets:
+        return [name]
+    gpus = [each for each, target in lock.targets.items() if target.device != "cpu"]
+    return [each for each in gpus if each.startswith(f"{name}-")]
+
+
+def _known_targets(bundle: Path, name: str | None) -> tuple[BundleLock, list[str]]:
+    """The bundle's lock, and its targets of that name, or all without one; raises BundleError."""
     lock = read_lock(bundle)
     if lock.abi_version != ABI_VERSION:
         raise BundleError(
             f"{bundle} has ABI {lock.abi_version} and this mlc-edge has {ABI_VERSION}: "
             "build the bundle again."
         )
-    if name is not None and name not in lock.targets:
+    names = list(lock.targets) if name is None else named_targets(lock, name)
+    if name is not None and not names:
         raise BundleError(
             f"{bundle} has no library for {name!r} (it has: {', '.join(lock.targets)}): "
             f"build it with --target {name}."
         )
-    return lock
+    return lock, names

@@ -9,8 +9,8 @@ from mlc_edge.cpu import CPU_TARGETS, VULKAN_TARGETS, Cpu, host_cpu, suits
 from mlc_edge.errors import ConfigError
 from webbuild.quantization.formats import WeightFormats
 
-# What kernels may use; a library's lock entry says what it does use.
-WEBGPU_LIMITS = {"max_num_threads": 256, "max_shared_memory_per_block": 32768}
+# What every WebGPU device offers.
+WEBGPU_LIMITS = {"max_num_threads": 256, "max_shared_memory_per_block": 16384}
 
 DType = Literal["float32", "float16"]
 DeviceClass = Literal["any", "software"]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from mlc_edge.bundle import BundleLock, BundleTarget
 from mlc_edge.cpu import VULKAN_TARGETS, host_cpu
 from mlc_edge.errors import BundleError, EngineError
-from mlc_edge.model_runner import PAGE_TOKENS, CacheSizes, ModelRunner, Threads, known_target
+from mlc_edge.model_runner import PAGE_TOKENS, CacheSizes, ModelRunner, Threads
 from mlc_edge.vulkan.device import Adapter, find_adapter, open_device, require_device
 
 # The stage whose kernels this runner never comes to: it draws tokens on the CPU.
@@ -63,13 +63,8 @@ class VulkanRunner(ModelRunner):
         require_device()
         super().reset()
 
-    def _find_target(self, bundle: Path, name: str | None) -> tuple[str, BundleTarget]:
-        lock = known_target(bundle, None)
-        named = [each for each in lock.targets if name and is_of(name, each)]
-        if name and not named:
-            known_target(bundle, name)
-        chosen = choose_target(lock, self.adapter, named or list(lock.targets))
-        return chosen, lock.targets[chosen]
+    def _choose_target(self, lock: BundleLock, names: Sequence[str]) -> str:
+        return choose_target(lock, self.adapter, names)
 
     def _open_device(self) -> Any:
         open_device(self.adapter)
@@ -96,11 +91,6 @@ class VulkanRunner(ModelRunner):
                 f"vulkan:{self.adapter.index} ({self.adapter.name}) can't run this model: {error}.",
                 "Use --device cpu, a smaller model or one that was built for a shorter context.",
             ) from error
-
-
-def is_of(asked: str, target: str) -> bool:
-    """Whether `target` is what was asked for, or of the group that was."""
-    return target == asked or target.startswith(f"{asked}-")
 
 
 def choose_target(lock: BundleLock, adapter: Adapter, names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import { parseLock } from "../../web/worker/shared/lock.ts";
 const lock = {
   lock_version: 2,
   abi_version: 3,
-  model: { id: "m", model_type: "llama", quantization: "q0f32", context_window_size: 64 },
+  model: { id: "m", model_type: "llama", quantization: "q0f32", context_window_size: 64, parameters: 1 },
   files: [
     { path: "lib/webgpu-f32.wasm", bytes: 1, sha256: "a".repeat(64) },
     { path: "tensor-cache.json", bytes: 1, sha256: "b".repeat(64) },
@@ -47,7 +47,7 @@ test("a file may be empty, and its path must stay in the bundle", () => {
   assert.throws(() => parseLock(withFile({ path: "tensor-cache.json" })), /listed twice/);
 });
 
-test("names are taken and refused as in Python, and shown without what terminals and pages obey", () => {
+test("fields are taken and refused as in Python, and names shown without what terminals and pages obey", () => {
   const { lock: sound, cases } = golden("lock");
   for (const { at, value, taken } of cases) {
     const changed = structuredClone(sound);

@@ -1,4 +1,4 @@
-"""Locks that both engines take, and what each refuses alike: the rules on names, said by hand."""
+"""Locks that both engines take, and what each refuses alike: the rules, said by hand."""
 
 from typing import Any
 
@@ -41,6 +41,10 @@ OWN = ("mlc-lock.json", "mlc-lock.json.sig", LIBRARY)
 DEVICES = ("cpu", "vulkan", "cuda", "webgpu", "wasm")
 BARE_NEEDS = {"features": [], "limits": {}}
 IDS = ("", "a b", "a/b", "..", "-a", "é", "a%62")
+# Whole numbers that a browser tells apart, however they are written, and what is none of them.
+COUNTS = (0, 1.0, 1e3, -0.0, 2**53 - 1, float(2**53 - 1))
+NO_COUNTS = (-1, -1.0, 1.5, 2**53, 2**53 + 1, float(2**53), 10**29, "1", None, True, [], {})
+NO_HASHES = ("", "A" * 64, "a" * 63, "a" * 64 + "\n", None, 7)
 PRINTABLE = ("a", "naïve 日本 👩", "a~b [red] <b>", "e\u0301")
 
 
@@ -62,6 +66,36 @@ def _with_name(name: str) -> dict[str, tuple[list[Any], Any]]:
     }
 
 
+def _with_count(count: Any) -> list[tuple[list[Any], Any]]:
+    """Every place of a lock that has a number: where it is, and what to put there."""
+    target = ["targets", "webgpu-f32"]
+    return [
+        (["abi_version"], count),
+        (["model", "context_window_size"], count),
+        (["model", "parameters"], count),
+        (["model", "formats"], {"q4": count}),
+        (["files", 2, "bytes"], count),
+        ([*target, "parameter_bytes"], count),
+        ([*target, "needs", "limits"], {"a": count}),
+        ([*target, "needs", "adapter"], {"a": count}),
+    ]
+
+
+def _incomplete() -> list[dict[str, Any]]:
+    """Locks that lack one of the fields that all have."""
+    wholes: list[tuple[list[Any], dict[str, Any]]] = [
+        (["model"], LOCK["model"]),
+        (["files", 2], LOCK["files"][2]),
+        (["targets", "webgpu-f32"], TARGET),
+        (["targets", "webgpu-f32", "needs"], BARE_NEEDS),
+    ]
+    return [
+        _case(at, {name: whole[name] for name in whole if name != lost}, taken=False)
+        for at, whole in wholes
+        for lost in whole
+    ]
+
+
 def _case(at: list[Any], value: Any, *, taken: bool) -> dict[str, Any]:
     return {"at": at, "value": value, "taken": taken}
 
@@ -78,6 +112,7 @@ def make() -> dict[str, Any]:
     path, model_id = ["files", 2, "path"], ["model", "id"]
     device = ["targets", "webgpu-f32", "device"]
     adapter = ["targets", "webgpu-f32", "needs", "adapter"]
+    formats = ["model", "formats"]
     return {
         "lock": LOCK,
         "cases": [
@@ -99,6 +134,29 @@ def make() -> dict[str, Any]:
             ),
             _case(["targets", "webgpu-f32", "needs"], BARE_NEEDS, taken=True),
             _case(["lock_version"], 1, taken=True),
-            *(_case(["lock_version"], value, taken=False) for value in (0, 3, "2", None)),
+            *(_case(["lock_version"], value, taken=True) for value in (1.0, 2.0)),
+            *(
+                _case(["lock_version"], value, taken=False)
+                for value in (0, 3, 1.5, "2", None, True)
+            ),
+            *(
+                _case(at, value, taken=taken)
+                for taken, counts in ((True, COUNTS), (False, NO_COUNTS))
+                for count in counts
+                for at, value in _with_count(count)
+            ),
+            *_incomplete(),
+            *(_case(["targets"], value, taken=False) for value in ({}, [], None, "webgpu-f32")),
+            *(_case(["files", 2, "sha256"], value, taken=False) for value in NO_HASHES),
+            *(_case(formats, value, taken=True) for value in ({}, {"q4": 10, "q8": 0})),
+            *(
+                _case(formats, value, taken=False)
+                for value in (None, [], 7, "q4", {"": 1}, {"q\n4": 1})
+            ),
+            *(_case(["build_inputs"], value, taken=True) for value in ("", "a~b")),
+            *(
+                _case(["build_inputs"], value, taken=False)
+                for value in (None, 7, [], "a\nb", "\ud800")
+            ),
         ],
     }

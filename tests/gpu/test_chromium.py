@@ -1,22 +1,29 @@
-"""Kernels of a wide model in Chromium: its compiler checks more of WGSL than Vulkan's does."""
+"""Kernels of each class of browsers' libraries in Chromium, which checks more than Vulkan's compilers do."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from mlc_edge.vulkan.device import find_adapter
 from tests.browser import serving
-from tests.gpu.models import CHUNK, CONTEXT, GpuModel
+from tests.build.checkpoints import CONFIG
+from tests.gpu.models import CHUNK, CONTEXT, ODD, WIDE
 from web.browser import chromium
-from webbuild.checkpoint import open_checkpoint
 from webbuild.compiler import CompileOptions, compile_kernels
+from webbuild.models.llama_spec import LlamaConfig, parameter_table
 from webbuild.quantization.choices import choose_formats
 from webbuild.quantization.formats import find_quantization
-from webbuild.targets import profiles_for
+from webbuild.targets import WEBGPU_PROFILES, TargetProfile
 
-COMPILE = """async (sources) => {
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+FEATURES = "async () => [...(await navigator.gpu.requestAdapter()).features]"
+COMPILE = """async ([sources, requiredFeatures]) => {
   const adapter = await navigator.gpu.requestAdapter();
-  const limits = ["maxComputeWorkgroupStorageSize", "maxStorageBuffersPerShaderStage"];
-  const requiredLimits = Object.fromEntries(limits.map((name) => [name, adapter.limits[name]]));
-  const device = await adapter.requestDevice({ requiredLimits });
+  const device = await adapter.requestDevice({ requiredFeatures });
   const errors = {};
   for (const [name, code] of Object.entries(sources)) {
     const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
@@ -25,18 +32,37 @@ COMPILE = """async (sources) => {
   }
   return errors;
 }"""
+SHAPES: dict[str, dict[str, Any]] = {
+    "wide": WIDE,
+    "odd": ODD,
+    # Heads whose tiles fill a workgroup's memory.
+    "full": {"num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 128},
+}
 
 
-def test_chromium_accepts_every_kernel(model: Callable[[str], GpuModel], tmp_path: Path):
-    (profile,) = profiles_for("webgpu-f32", "q4f16_1")
-    options = CompileOptions(context_window_size=CONTEXT, prefill_chunk_size=CHUNK)
-    source = open_checkpoint(model("wide-f32").checkpoint)
-    formats = choose_formats(source.table, find_quantization("q4f16_1"))
-    sources = compile_kernels(source.model, formats, profile, options)
-    (tmp_path / "page.html").write_text("<!doctype html><title>kernels</title>")
-    with serving(tmp_path) as url, chromium(software=True) as browser:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Page"]:
+    """A page on this machine's GPU; on SwiftShader where there is none."""
+    folder: Path = tmp_path_factory.mktemp("page")
+    (folder / "page.html").write_text("<!doctype html><title>kernels</title>")
+    software = find_adapter(0).is_software
+    with serving(folder) as url, chromium(software=software) as browser:
         page = browser.new_page()
         page.goto(f"{url}page.html")
-        assert page.evaluate(COMPILE, {"broken": "fn ("})
-        assert page.evaluate(COMPILE, sources) == {}
+        yield page
         page.close()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("profile", WEBGPU_PROFILES, ids=lambda profile: profile.name)
+def test_chromium_accepts_every_kernel(page: "Page", profile: TargetProfile, shape: str):
+    lacking = set(profile.features) - set(page.evaluate(FEATURES))
+    if lacking:
+        pytest.skip(f"the adapter has no {', '.join(lacking)}")
+    config = LlamaConfig.from_huggingface({**CONFIG, **SHAPES[shape], "num_hidden_layers": 1})
+    formats = choose_formats(parameter_table(config), find_quantization("q4f16_1"))
+    options = CompileOptions(context_window_size=CONTEXT, prefill_chunk_size=CHUNK)
+    sources = compile_kernels(config, formats, profile, options)
+    features = list(profile.features)
+    assert page.evaluate(COMPILE, [{"broken": "fn ("}, features])
+    assert page.evaluate(COMPILE, [sources, features]) == {}

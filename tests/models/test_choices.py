@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mlc_edge import EngineConfig, MLCEngine
-from mlc_edge.bundle import BundleTarget, Needs, lock_files, read_lock, write_lock
+from mlc_edge.bundle import BundleTarget, Device, Needs, lock_files, read_lock, write_lock
 from mlc_edge.cpu import CPU_TARGETS, Cpu, choose_target, host_cpu, suits
 from mlc_edge.errors import BundleError
+from mlc_edge.model_runner import ModelRunner, named_targets
 
 INDEX = "cpu/tensor-cache.json"
 FLOAT_BYTES = 4
@@ -61,11 +62,34 @@ def test_a_library_that_needs_what_this_cpu_lacks_is_never_loaded(copy: Path):
     offer(copy, {"foreign": (host_cpu().arch, "quantum")})
     with pytest.raises(BundleError, match="foreign needs quantum"):
         MLCEngine(copy)
-    with pytest.raises(BundleError, match="needs quantum, which this CPU"):
+    offer(copy, {"foreign": (host_cpu().arch, "quantum"), "fitting": (host_cpu().arch,)})
+    with pytest.raises(BundleError, match=r"no library for this CPU .* foreign needs quantum"):
         MLCEngine(copy, EngineConfig(target="foreign"))
     offer(copy, {"other": ("riscv64",)})
     with pytest.raises(BundleError, match="other needs riscv64"):
         MLCEngine(copy)
+
+
+def test_a_name_means_one_target_or_the_group_of_gpus_libraries_that_it_begins(copy: Path):
+    vulkan = ("vulkan-x86-64-f16", "vulkan-x86-64-software-f16")
+    offer(copy, {name: () for name in ("x86-64-v4", "webgpu-f32", *vulkan)})
+    lock = read_lock(copy)
+    devices: dict[str, Device] = {"webgpu-f32": "webgpu", vulkan[0]: "vulkan", vulkan[1]: "vulkan"}
+    targets = {
+        name: replace(target, device=devices.get(name, target.device))
+        for name, target in lock.targets.items()
+    }
+    write_lock(copy, lock := replace(lock, targets=targets))
+    assert named_targets(lock, "vulkan") == named_targets(lock, "vulkan-x86-64") == [*vulkan]
+    assert named_targets(lock, "vulkan-x86-64-software") == [vulkan[1]]
+    assert named_targets(lock, "vulkan-x86-64-f16") == [vulkan[0]]
+    assert named_targets(lock, "x86-64") == named_targets(lock, "x86-64-v") == []
+    # A runner for CPUs takes none of them, whoever asks it.
+    for name in ("webgpu-f32", "vulkan-x86-64"):
+        with pytest.raises(BundleError, match="it has libraries for other devices only"):
+            ModelRunner(copy, name)
+    with pytest.raises(BundleError, match="no library for 'x86-64'"):
+        ModelRunner(copy, "x86-64")
 
 
 @pytest.mark.parametrize("board", ["pi4", "pi5", "jetson-thor", "aarch64", "x86-64", "x86-64-v4"])

@@ -17,6 +17,14 @@ export function notLoaded({ leases }: Client, asked: unknown): EngineError {
   return invalid("model", `${show(asked)} is not loaded, ${loaded}`, "Load it first.");
 }
 
+export function superseded(id: string): EngineError {
+  return new EngineError({
+    code: "model_not_loaded",
+    message: `${id} was loaded after a load that was called later, which gave up its place.`,
+    remedy: "Use the later one's model, or load this one again.",
+  });
+}
+
 export function unnamed({ leases }: Client): EngineError {
   return new EngineError({
     code: "invalid_request",

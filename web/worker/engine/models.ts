@@ -6,10 +6,12 @@ import type { Store } from "../store/store.ts";
 import { first, rank } from "./backends.ts";
 import { Bundle, lockUrlOf } from "./bundle.ts";
 import { neededFiles, neededMemory } from "./fit.ts";
-import { noModel, notLoaded, unnamed } from "./model-errors.ts";
-import { Client, Resident, type Lease, type Session, type Wanted } from "./resident.ts";
+import { noModel, notLoaded, superseded, unnamed } from "./model-errors.ts";
+import { Client, Resident, type Lease, type LoadRequest, type Session, type Wanted } from "./resident.ts";
 import { Room } from "./room.ts";
 import { RUNTIMES } from "./runtime.ts";
+
+type Grant = Omit<Lease, "resident" | "requests">;
 
 export type OpenSession = (
   wanted: Wanted,
@@ -53,7 +55,7 @@ export class Models {
   /** Models that a client had from an engine that ended; those that were loaded are loaded again at once. */
   adopt(client: Client, held: readonly HeldModel[]): void {
     for (const { id, bundleUrl, options, loaded } of held) {
-      const lease = this.#lease(client, { id, bundleUrl, options });
+      const lease = this.#lease({ client, id, bundleUrl, options, call: (client.calls += 1) });
       const { signal } = client.gone;
       // If it fails, the next request tries again, and is told why.
       if (loaded) this.use(lease, signal).then((resident) => this.leave(resident), () => undefined);
@@ -62,28 +64,34 @@ export class Models {
 
   /**
    * Loads a model unless some client has it already. Throws EngineError of any code that has to do
-   * with bundles and devices, or the signal's reason.
+   * with bundles and devices, "model_not_loaded" if a later load took its place meanwhile, or the
+   * signal's reason.
    */
-  async load(
-    client: Client,
-    request: { bundleUrl: string; options: LocalLoadOptions },
-    signal: AbortSignal,
-  ): Promise<LoadedModel> {
-    const loading = this.#load(client, request, signal);
-    client.loading.set(loading, request.options);
+  async load(client: Client, request: LoadRequest, signal: AbortSignal): Promise<LoadedModel> {
+    const earlier = [...client.unloading];
+    const loading = this.#load(client, { ...request, call: (client.calls += 1) }, signal);
+    client.loading.set(loading, request);
     try {
       return await loading;
     } finally {
       client.loading.delete(loading);
+      // Who is told of this after them takes it for what they left.
+      await settled(earlier);
     }
   }
 
-  /** Gives up one of a client's models, or all, once its requests have ended. */
+  /**
+   * Gives up one of a client's models, or all, once its requests have ended; not what it loads from now on.
+   * Throws EngineError "invalid_request" if it hasn't that one.
+   */
   async unload(client: Client, id: string | undefined): Promise<void> {
-    if (id === undefined) await settled(client.loading.keys());
-    const lease = id === undefined ? undefined : client.leases.get(id);
-    if (id !== undefined && !lease) throw notLoaded(client, id);
-    await this.#giveUp(lease ? [lease] : [...client.leases.values()]);
+    const unloading = this.#unload(client, id, (client.calls += 1));
+    client.unloading.add(unloading);
+    try {
+      await unloading;
+    } finally {
+      client.unloading.delete(unloading);
+    }
   }
 
   /**
@@ -95,9 +103,8 @@ export class Models {
     const isNamed = asked !== undefined && asked !== null;
     const named = leases.get(asked as string);
     if (named) return named;
-    const decides = ({ replace }: LocalLoadOptions): boolean => isNamed || leases.size === 0 || replace === true;
-    const loads = [...client.loading].filter(([, options]) => decides(options));
-    await unlessAborted(settled(loads.map(([loading]) => loading)), signal);
+    const decides = ({ options }: LoadRequest): boolean => isNamed || leases.size === 0 || options.replace === true;
+    await unlessAborted(settled(loadsOf(client, decides)), signal);
     const [only] = leases.values();
     if (!only) throw noModel();
     const lease = isNamed ? leases.get(asked as string) : leases.size === 1 ? only : undefined;
@@ -170,17 +177,13 @@ export class Models {
 
   async #load(
     client: Client,
-    { bundleUrl, options }: { bundleUrl: string; options: LocalLoadOptions },
+    { bundleUrl, options, call }: LoadRequest & { call: number },
     signal: AbortSignal,
   ): Promise<LoadedModel> {
     let resident = await this.#resident(bundleUrl, options, signal);
     try {
       const { id } = resident.wanted.bundle.lock.model;
-      const given = [...client.leases.values()].filter(
-        (lease) => lease.resident !== resident && (options.replace || lease.id === id),
-      );
-      for (const lease of given) tell(lease, "dropped");
-      await unlessAborted(this.#giveUp(given), signal);
+      await unlessAborted(this.#makeWay(resident, { client, id, bundleUrl, options, call }), signal);
       while (resident.abandoned || !this.#residents.has(resident)) {
         // Meanwhile others began to load it, and left or failed.
         const next = await this.#resident(bundleUrl, options, signal);
@@ -190,7 +193,10 @@ export class Models {
       const isThere = resident.session !== null;
       await this.#ready(resident, client, signal);
       const { loaded, bundle } = sessionOf(resident).model;
-      bind(this.#lease(client, { id: loaded.id, bundleUrl, options }), resident);
+      const grant = { client, id: loaded.id, bundleUrl, options, call };
+      this.#grant(resident, grant);
+      // What earlier calls have loaded meanwhile.
+      await this.#makeWay(resident, grant);
       if (bundle.fromStorage) this.#revalidate(bundleUrl);
       // Whoever waits for downloads is told of each; what they left may have been deleted since.
       if (isThere) await tellUnkept(client, resident);
@@ -200,12 +206,41 @@ export class Models {
     }
   }
 
+  async #unload(client: Client, id: string | undefined, call: number): Promise<void> {
+    const held = id === undefined ? undefined : client.leases.get(id);
+    // What a load is called that runs isn't known, but for the one that is loaded again.
+    await settled(loadsOf(client, ({ bundleUrl }) => !held || bundleUrl === held.bundleUrl));
+    const leases = [...client.leases.values()].filter((lease) => id === undefined || lease.id === id);
+    if (id !== undefined && leases.length === 0) throw notLoaded(client, id);
+    await this.#giveUp(leases.filter((lease) => lease.call < call));
+  }
+
+  /** Gives up a client's models in whose place another one comes. */
+  async #makeWay(resident: Resident, { client, id, options, call }: Grant): Promise<void> {
+    const given = [...client.leases.values()].filter(
+      (lease) => lease.call < call && lease.resident !== resident && (options.replace || lease.id === id),
+    );
+    for (const lease of given) tell(lease, "dropped");
+    await this.#giveUp(given);
+  }
+
+  /** Throws EngineError "model_not_loaded" if another model has taken the place by a later call. */
+  #grant(resident: Resident, grant: Grant): void {
+    const { client, id, options, call } = grant;
+    const held = client.leases.get(id);
+    const isLater = held !== undefined && held.call > call;
+    if (isLater && held.resident === resident) return;
+    if (isLater || client.replacing > call) throw superseded(id);
+    bind(this.#lease(grant), resident);
+    if (options.replace) client.replacing = call;
+  }
+
   /** A client's right to a model, in the place of an earlier one to a model of this name. */
-  #lease(client: Client, { id, bundleUrl, options }: Pick<Lease, "id" | "bundleUrl" | "options">): Lease {
+  #lease(grant: Grant): Lease {
+    const { client, id } = grant;
     const former = client.leases.get(id);
     if (former) this.#release(former);
-    const requests = former?.requests ?? new Set();
-    const lease: Lease = { client, id, bundleUrl, options, resident: null, requests };
+    const lease: Lease = { ...grant, resident: null, requests: former?.requests ?? new Set() };
     client.leases.set(id, lease);
     return lease;
   }
@@ -302,6 +337,10 @@ function enter(resident: Resident): Resident {
 function bind(lease: Lease, resident: Resident): void {
   lease.resident = resident;
   resident.leases.add(lease);
+}
+
+function loadsOf(client: Client, isMeant: (request: LoadRequest) => boolean): Promise<unknown>[] {
+  return [...client.loading].filter(([, request]) => isMeant(request)).map(([loading]) => loading);
 }
 
 function tell({ client, id, resident }: Lease, state: ModelEvent["state"]): void {

@@ -14,13 +14,24 @@ export interface Session {
   readonly release: () => void;
 }
 
+export interface LoadRequest {
+  readonly bundleUrl: string;
+  readonly options: LocalLoadOptions;
+}
+
 /** Whoever sends requests: a page, or a part of it. */
 export class Client {
   readonly emit: (event: EngineEvent) => void;
   /** Models that it has loaded, by id. */
   readonly leases = new Map<string, Lease>();
   /** Loads that it waits for. */
-  readonly loading = new Map<Promise<unknown>, LocalLoadOptions>();
+  readonly loading = new Map<Promise<unknown>, LoadRequest>();
+  /** Unloads that it waits for. */
+  readonly unloading = new Set<Promise<unknown>>();
+  /** Loads and unloads so far: whichever ends first, what was called later wins. */
+  calls = 0;
+  /** The last call that gave up all models of those before it. */
+  replacing = 0;
   /** Bytes of the device that it lets models take; null if it doesn't say. */
   memoryBudget: number | null = null;
   /** Aborted when it goes. */
@@ -40,11 +51,11 @@ export class Client {
 }
 
 /** One client's right to a model, which stays when the model makes room for others. */
-export interface Lease {
+export interface Lease extends LoadRequest {
   readonly client: Client;
   readonly id: string;
-  readonly bundleUrl: string;
-  readonly options: LocalLoadOptions;
+  /** The number of the client's call that asked for it. */
+  readonly call: number;
   /** Null while the model isn't on the device. */
   resident: Resident | null;
   readonly requests: Set<Promise<unknown>>;

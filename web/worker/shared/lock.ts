@@ -93,6 +93,10 @@ export function parseLock(value: unknown): Lock {
     files,
     targets: readTargets(root["targets"], { files, version, reader }),
   };
+  // Not for engines, and wrong in no lock that a build wrote.
+  reader.count(model["parameters"], "model.parameters");
+  if ("formats" in model) readCounts(model["formats"], "model.formats", reader);
+  if ("build_inputs" in root) reader.shown(root["build_inputs"], "build_inputs");
   reader.finish();
   return lock;
 }
@@ -168,17 +172,17 @@ function readNeeds(value: unknown, at: string, reader: Reader): LockedTarget["ne
   const features = reader.list(needs["features"], `${at}.features`);
   return {
     features: features.map((name) => reader.name(name, `a name in ${at}.features`)),
-    limits: readMinima(needs["limits"], `${at}.limits`, reader),
-    adapter: "adapter" in needs ? readMinima(needs["adapter"], `${at}.adapter`, reader) : {},
+    limits: readCounts(needs["limits"], `${at}.limits`, reader),
+    adapter: "adapter" in needs ? readCounts(needs["adapter"], `${at}.adapter`, reader) : {},
   };
 }
 
-function readMinima(value: unknown, at: string, reader: Reader): Record<string, number> {
-  const minima = reader.object(value, at);
+function readCounts(value: unknown, at: string, reader: Reader): Record<string, number> {
+  const counts = reader.object(value, at);
   return Object.fromEntries(
-    Object.entries(minima).map(([name, minimum]) => [
+    Object.entries(counts).map(([name, count]) => [
       reader.name(name, `a name in ${at}`),
-      reader.count(minimum, `${at}.${name}`),
+      reader.count(count, `${at}.${name}`),
     ]),
   );
 }
@@ -212,8 +216,14 @@ class Reader {
   /** A text that people are shown. */
   name(value: unknown, name: string): string {
     const text = this.text(value, name);
-    if (text.search(UNPRINTABLE) >= 0) this.problem(`${name} "${text}" must be printable`);
-    return text;
+    return text && this.shown(text, name);
+  }
+
+  /** A text that may be empty. */
+  shown(value: unknown, name: string): string {
+    if (typeof value === "string" && value.search(UNPRINTABLE) < 0) return value;
+    this.problem(`${name} must be a printable text, not ${JSON.stringify(value)}`);
+    return "";
   }
 
   id(value: unknown, name: string): string {
@@ -226,7 +236,7 @@ class Reader {
 
   count(value: unknown, name: string): number {
     if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
-    this.problem(`${name} must be a whole number, not ${JSON.stringify(value)}`);
+    this.problem(`${name} must be a whole number below 2^53, not ${JSON.stringify(value)}`);
     return 0;
   }
 

@@ -8,6 +8,7 @@ from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.relax.frontend.nn.llm import _kernel_common as tvm_tiles
 from tvm.relax.frontend.nn.llm import kv_cache as tvm_kernels
+from tvm.runtime import DataType
 from tvm.s_tir import dlight
 from tvm.target import Target
 
@@ -36,6 +37,8 @@ from webbuild.quantization.formats import TensorFormat
 
 # Features of a head that a thread of TVM's decode kernel has.
 TILE_FEATURES = 4
+# Keys that each of its threads reads at once where no query heads share them.
+LONE_KEYS = 2
 
 
 @dataclass(frozen=True)
@@ -121,12 +124,13 @@ class GpuKernels(Kernels):
             return AttentionPrograms(
                 ragged_prefill(*alone), paged_prefill(*alone), paged_decode(*alone), merge
             )
+        fitting = _fitting_prefill(target)
         ragged = tvm_kernels._attention_prefill_ragged(
-            kv_heads, heads, width, width, dtype, scaling, target
+            kv_heads, heads, width, width, dtype, scaling, fitting
         )
-        sizes = (kv_heads, heads, width, dtype, False, scaling, target)
-        paged = tvm_kernels._attention_prefill(*sizes)
-        decode = tvm_kernels._attention_decode(*sizes)
+        sizes = (kv_heads, heads, width, dtype, False, scaling)
+        paged = tvm_kernels._attention_prefill(*sizes, fitting)
+        decode = tvm_kernels._attention_decode(*sizes, _fitting_decode(shape, target))
         return AttentionPrograms(
             _without_rotary(ragged), _without_rotary(paged), _without_rotary(decode), merge
         )
@@ -170,22 +174,42 @@ def suits_tiles(shape: KVCacheShape, target: Target) -> bool:
     odd number has over.
     """
     try:
-        *_, rows, _, keys = tvm_tiles._get_prefill_kernel_config(
-            shape.kv_heads, shape.query_heads, shape.head_dim, shape.dtype, target
+        tvm_tiles._get_prefill_kernel_config(
+            shape.kv_heads, shape.query_heads, shape.head_dim, shape.dtype, _fitting_prefill(target)
         )
     except ValueError:
         return False
-    memory = tvm_tiles._get_prefill_shared_memory_usage(rows, keys, shape.head_dim, shape.dtype)
-    group = shape.query_heads // shape.kv_heads
+    most = int(_fitting_decode(shape, target).attrs["max_num_threads"])
     threads = shape.head_dim // TILE_FEATURES
-    together = group
-    while threads * together > int(target.attrs["max_num_threads"]) and together > 1:
+    group = together = shape.query_heads // shape.kv_heads
+    while threads * together > most and together > 1:
         together //= 2
-    return (
-        memory <= int(target.attrs["max_shared_memory_per_block"])
-        and shape.head_dim % TILE_FEATURES == 0
-        and group % together == 0
-    )
+    return shape.head_dim % TILE_FEATURES == 0 and group % together == 0
+
+
+def _fitting_prefill(target: Target) -> Target:
+    """For whom TVM takes the largest tiles that a workgroup of `target` has the memory for.
+
+    It looks for them for Metal alone; nothing else of these programs depends on it.
+    """
+    return Target({"kind": "metal", **_limits(target)})
+
+
+def _fitting_decode(shape: KVCacheShape, target: Target) -> Target:
+    """`target` with as many threads as its workgroups have the memory for in TVM's decode."""
+    limits = _limits(target)
+    keys = LONE_KEYS if shape.query_heads == shape.kv_heads else 1
+    # A thread's share of keys and values, its partial result in float32, a score, and a maximum and a sum.
+    feature_bytes = 2 * keys * DataType(shape.dtype).itemsize + 4
+    thread_bytes = TILE_FEATURES * feature_bytes + 4 + -(-8 * TILE_FEATURES // shape.head_dim)
+    while limits["max_num_threads"] * thread_bytes > limits["max_shared_memory_per_block"]:
+        limits["max_num_threads"] //= 2
+    return Target({"kind": target.kind.name, **limits})
+
+
+def _limits(target: Target) -> dict[str, int]:
+    names = ("max_num_threads", "max_shared_memory_per_block")
+    return {name: int(target.attrs[name]) for name in names}
 
 
 def _without_rotary(program: tirx.PrimFunc) -> tirx.PrimFunc:
