@@ -14,7 +14,7 @@ LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGG
 LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
 REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup emscripten chat run vulkan-plugin real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-dispatch bench-page screenshots recording web-assets clean
+.PHONY: setup emscripten chat run vulkan-plugin real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-gpu bench-dispatch bench-page screenshots recording web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -115,6 +115,11 @@ bench-cpu: $(VENV)/.test-installed build/llama-venv/.installed
 bench-kernels: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/python -m benchmarks.browser_kernels
+
+# A decode step's products on a GPU by Vulkan: our programs against TVM's own.
+bench-gpu: $(VENV)/.test-installed
+	webbuild/install_system_packages.sh g++ mesa-vulkan-drivers
+	$(BIN)/python -m benchmarks.gpu_products
 
 # A decode step's commands in the browser: our dispatcher against the one of npm's web-runtime.
 bench-dispatch: $(VENV)/.test-installed emscripten
