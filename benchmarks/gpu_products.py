@@ -3,7 +3,7 @@
 Both compute a decoder layer's products, with the norms, activations and residuals around them, and logits,
 of random 4-bit weights: `python -m benchmarks.gpu_products [--device 0] [--shapes 0.5b,1.1b]`. The two take
 turns. Prints JSON: milliseconds that the device takes (medians), bytes of weights in them by second, and the
-share of what a copy on the device reaches in the same run. Weights lie in as many copies as caches don't hold.
+share of what a copy on the device reaches in the same run. Weights lie in more copies than caches hold.
 """
 
 import argparse

@@ -100,10 +100,11 @@ class _Emitter:
     def emit(self) -> None:
         blocks = -(-self.task.outputs // (self.teams * ROWS))
         with (
-            T.thread_binding(0, self.n, thread="blockIdx.y") as row,
-            T.thread_binding(0, blocks, thread="blockIdx.x") as block,
+            T.thread_binding(0, self.n * blocks, thread="blockIdx.x") as place,
             T.thread_binding(0, THREADS, thread="threadIdx.x") as thread,
         ):
+            # Neighbours read the same of the weight.
+            row, block = T.bind(place % self.n), T.bind(place // self.n)
             lane = T.bind(thread % self.lanes)
             first = T.bind((block * self.teams + thread // self.lanes) * ROWS)
             totals = T.alloc_buffer((self.sums,), "float32", scope="local")
