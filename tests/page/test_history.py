@@ -299,7 +299,7 @@ def test_an_answer_that_ends_in_another_chat_is_told(open_chat: OpenChat):
     chat.send("Story?")
     chat.engine("push", "Once")
     expect(chat.texts.last).to_have_text("Once")
-    chat.page.get_by_role("button", name="New chat").click()
+    new_chat(chat)
     chat.engine("finish")
     notifications = chat.page.get_by_role("region", name="Notifications")
     expect(notifications).to_contain_text("“Story?” has been answered.")

@@ -28,6 +28,8 @@ Kernel::~Kernel() {
   Gpu& gpu = Gpu::Get();
   Gpu::Lock lock(gpu.mutex_);
   gpu.kernels_.erase(this);
+  // The next pipeline may get its address.
+  if (gpu.pipeline_ == pipeline_) gpu.pipeline_ = nullptr;
   while (!groups_.empty()) gpu.DropGroup(GroupKey(groups_.back()));
   Release();
 }
