@@ -3,7 +3,7 @@
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor
 
-from webbuild.kernels.interface import Norm
+from webbuild.kernels.interface import Norm, Surroundings
 from webbuild.numerics import Numerics
 
 
@@ -35,15 +35,9 @@ class Linear(nn.Module):
         residual: Tensor | None = None,
     ) -> Tensor:
         """`forward` of what `norm` makes of x, then the gated activation of gate and up, plus `residual`."""
-        return self.kernels.fused_linear(
-            x,
-            self._stored,
-            self.out_features,
-            self.format,
-            norm=Norm(norm.weight, norm.epsilon) if norm else None,
-            gated=gated,
-            residual=residual,
-        )
+        before = Norm(norm.weight, norm.epsilon) if norm else None
+        around = Surroundings(before, gated, residual)
+        return self.kernels.fused_linear(x, self._stored, self.out_features, self.format, around)
 
     @property
     def fuses(self) -> bool:

@@ -59,6 +59,14 @@ class Norm(NamedTuple):
     epsilon: float
 
 
+class Surroundings(NamedTuple):
+    """What a layer of a model has around a product: inputs are of `norm`, a `gated` one is gate and up."""
+
+    norm: Norm | None = None
+    gated: bool = False
+    residual: Tensor | None = None
+
+
 class Kernels(ABC):
     """Operations as one kind of device computes them, under TVM's current target.
 
@@ -92,12 +100,10 @@ class Kernels(ABC):
         weight: Sequence[Tensor],
         rows: int,
         format: TensorFormat,
-        *,
-        norm: Norm | None = None,
-        gated: bool = False,
-        residual: Tensor | None = None,
+        around: Surroundings,
     ) -> Tensor:
         """`linear` of the `norm` of x, then `gated_silu` where it is `gated`, plus the residual."""
+        norm, gated, residual = around
         if norm is not None:
             x = self.rms_norm(x, norm.weight, norm.epsilon)
         y = self.linear(x, weight, rows, format, self.dtype)

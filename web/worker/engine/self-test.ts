@@ -101,12 +101,14 @@ export class Probes {
   *#linear(result: LinearResult): Generator<Expectation> {
     const { in_features: depth, out_features, gated = false } = result;
     const width = gated ? out_features / 2 : out_features;
+    const given = Array.from({ length: this.rows }, (_, row) => {
+      const x = this.#input(result.input).subarray(row * depth, (row + 1) * depth);
+      return result.norm ? this.#normalised(result.norm, x) : x;
+    });
     for (const stored of comparedRows(result)) {
       const [column = 0] = stored;
       const weights = stored.map((row) => this.#stored.row(result, row));
-      for (let row = 0; row < this.rows; row++) {
-        const given = this.#input(result.input).subarray(row * depth, (row + 1) * depth);
-        const x = result.norm ? this.#normalised(result.norm, given) : given;
+      for (const [row, x] of given.entries()) {
         const [product, up] = weights.map((weight) => multiply(x, weight));
         if (!product) continue;
         const residual = result.residual ? this.#at(0, row, column) : 0;
@@ -179,8 +181,8 @@ interface Product {
 function multiply(x: Float64Array, weight: Float64Array): Product {
   let value = 0;
   let magnitude = 0;
-  for (const [k, factor] of x.entries()) {
-    const product = factor * (weight[k] ?? Number.NaN);
+  for (let k = 0; k < x.length; k++) {
+    const product = (x[k] ?? Number.NaN) * (weight[k] ?? Number.NaN);
     value += product;
     magnitude += Math.abs(product);
   }

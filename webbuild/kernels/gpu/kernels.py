@@ -22,9 +22,9 @@ from webbuild.kernels.interface import (
     AttentionPrograms,
     Kernels,
     KVCacheShape,
-    Norm,
     PagePrograms,
     StoredParameter,
+    Surroundings,
 )
 from webbuild.kernels.plain import (
     grouped_linear,
@@ -84,15 +84,11 @@ class GpuKernels(Kernels):
         weight: Sequence[Tensor],
         rows: int,
         format: TensorFormat,
-        *,
-        norm: Norm | None = None,
-        gated: bool = False,
-        residual: Tensor | None = None,
+        around: Surroundings,
     ) -> Tensor:
         if not self._is_step(x, format):
-            return super().fused_linear(
-                x, weight, rows, format, norm=norm, gated=gated, residual=residual
-            )
+            return super().fused_linear(x, weight, rows, format, around)
+        norm, gated, residual = around
         epsilon, adds = norm and norm.epsilon, residual is not None
         how = {"out_dtype": self.dtype, "epsilon": epsilon, "gated": gated, "residual": adds}
         task = self._task(x, rows, format, **how)
