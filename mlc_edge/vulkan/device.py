@@ -140,7 +140,7 @@ def take_statistics() -> dict[str, int]:
 
     Counts of `dispatches`, `passes`, `submits`, `waits`, and of `bind_groups`, `buffers` and `pipelines` that
     were made; bytes `uploaded`, of the `largest_buffer` that was asked for, and of the `largest_binding`.
-    And what there is now: `live_kernels`, `live_buffers`, `live_bind_groups`.
+    And what there is now: `live_buffers`.
     """
     counted: dict[str, int] = json.loads(_function("take_statistics")())
     return counted

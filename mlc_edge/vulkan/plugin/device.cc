@@ -245,9 +245,7 @@ Statistics Gpu::TakeStatistics() {
   Lock lock(mutex_);
   Statistics found = statistics_;
   found.pipelines = pipelines_.exchange(0);
-  found.live_kernels = kernels_.size();
   found.live_buffers = live_.size();
-  found.live_bind_groups = groups_.size();
   statistics_ = {};
   return found;
 }

@@ -36,7 +36,7 @@ struct Statistics {
   int64_t bind_groups = 0, buffers = 0;
   int64_t uploaded = 0, largest_buffer = 0, largest_binding = 0;
   // What there is, as opposed to what was made.
-  int64_t live_kernels = 0, live_buffers = 0, live_bind_groups = 0;
+  int64_t live_buffers = 0;
 };
 
 // Throws a tvm::ffi::Error; `kind` is a Python exception's name.

@@ -205,9 +205,7 @@ std::string DescribeStatistics() {
   object.Set("uploaded", found.uploaded);
   object.Set("largest_buffer", found.largest_buffer);
   object.Set("largest_binding", found.largest_binding);
-  object.Set("live_kernels", found.live_kernels);
   object.Set("live_buffers", found.live_buffers);
-  object.Set("live_bind_groups", found.live_bind_groups);
   return std::string(json::Stringify(object));
 }
 
