@@ -95,8 +95,8 @@ class Cases:
         self._compare(output, lse, expected)
 
     def decode(self, call: Call) -> None:
-        """One token of each of four sequences attends to its pages."""
-        lengths = (1, 16, 17, 40)
+        """One token of each of several sequences attends to its pages."""
+        lengths = (1, 16, 300, 17, 128, 40, 385)
         count, cached = len(lengths), Pages(self, lengths)
         q = self.queries(count)
         output, lse = self._outputs(count)

@@ -133,8 +133,8 @@ class Kernels(ABC):
     def attention(self, shape: KVCacheShape) -> AttentionPrograms:
         """The programs that suit a cache."""
 
-    def attention_workspace(self, shape: KVCacheShape, tokens: int) -> int:
-        """Bytes that the largest buffer of those programs' own takes for a context of `tokens`."""
+    def attention_workspace(self, shape: KVCacheShape, *, tokens: int, sequences: int) -> int:
+        """Bytes that the largest buffer of those programs' own takes for so many tokens in `sequences`."""
         return 0
 
     def rotary(self, shape: KVCacheShape) -> tirx.PrimFunc:

@@ -38,7 +38,7 @@ def cache_buffers(
         chunk * width * element,
         chunk * shape.query_heads * 4,
     ]
-    workspace = kernels.attention_workspace(shape, pages * PAGE_TOKENS)
+    workspace = kernels.attention_workspace(shape, tokens=pages * PAGE_TOKENS, sequences=sequences)
     if workspace:
         bound.append(pooled(workspace))
     return Buffers(bound=tuple(bound), others=(TREE_TOKENS**2 * sequences * 4,))

@@ -8,13 +8,13 @@ from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.relax.frontend.nn.llm import _kernel_common as tvm_tiles
 from tvm.relax.frontend.nn.llm import kv_cache as tvm_kernels
-from tvm.runtime import DataType
 from tvm.s_tir import dlight
 from tvm.target import Target
 
 from webbuild.kernels.direct import DirectReduction
 from webbuild.kernels.gpu.attention import paged_prefill, ragged_prefill
 from webbuild.kernels.gpu.attention_decode import merge_states, paged_decode
+from webbuild.kernels.gpu.attention_split import parts_bytes, split_decode
 from webbuild.kernels.gpu.matvec import MatVec, matvec, suits
 from webbuild.kernels.gpu.sorting import argsort_descending
 from webbuild.kernels.interface import (
@@ -34,11 +34,6 @@ from webbuild.kernels.plain import (
     take_rows,
 )
 from webbuild.quantization.formats import TensorFormat
-
-# Features of a head that a thread of TVM's decode kernel has.
-TILE_FEATURES = 4
-# Keys that each of its threads reads at once where no query heads share them.
-LONE_KEYS = 2
 
 
 @dataclass(frozen=True)
@@ -114,29 +109,25 @@ class GpuKernels(Kernels):
     def attention(self, shape: KVCacheShape) -> AttentionPrograms:
         heads, kv_heads, width = shape.query_heads, shape.kv_heads, shape.head_dim
         dtype, scaling, target = shape.dtype, shape.rope_scaling, Target.current()
+        alone = (heads, kv_heads, width, dtype)
         merge = merge_states(heads, width, dtype)
-        if not self._tiles(shape):
-            alone = (heads, kv_heads, width, dtype)
-            return AttentionPrograms(
-                ragged_prefill(*alone), paged_prefill(*alone), paged_decode(*alone), merge
-            )
+        decode = split_decode(*alone) if self.barriers else paged_decode(*alone)
+        if not (self.barriers and suits_tiles(shape, target)):
+            return AttentionPrograms(ragged_prefill(*alone), paged_prefill(*alone), decode, merge)
         fitting = _fitting_prefill(target)
         ragged = tvm_kernels._attention_prefill_ragged(
             kv_heads, heads, width, width, dtype, scaling, fitting
         )
-        sizes = (kv_heads, heads, width, dtype, False, scaling)
-        paged = tvm_kernels._attention_prefill(*sizes, fitting)
-        decode = tvm_kernels._attention_decode(*sizes, _fitting_decode(shape, target))
-        return AttentionPrograms(
-            _without_rotary(ragged), _without_rotary(paged), _without_rotary(decode), merge
+        paged = tvm_kernels._attention_prefill(
+            kv_heads, heads, width, dtype, False, scaling, fitting
         )
+        return AttentionPrograms(_without_rotary(ragged), _without_rotary(paged), decode, merge)
 
-    def attention_workspace(self, shape: KVCacheShape, tokens: int) -> int:
+    def attention_workspace(self, shape: KVCacheShape, *, tokens: int, sequences: int) -> int:
+        if self.barriers:
+            return parts_bytes(shape.query_heads, shape.head_dim, tokens, sequences)
         # The scores of paged_decode.
-        return 0 if self._tiles(shape) else 4 * shape.query_heads * tokens
-
-    def _tiles(self, shape: KVCacheShape) -> bool:
-        return self.barriers and suits_tiles(shape, Target.current())
+        return 4 * shape.query_heads * tokens
 
     def pages(self, shape: KVCacheShape) -> PagePrograms:
         kv_heads, width, dtype = shape.kv_heads, shape.head_dim, shape.dtype
@@ -163,24 +154,14 @@ class GpuKernels(Kernels):
 
 
 def suits_tiles(shape: KVCacheShape, target: Target) -> bool:
-    """Whether TVM's tiled kernels compute heads of this shape, and all of them.
-
-    Its prefill has tiles for some head dimensions only, in memory that a workgroup may not have. Its
-    decode halves the query heads that share keys until they fit a workgroup, and would leave out what an
-    odd number has over.
-    """
+    """Whether TVM has tiles for prompts of heads of this shape, in memory that a workgroup has."""
     try:
         tvm_tiles._get_prefill_kernel_config(
             shape.kv_heads, shape.query_heads, shape.head_dim, shape.dtype, _fitting_prefill(target)
         )
     except ValueError:
         return False
-    most = int(_fitting_decode(shape, target).attrs["max_num_threads"])
-    threads = shape.head_dim // TILE_FEATURES
-    group = together = shape.query_heads // shape.kv_heads
-    while threads * together > most and together > 1:
-        together //= 2
-    return shape.head_dim % TILE_FEATURES == 0 and group % together == 0
+    return True
 
 
 def _fitting_prefill(target: Target) -> Target:
@@ -188,24 +169,8 @@ def _fitting_prefill(target: Target) -> Target:
 
     It looks for them for Metal alone; nothing else of these programs depends on it.
     """
-    return Target({"kind": "metal", **_limits(target)})
-
-
-def _fitting_decode(shape: KVCacheShape, target: Target) -> Target:
-    """`target` with as many threads as its workgroups have the memory for in TVM's decode."""
-    limits = _limits(target)
-    keys = LONE_KEYS if shape.query_heads == shape.kv_heads else 1
-    # A thread's share of keys and values, its partial result in float32, a score, and a maximum and a sum.
-    feature_bytes = 2 * keys * DataType(shape.dtype).itemsize + 4
-    thread_bytes = TILE_FEATURES * feature_bytes + 4 + -(-8 * TILE_FEATURES // shape.head_dim)
-    while limits["max_num_threads"] * thread_bytes > limits["max_shared_memory_per_block"]:
-        limits["max_num_threads"] //= 2
-    return Target({"kind": target.kind.name, **limits})
-
-
-def _limits(target: Target) -> dict[str, int]:
     names = ("max_num_threads", "max_shared_memory_per_block")
-    return {name: int(target.attrs[name]) for name in names}
+    return Target({"kind": "metal", **{name: int(target.attrs[name]) for name in names}})
 
 
 def _without_rotary(program: tirx.PrimFunc) -> tirx.PrimFunc:
