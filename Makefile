@@ -116,10 +116,11 @@ bench-kernels: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/python -m benchmarks.browser_kernels
 
-# A decode step's products on a GPU by Vulkan: our programs against TVM's own.
+# A decode step's products and attention on a GPU by Vulkan: our programs against TVM's own.
 bench-gpu: $(VENV)/.test-installed
 	webbuild/install_system_packages.sh g++ mesa-vulkan-drivers
 	$(BIN)/python -m benchmarks.gpu_products
+	$(BIN)/python -m benchmarks.gpu_attention
 
 # A decode step's commands in the browser: our dispatcher against the one of npm's web-runtime.
 bench-dispatch: $(VENV)/.test-installed emscripten

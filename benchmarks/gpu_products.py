@@ -4,13 +4,13 @@ Both compute a decoder layer's products, with the norms, activations and residua
 of random 4-bit weights: `python -m benchmarks.gpu_products [--device 0] [--shapes 0.5b,1.1b]`. The two take
 turns. Prints JSON: milliseconds that the device takes (medians), bytes of weights in them by second, and the
 share of what a copy on the device reaches in the same run. Weights lie in more copies than caches hold.
+With `--sequences 4` so many take the step together.
 """
 
 import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from tvm.target import Target
 from tvm_ffi import load_module
 
 from benchmarks.checkpoints import RMS_EPSILON, SHAPES, Shape
-from mlc_edge.cpu import VULKAN_TARGETS, host_cpu
+from benchmarks.gpu_device import chosen_shapes, copy_rate, device_time, gpu_profile, on_device
 from mlc_edge.vulkan.device import find_adapter, open_device
 from webbuild.kernels.gpu.kernels import GpuKernels
 from webbuild.kernels.interface import Kernels
@@ -33,11 +33,9 @@ from webbuild.layers import Linear, RMSNorm
 from webbuild.numerics import Numerics
 from webbuild.passes import optimise
 from webbuild.quantization.formats import Q4, TensorFormat
-from webbuild.targets import profiles_for
 
 LAYERS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 HEAD = "lm_head"
-COPY_BYTES = 1 << 28
 
 
 class StockKernels(GpuKernels):
@@ -85,15 +83,16 @@ class Products(nn.Module):
         """[1, 1, H] to logits."""
         return self.head(x, "float32")
 
-    def spec(self) -> dict[str, Any]:
-        """Of the functions' arguments."""
+    def spec(self, sequences: int) -> dict[str, Any]:
+        """Of the functions' arguments; any number of sequences unless it is one."""
+        batch = 1 if sequences == 1 else "batch"
         layers = {**dict(self.weights.items()), HEAD: self.head}
         width, dtype = self.head.in_features, self.norm.kernels.dtype
         return {
             name: {
-                "x": nn.spec.Tensor([1, 1, layer.in_features], dtype),
+                "x": nn.spec.Tensor([batch, 1, layer.in_features], dtype),
                 "hidden" if name in ("o_proj", "down_proj") else "_": nn.spec.Tensor(
-                    [1, 1, width], dtype
+                    [batch, 1, width], dtype
                 ),
                 "$": {"param_mode": "packed", "effect_mode": "none"},
             }
@@ -110,13 +109,15 @@ class Compiled:
     inputs: dict[str, int]
 
 
-def compile_products(shape: Shape, kernels: Kernels, target: Target, path: Path) -> Compiled:
+def compile_products(
+    shape: Shape, kernels: Kernels, sequences: int, target: Target, path: Path
+) -> Compiled:
     """Compiles and loads them; raises what TVM raises."""
     with target:
         products = Products(shape, kernels)
-        spec = products.spec()
-        module, parameters = products.export_tvm(spec=products.spec())
-        optimised = optimise(module, kernels, bounds={})
+        spec = products.spec(sequences)
+        module, parameters = products.export_tvm(spec=products.spec(sequences))
+        optimised = optimise(module, kernels, bounds={"batch": sequences})
         tvm.compile(optimised.module, target=target, relax_pipeline=None).export_library(str(path))
     machine = VirtualMachine(load_module(path), tvm.device("webgpu", 0))
     return Compiled(
@@ -128,49 +129,19 @@ def compile_products(shape: Shape, kernels: Kernels, target: Target, path: Path)
     )
 
 
-def on_device(shape: tuple[int, ...], dtype: str) -> Any:
-    """Random, with scales that keep sums small."""
-    random = np.random.default_rng(0)
-    if dtype == "uint32":
-        values = random.integers(0, 1 << 32, shape, np.uint32)
-    else:
-        values = (random.normal(size=shape) / 64).astype(dtype)
-    return tvm.runtime.tensor(values, tvm.device("webgpu", 0))
-
-
-def device_time(call: Callable[[int], Any], count: int) -> float:
-    """Milliseconds that the device takes for one of `count` calls: it begins when a result is read."""
-    for index in range(count):
-        result = call(index)
-    start = time.perf_counter()
-    result.numpy()
-    return 1000 * (time.perf_counter() - start) / count
-
-
-def copy_rate() -> float:
-    """Bytes by second that a copy on the device reads and writes."""
-    source = on_device((COPY_BYTES // 4,), "uint32")
-    copies = [tvm.runtime.empty(source.shape, "uint32", tvm.device("webgpu", 0)) for _ in range(2)]
-    small = on_device((1,), "uint32")
-    rates = []
-    for _ in range(5):
-        for copy in copies:
-            copy.copyfrom(source)
-        start = time.perf_counter()
-        small.numpy()
-        rates.append(2 * COPY_BYTES * len(copies) / (time.perf_counter() - start))
-    return statistics.median(rates)
-
-
 def run_shape(shape: Shape, dtype: str, options: argparse.Namespace, rate: float) -> dict[str, Any]:
     """Milliseconds by weight and by way, and of all of a step's."""
-    (profile,) = profiles_for(f"vulkan-{VULKAN_TARGETS[host_cpu().arch]}-{dtype}", "q4f16_1")
+    profile = gpu_profile(dtype)
     target = Target(profile.tvm_target, host=profile.tvm_host)
     ways = {"ours": GpuKernels, "tvm": StockKernels}
     with tempfile.TemporaryDirectory() as folder:
         compiled = {
             way: compile_products(
-                shape, kind(profile.dtype, barriers=True), target, Path(folder, f"{way}.so")
+                shape,
+                kind(profile.dtype, barriers=True),
+                options.sequences,
+                target,
+                Path(folder, f"{way}.so"),
             )
             for way, kind in ways.items()
         }
@@ -181,10 +152,10 @@ def run_shape(shape: Shape, dtype: str, options: argparse.Namespace, rate: float
     }
     copies = max(1, -(-options.rotated_mb * 1_000_000 // sum(sizes.values())))
     weights = [[on_device(*each) for each in one.parameters.values()] for _ in range(copies)]
-    hidden = on_device((1, 1, shape.hidden_size), profile.dtype)
+    hidden = on_device((options.sequences, 1, shape.hidden_size), profile.dtype)
     found: dict[str, Any] = {}
     for name, width in one.inputs.items():
-        x = on_device((1, 1, width), profile.dtype)
+        x = on_device((options.sequences, 1, width), profile.dtype)
         taken: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(options.rounds + 1):
             for way, each in compiled.items():
@@ -221,13 +192,14 @@ def main() -> None:
     parser.add_argument("--device", type=int, default=0, help="index in `mlc-edge doctor`")
     parser.add_argument("--shapes", help=f"of {', '.join(SHAPES)}; default: small without a GPU")
     parser.add_argument("--dtypes", default="f16,f32")
+    parser.add_argument("--sequences", type=int, default=1, help="that take the step together")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--rotated-mb", type=int, default=512)
     options = parser.parse_args()
     adapter = find_adapter(options.device)
     open_device(adapter)
-    shapes = options.shapes or ("small" if adapter.is_software else "0.5b,1.1b,3b,8b")
+    shapes = chosen_shapes(options.shapes, adapter)
     rate = copy_rate()
     print(
         json.dumps(
@@ -237,7 +209,7 @@ def main() -> None:
                 "copy_gb_per_s": round(rate / 1e9, 1),
                 "shapes": {
                     f"{name}-{dtype}": run_shape(SHAPES[name], dtype, options, rate)
-                    for name in shapes.split(",")
+                    for name in shapes
                     for dtype in options.dtypes.split(",")
                 },
             },

@@ -42,10 +42,12 @@ def named(case: MatVec) -> str:
     return f"{case.rows}x{case.columns}-{case.format.name}-{case.dtype}{around}"
 
 
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    ("n", "batched"), [(1, False), (1, True), (3, True), (8, True)], ids=["alone", "1", "3", "8"]
+)
 @pytest.mark.parametrize("case", CASES, ids=named)
 @pytest.mark.usefixtures("device")
-def test_product_is_that_of_numpy(case: MatVec, n: int, tmp_path: Path):
+def test_product_is_that_of_numpy(case: MatVec, n: int, *, batched: bool, tmp_path: Path):
     random = np.random.default_rng(5)
     groups = case.columns // GROUP
 
@@ -61,7 +63,9 @@ def test_product_is_that_of_numpy(case: MatVec, n: int, tmp_path: Path):
 
     (profile,) = profiles_for(target_name("f32"), "q4f16_1")
     with Target(profile.tvm_target, host=profile.tvm_host) as target:
-        call = compiled({"matvec": program(case)}, target, tmp_path / "matvec.so")
+        call = compiled(
+            {"matvec": program(replace(case, batched=n > 1))}, target, tmp_path / "matvec.so"
+        )
     optional = [
         *([minimums] if minimums is not None else []),
         *([norm] if case.epsilon is not None else []),

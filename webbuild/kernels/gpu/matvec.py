@@ -1,12 +1,13 @@
 """Rows, each alone, times a weight in groups of few bits, with what surrounds that in a decoder layer.
 
 A workgroup is teams of lanes; a team computes a few rows of the weight, neighbouring lanes neighbouring
-words of each of them, with a word's inputs in registers for all rows. Of the inputs' normalisation only a
-factor is left in the end, of squares that were summed beside the products.
+words of each of them, with a word's inputs in registers for all rows. Of several inputs some share what is
+read of the weight. Of the inputs' normalisation only a factor is left in the end, of squares that were summed
+beside the products.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
@@ -18,13 +19,16 @@ from webbuild.quantization.formats import GROUP, TensorFormat
 THREADS = 64
 # Of a team: each input that is read serves so many.
 ROWS = 4
+# Inputs of a workgroup, where there are several: each word of the weight that is read serves so many.
+INPUTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatVec:
     """What a program computes; `epsilon` is None where inputs aren't normalised.
 
-    A `gated` weight has rows for gates, then as many for what they let through.
+    A `gated` weight has rows for gates, then as many for what they let through. One that is `batched` may be
+    given several inputs at little more than the cost of one.
     """
 
     rows: int
@@ -35,6 +39,7 @@ class MatVec:
     epsilon: float | None = None
     gated: bool = False
     residual: bool = False
+    batched: bool = False
 
     @property
     def outputs(self) -> int:
@@ -58,6 +63,7 @@ def matvec(
     """x [..., columns] to [..., outputs]; the weight is as in `webbuild.kernels.plain`."""
     *lead, columns = x.shape
     count = rows_of(lead)
+    task = replace(task, batched=not (isinstance(count, int) and count == 1))
     inputs = [op.reshape(x, (count, columns)), *weight]
     if norm_weight is not None:
         inputs.append(norm_weight)
@@ -74,6 +80,8 @@ def program(task: MatVec) -> tirx.PrimFunc:
 
 
 class _Emitter:
+    """Emits the arguments, then kernels."""
+
     def __init__(self, task: MatVec) -> None:
         self.task = task
         self.per_row = task.columns // task.format.levels_per_word
@@ -94,74 +102,113 @@ class _Emitter:
             self.residual = argument("residual", (self.n, task.outputs), task.dtype)
         self.out = argument("out", (self.n, task.outputs), task.out_dtype)
         self.products = 2 * ROWS if task.gated else ROWS
-        """Sums of products that a lane has; after them, if inputs are normalised, their squares'."""
+        """Sums of products that a lane has for an input; after them, if it is normalised, its squares'."""
         self.sums = self.products + (task.epsilon is not None)
 
     def emit(self) -> None:
+        if not self.task.batched:
+            self._kernel(1)
+            return
+        with T.If(self.n == 1):
+            with T.Then():
+                self._kernel(1)
+            with T.Else():
+                self._kernel(INPUTS)
+
+    def _kernel(self, together: int) -> None:
+        """One whose workgroups have so many inputs."""
         blocks = -(-self.task.outputs // (self.teams * ROWS))
+        turns = (self.n + (together - 1)) // together
         with (
-            T.thread_binding(0, self.n * blocks, thread="blockIdx.x") as place,
+            T.thread_binding(0, turns * blocks, thread="blockIdx.x") as place,
             T.thread_binding(0, THREADS, thread="threadIdx.x") as thread,
         ):
             # Neighbours read the same of the weight.
-            row, block = T.bind(place % self.n), T.bind(place // self.n)
+            turn, block = T.bind(place % turns), T.bind(place // turns)
+            # Past the end it is the last one again, whose results nobody stores.
+            inputs = [T.min(turn * together + index, self.n - 1) for index in range(together)]
             lane = T.bind(thread % self.lanes)
             first = T.bind((block * self.teams + thread // self.lanes) * ROWS)
-            totals = T.alloc_buffer((self.sums,), "float32", scope="local")
+            totals = T.alloc_buffer((together * self.sums,), "float32", scope="local")
             # One for each sum: TVM wants a barrier between accesses of different threads to the same one.
             shared = [
-                T.alloc_buffer((THREADS,), "float32", scope="shared") for _ in range(self.sums)
+                T.alloc_buffer((THREADS,), "float32", scope="shared")
+                for _ in range(together * self.sums)
             ]
-            with T.unroll(0, self.sums) as index:
+            with T.unroll(0, together * self.sums) as index:
                 T.buffer_store(totals, T.float32(0), [index])
-            with T.serial(0, -(-self.per_row // self.lanes)) as turn:
-                word = T.bind(turn * self.lanes + lane)
+            with T.serial(0, -(-self.per_row // self.lanes)) as step:
+                word = T.bind(step * self.lanes + lane)
                 with T.If(word < self.per_row), T.Then():
-                    self._add_word(totals, row, first, word)
+                    self._add_word(totals, inputs, first, word)
             for index, sums in enumerate(shared):
                 T.buffer_store(sums, totals[index], [thread])
             self._reduce(shared, thread, lane)
+            results = [sums[thread - lane] for sums in shared]
             for index in range(ROWS):
                 is_its_turn = tirx.all(lane == index, first + index < self.task.outputs)
                 with T.If(is_its_turn), T.Then():
-                    self._store([sums[thread - lane] for sums in shared], row, first + index, index)
+                    for number, row in enumerate(inputs):
+                        own = results[number * self.sums : (number + 1) * self.sums]
+                        is_there = turn * together + number < self.n
+                        with T.If(is_there), T.Then():
+                            self._store(own, row, first + index, index)
 
     def _add_word(
-        self, totals: tirx.Buffer, row: tirx.Expr, first: tirx.Expr, word: tirx.Expr
+        self, totals: tirx.Buffer, inputs: list[tirx.Expr], first: tirx.Expr, word: tirx.Expr
     ) -> None:
         """The products of a word in all of the team's rows of the weight."""
         format = self.task.format
-        inputs = self._inputs(totals, row, word)
+        count = format.levels_per_word
+        values = T.alloc_buffer((len(inputs) * (count + 1),), "float32", scope="local")
+        for number, row in enumerate(inputs):
+            self._read(values, totals, number, row, word)
         levels = T.alloc_buffer((1,), "uint32", scope="local")
-        product = T.alloc_buffer((1,), "float32", scope="local")
+        products = T.alloc_buffer((len(inputs),), "float32", scope="local")
         group = T.bind(word // format.words_per_group)
         with T.unroll(0, self.products) as index:
             output = T.bind(self._weight_row(first, index))
             T.buffer_store(levels, self.words[output, word], [0])
-            T.buffer_store(product, T.float32(0), [0])
-            with T.unroll(0, format.levels_per_word) as k:
-                value = inputs[k] * self._centred(levels[0], k)
-                T.buffer_store(product, product[0] + value, [0])
-            scale, *minimum = (T.Cast("float32", tensor[output, group]) for tensor in self.floats)
-            value = product[0] * scale
-            if minimum:
-                value = value + inputs[format.levels_per_word] * minimum[0]
-            T.buffer_store(totals, totals[index] + value, [index])
+            for number in range(len(inputs)):
+                T.buffer_store(products, T.float32(0), [number])
+            with T.unroll(0, count) as k:
+                level = T.bind(self._centred(levels[0], k))
+                for number in range(len(inputs)):
+                    value = values[number * (count + 1) + k] * level
+                    T.buffer_store(products, products[number] + value, [number])
+            scale, *minimum = (
+                T.bind(T.Cast("float32", tensor[output, group])) for tensor in self.floats
+            )
+            for number in range(len(inputs)):
+                value = products[number] * scale
+                if minimum:
+                    value = value + values[number * (count + 1) + count] * minimum[0]
+                place = number * self.sums + index
+                T.buffer_store(totals, totals[place] + value, [place])
 
-    def _inputs(self, totals: tirx.Buffer, row: tirx.Expr, word: tirx.Expr) -> tirx.Buffer:
-        """A word's inputs, then their sum; their squares are added to the totals."""
+    def _read(
+        self,
+        values: tirx.Buffer,
+        totals: tirx.Buffer,
+        number: int,
+        row: tirx.Expr,
+        word: tirx.Expr,
+    ) -> None:
+        """A word's values of the workgroup's input `number`, then their sum.
+
+        Their squares are added to the totals.
+        """
         count = self.task.format.levels_per_word
-        inputs = T.alloc_buffer((count + 1,), "float32", scope="local")
-        T.buffer_store(inputs, T.float32(0), [count])
+        first, squares = number * (count + 1), number * self.sums + self.products
+        total = first + count
+        T.buffer_store(values, T.float32(0), [total])
         with T.unroll(0, count) as k:
-            T.buffer_store(inputs, T.Cast("float32", self.x[row, word * count + k]), [k])
+            value = T.bind(T.Cast("float32", self.x[row, word * count + k]))
             if self.task.epsilon is not None:
-                squares = totals[self.products] + inputs[k] * inputs[k]
-                T.buffer_store(totals, squares, [self.products])
-                factor = T.Cast("float32", self.norm_weight[word * count + k])
-                T.buffer_store(inputs, inputs[k] * factor, [k])
-            T.buffer_store(inputs, inputs[count] + inputs[k], [count])
-        return inputs
+                T.buffer_store(totals, totals[squares] + value * value, [squares])
+                value = T.bind(value * T.Cast("float32", self.norm_weight[word * count + k]))
+            T.buffer_store(values, value, [first + k])
+            T.buffer_store(values, values[total] + value, [total])
 
     def _weight_row(self, first: tirx.Expr, index: tirx.Expr) -> tirx.Expr:
         """Of a team: its rows, then those that they gate.
