@@ -72,6 +72,11 @@ def test_product_is_that_of_numpy(case: MatVec, n: int, *, batched: bool, tmp_pa
         *([residual] if case.residual else []),
     ]
     call("matvec")(x, words, scales, *optional, found)
+    if batched:
+        alone = np.zeros_like(found[:1])
+        first = [given[:1] if given is residual else given for given in optional]
+        call("matvec")(x[:1], words, scales, *first, alone)
+        np.testing.assert_array_equal(alone, found[:1])
 
     weight = dequantize(words, scales, case.columns, minimums).astype(np.float64)
     given = x.astype(np.float64)
