@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from mlc_edge.bundle import read_lock
+from mlc_edge.bundle import BundleLock, read_lock
 from mlc_edge.compiled import Progress
 from mlc_edge.cpu import choose_target, host_cpu
 from mlc_edge.errors import BundleError, ConfigError
@@ -18,7 +18,7 @@ Computing = Literal["cpu", "vulkan"]
 EXPECTED_DEVICE = "auto, cpu, vulkan, or vulkan:1 for the second adapter"
 DEVICE_HELP = (
     "What computes: cpu, vulkan, or vulkan:1 for the second adapter that `mlc-edge doctor` lists. "
-    "auto: the CPU, unless the bundle has nothing for it."
+    "auto: the fastest of them with this model, measured once."
 )
 
 
@@ -38,6 +38,9 @@ class DeviceChoice:
         if match[1]:
             return cls(match[1])  # type: ignore[arg-type]
         return cls("vulkan", int(match[2] or 0))
+
+    def __str__(self) -> str:
+        return f"vulkan:{self.index}" if self.kind == "vulkan" else self.kind
 
     def require(self, target: str | None) -> None:
         """Raise ConfigError if `target` is for another device, by its name."""
@@ -68,7 +71,7 @@ def open_runner(
     sizes: CacheSizes | None = None,
     threads: Threads | None = None,
 ) -> ModelRunner:
-    """The runner of `bundle` on `device`: "auto" takes the CPU wherever there is a library for it.
+    """The runner of `bundle` on `device`: "auto" takes the CPU if there is a library for it.
 
     Raises MlcEdgeError as the runners do.
     """
@@ -93,8 +96,15 @@ def _device_kind(bundle: Path, device: DeviceChoice, target: str | None) -> str:
         return kind
     if device.kind != "auto":
         return device.kind
+    if not suits_cpu(lock) and any(t.device == "vulkan" for t in lock.targets.values()):
+        return "vulkan"
+    return "cpu"
+
+
+def suits_cpu(lock: BundleLock) -> bool:
+    """Whether one of the libraries runs on this CPU."""
     try:
         choose_target(lock, host_cpu())
     except BundleError:
-        return "vulkan" if any(t.device == "vulkan" for t in lock.targets.values()) else "cpu"
-    return "cpu"
+        return False
+    return True

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
@@ -165,3 +166,19 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hash_content(file)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write this user's file, and its folder if that is missing: a reader sees the old one or the new one.
+
+    Raises OSError.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise

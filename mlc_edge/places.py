@@ -30,3 +30,8 @@ def records_folder() -> Path:
     # systemd.exec(5): several folders are separated by colons.
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return (Path(given) if given else cache_folder()) / "verified"
+
+
+def speeds_folder() -> Path:
+    """How fast this machine's devices were with each model."""
+    return cache_folder() / "speeds"

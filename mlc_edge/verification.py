@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 
 from mlc_edge.bundle import LOCK_NAME, BundleLock, damaged, differences, read_lock
 from mlc_edge.contents import content_problems
-from mlc_edge.files import FileError, FileState, read_plain
+from mlc_edge.files import FileError, FileState, read_plain, write_json
 from mlc_edge.places import records_folder
 from mlc_edge.version import __version__
 
@@ -105,15 +104,7 @@ def _write_record(path: Path, record: Record) -> None:
         "files": {name: state[:-1] for name, state in sorted(record.states.items())},
     }
     with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        write_json(path, content)
         _forget_oldest(path.parent)
 
 

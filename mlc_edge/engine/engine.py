@@ -31,6 +31,7 @@ from mlc_edge.engine.submission import Submission
 from mlc_edge.engine.text_queue import TextQueue
 from mlc_edge.engine.thread import EngineThread, EventQueue
 from mlc_edge.errors import EngineError
+from mlc_edge.fastest import choose_device
 from mlc_edge.models import resolve_model
 
 Progress = Callable[[str, float | None], None]
@@ -73,9 +74,9 @@ class AsyncMLCEngine:
         )
         self._text = read_model_text(bundle)
         self._facts = replace(self._text.facts, names=self.names)
-        if progress:
-            progress("loading the model", None)
-        self._thread = EngineThread(partial(_create_loop, bundle, self.config, self._text))
+        device = self._choose_device(bundle, report)
+        report("loading the model", None)
+        self._thread = EngineThread(partial(_create_loop, bundle, device, self.config, self._text))
         self._text_threads = ThreadPoolExecutor(TEXT_THREADS, thread_name_prefix="mlc-edge-text")
         self._tokenizing = TextQueue(TOKENIZING_PLACES)
         self._requests: dict[Request, None] = {}
@@ -334,6 +335,12 @@ class AsyncMLCEngine:
         with self._lock:
             self._requests.pop(request, None)
 
+    def _choose_device(self, bundle: Path, report: Progress) -> DeviceChoice:
+        asked = DeviceChoice.parse(self.config.device)
+        if asked.kind != "auto" or self.config.target:
+            return asked
+        return choose_device(bundle, report)
+
     def _cancel(self, request: Request) -> None:
         """Streams that nobody holds any more call this at any moment, within other calls, too."""
         with suppress(EngineError):
@@ -344,9 +351,10 @@ class AsyncMLCEngine:
         self._forget(request)
 
 
-def _create_loop(bundle: Path, config: EngineConfig, text: ModelText) -> EngineLoop:
+def _create_loop(
+    bundle: Path, device: DeviceChoice, config: EngineConfig, text: ModelText
+) -> EngineLoop:
     threads = config.threads(len(physical_cores()))
-    device = DeviceChoice.parse(config.device)
     runner = open_runner(bundle, device, config.target, threads=threads)
     loop = EngineLoop(runner, config, text.active_vocab_size)
     loop.check()

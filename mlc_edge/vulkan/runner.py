@@ -112,6 +112,12 @@ def choose_target(lock: BundleLock, adapter: Adapter, names: Sequence[str]) -> s
     )
 
 
+def suits(lock: BundleLock, adapter: Adapter) -> bool:
+    """Whether one of the libraries runs on `adapter`."""
+    targets = [target for target in lock.targets.values() if target.device == "vulkan"]
+    return any(not _missing(target, adapter) for target in targets)
+
+
 def build_target(adapter: Adapter) -> str:
     """What `mlc-edge build --target` calls the libraries that suit this CPU and `adapter` best."""
     arch = host_cpu().arch
