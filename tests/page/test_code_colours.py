@@ -49,7 +49,7 @@ def test_code_is_coloured_once_it_stands(open_chat: OpenChat):
     wait_for_colours(chat, FOUND)
     chat.engine("push", " it is.\n\n```js\nlet")
     chat.engine("finish")
-    chat.page.wait_for_function(f"() => ({COLOURED})().keyword.length === 5")
+    chat.page.wait_for_function(f"() => ({COLOURED})().keyword?.length === 5")
     assert chat.page.evaluate("String(getSelection())") == "# all"
 
 

@@ -152,6 +152,7 @@ def test_a_daemon_is_asked_in_the_same_words(open_chat: OpenChat):
     daemon.body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
     chat = open_chat(daemon=daemon, init=NO_WEBGPU)
     chat.ask("Story?")
+    chat.expect_kept()
     daemon.body = whole
     chat.page.get_by_role("button", name="Continue", exact=True).click()
     expect(chat.texts.last).to_have_text("Once upon a time")
