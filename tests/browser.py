@@ -6,19 +6,23 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from web.browser import chromium
 
 ROOT = Path(__file__).parent.parent
 WORKER = ROOT / "web/worker"
 TIMEOUT_MS = 180_000
+# For what a page does at once, on a machine that is busy with other tests.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 # What is loaded already would be there at once.
 AFRESH = "engine.unload().then(() => engine.load(url, options))"
 PAGE = """<!doctype html><title>engine</title><link rel="icon" href="data:,">
@@ -104,6 +108,33 @@ def serving(folder: Path) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def wait_for_value(page: Page, read: Callable[[], object], wanted: object) -> None:
+    """Waits until `read` gives what is wanted; fails with what it gives in the end."""
+    deadline = monotonic() + PATIENCE_MS / 1000
+    while (found := read()) != wanted and monotonic() < deadline:
+        page.evaluate("new Promise(requestAnimationFrame)")
+    assert found == wanted
+
+
+class Held:
+    """For `page.route`: requests that are answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.routes: list[Route] = []
+
+    def __call__(self, route: Route) -> None:
+        self.routes.append(route)
+
+    def wait(self, page: Page) -> None:
+        """Waits until there is one."""
+        wait_for_value(page, lambda: bool(self.routes), True)
+
+    def let_go(self, page: Page) -> None:
+        self.wait(page)
+        for route in self.routes:
+            route.continue_()
 
 
 class EnginePage:

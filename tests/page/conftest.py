@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from tests.browser import PATIENCE_MS
 from web.browser import chromium
 from web.security import SecurityHeaders
 from web.server import bind
@@ -43,15 +44,6 @@ window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
-TIMEOUT_MS = 5_000
-ALL_ANSWERS_KEPT = """async () => {
-  const request = indexedDB.open("mlc-edge-chat");
-  const database = await new Promise((resolve) => { request.onsuccess = () => resolve(request.result); });
-  const got = database.transaction("messages").objectStore("messages").getAll();
-  const messages = await new Promise((resolve) => { got.onsuccess = () => resolve(got.result); });
-  database.close();
-  return messages.every(({ state }) => state !== "open");
-}"""
 
 
 def build_page(folder: Path) -> None:
@@ -142,11 +134,16 @@ class Chat:
         self.expect_engine("ready")
 
     def expect_kept(self) -> None:
-        """Wait until the browser's database has the end of each answer, which is shown before."""
-        self.page.wait_for_function(ALL_ANSWERS_KEPT)
+        """Wait until the database has all that is shown, and the list all that is in the database."""
+        self.page.wait_for_function("() => !fake.isStoreBusy()")
+
+    @property
+    def address(self) -> str:
+        """As the page has it: Playwright hears of it later."""
+        return self.page.evaluate("location.href")
 
     def reload(self) -> None:
-        """Reload once all answers are kept, and wait for the engine."""
+        """Reload once everything is kept, and wait for the engine."""
         self.expect_kept()
         self.page.reload()
         self.expect_engine("ready")
@@ -201,7 +198,7 @@ def open_chat(browser: Browser, host_url: str) -> Iterator[OpenChat]:
         **context: Any,
     ) -> Chat:
         new_context = browser.new_context(**context)
-        new_context.set_default_timeout(TIMEOUT_MS)
+        new_context.set_default_timeout(PATIENCE_MS)
         page = new_context.new_page()
         pages.append(page)
         page.add_init_script(RECORD_VIOLATIONS)

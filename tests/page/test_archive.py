@@ -30,6 +30,7 @@ def with_versions(open_chat: OpenChat) -> Chat:
     chat.expect_engine("ready")
     new_chat(chat)
     chat.ask("Second?")
+    chat.expect_kept()
     return chat
 
 
@@ -171,6 +172,7 @@ def test_everything_is_exported_as_one_text(open_chat: OpenChat):
 def test_a_search_reads_what_is_kept_once(open_chat: OpenChat):
     chat = open_chat({"answers": ["One.", "Two.", "Three."]}, init=COUNT_READS)
     chat.ask("First?")
+    chat.expect_kept()
     new_chat(chat)
     search = chat.page.get_by_role("searchbox", name="Search conversations")
     search.press_sequentially("fi")

@@ -5,6 +5,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.page.conftest import Chat, OpenChat
+from tests.page.test_history import new_chat
 
 SCRIPT = re.compile(r"/dist/highlight-\w+\.js$")
 PYTHON = '# all\nclass A: pass\ndef f(x):\n    return "<b>&amp;" + str(1.5)\n'
@@ -48,7 +49,7 @@ def test_code_is_coloured_once_it_stands(open_chat: OpenChat):
     wait_for_colours(chat, FOUND)
     chat.engine("push", " it is.\n\n```js\nlet")
     chat.engine("finish")
-    chat.page.wait_for_function(f"() => ({COLOURED})().keyword.length === 5")
+    chat.page.wait_for_function(f"() => ({COLOURED})().keyword?.length === 5")
     assert chat.page.evaluate("String(getSelection())") == "# all"
 
 
@@ -56,7 +57,7 @@ def test_colours_go_with_their_code(open_chat: OpenChat):
     chat = open_chat({"answers": [f"```python\n{PYTHON}```", "```js\nlet a\n```"]})
     chat.ask("Code?")
     wait_for_colours(chat, FOUND)
-    chat.page.get_by_role("button", name="New chat").click()
+    new_chat(chat)
     chat.ask("Other code?")
     chat.page.wait_for_function(f"() => ({COLOURED})().keyword?.length === 1")
     assert chat.page.evaluate(COLOURED) == {"keyword": ["let"]}

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.page.conftest import Chat, OpenChat
 from tests.page.test_daemon import NO_WEBGPU, USAGE, Daemon, chunk
-from tests.page.test_history import kept, kept_texts
+from tests.page.test_history import kept, kept_texts, wait_until_kept
 from tests.page.test_tabs import second_tab
 
 PROBLEM = {"code": "internal", "message": "It broke.", "remedy": "Try again."}
@@ -19,8 +19,6 @@ def broken_off(open_chat: OpenChat, how: str, **options: object) -> Chat:
     chat.send("Story?")
     chat.engine("push", "Once")
     expect(chat.texts.last).to_have_text("Once")
-    # It is kept about once a second.
-    chat.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 2_000; }")
     chat.engine("push", " upon")
     expect(chat.texts.last).to_have_text("Once upon")
     if how == "length":
@@ -30,14 +28,14 @@ def broken_off(open_chat: OpenChat, how: str, **options: object) -> Chat:
     elif how == "stopped":
         chat.stop_button.click()
     else:
-        while "Once upon" not in kept_texts(chat):
-            pass
+        wait_until_kept(chat, "Once upon")
         chat.reload()
     chat.expect_engine("ready")
     return chat
 
 
 def go_on(chat: Chat) -> None:
+    chat.expect_kept()
     chat.page.get_by_role("button", name="Continue", exact=True).click()
     chat.expect_engine("generating")
 
@@ -120,13 +118,14 @@ def test_what_another_tab_added_is_gone_on_from(open_chat: OpenChat):
     one.engine("push", " a time")
     one.engine("finish", "length")
     one.expect_engine("ready")
+    one.expect_kept()
     expect(two.texts.last).to_have_text("Once upon")
     go_on(two)
     assert two.requests()[-1]["messages"][-1]["content"] == "Once upon a time"
     two.engine("push", " there was")
     two.engine("finish")
     two.expect_engine("ready")
-    assert kept_texts(one) == ["Story?", "Once upon a time there was"]
+    assert kept_texts(two) == ["Story?", "Once upon a time there was"]
 
 
 def test_one_tab_at_a_time_goes_on(open_chat: OpenChat):
@@ -136,6 +135,7 @@ def test_one_tab_at_a_time_goes_on(open_chat: OpenChat):
     two.page.evaluate("BroadcastChannel.prototype.postMessage = () => undefined")
     one.page.evaluate("BroadcastChannel.prototype.postMessage = () => undefined")
     go_on(one)
+    one.expect_kept()
     two.page.get_by_role("button", name="Continue", exact=True).click()
     expect(two.page.get_by_role("button", name="Continue", exact=True)).to_have_count(0)
     assert two.requests() == []
@@ -152,6 +152,7 @@ def test_a_daemon_is_asked_in_the_same_words(open_chat: OpenChat):
     daemon.body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
     chat = open_chat(daemon=daemon, init=NO_WEBGPU)
     chat.ask("Story?")
+    chat.expect_kept()
     daemon.body = whole
     chat.page.get_by_role("button", name="Continue", exact=True).click()
     expect(chat.texts.last).to_have_text("Once upon a time")

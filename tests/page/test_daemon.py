@@ -288,6 +288,7 @@ def test_a_key_stays_typed_while_other_things_change(open_chat: OpenChat):
     field = chat.page.get_by_label("API key")
     field.fill("half a key")
     chat.open_models()
+    expect(chat.page.get_by_role("dialog")).to_be_visible()
     chat.page.keyboard.press("Escape")
     expect(chat.page.get_by_role("dialog")).to_have_count(0)
     expect(field).to_have_value("half a key")

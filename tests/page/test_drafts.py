@@ -1,7 +1,8 @@
 """What is typed and not sent yet: it belongs to its chat, and outlives reloads."""
 
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, expect
 
+from tests.browser import Held
 from tests.page.conftest import POCKET, Chat, OpenChat
 from tests.page.test_conversations import choose
 from tests.page.test_history import new_chat
@@ -83,11 +84,11 @@ def test_another_tabs_question_leaves_what_is_typed(open_chat: OpenChat):
     expect(chat.box).to_have_value("a long draft")
 
 
-def before_its_script(browser: Browser, host_url: str) -> tuple[Chat, list[Route]]:
+def before_its_script(browser: Browser, host_url: str) -> tuple[Chat, Held]:
     page = browser.new_page()
     page.route("**/bundles/index.json", lambda route: route.fulfill(json={"bundles": [POCKET]}))
-    script: list[Route] = []
-    page.route("**/dist/chat.js", lambda route: script.append(route))
+    script = Held()
+    page.route("**/dist/chat.js", script)
     page.goto(host_url, wait_until="commit")
     chat = Chat(page)
     return chat, script
@@ -97,7 +98,7 @@ def test_what_is_typed_before_the_script_is_there_stays(browser: Browser, host_u
     """On a slow network the message box is there first."""
     chat, script = before_its_script(browser, host_url)
     chat.send("Am I early?")
-    script[0].continue_()
+    script.let_go(chat.page)
     chat.expect_engine("ready")
     expect(chat.box).to_have_value("Am I early?")
     chat.send_button.click()
@@ -108,7 +109,7 @@ def test_what_is_typed_before_the_script_is_there_stays(browser: Browser, host_u
 def test_what_is_entered_before_the_script_is_there_is_sent(browser: Browser, host_url: str):
     chat, script = before_its_script(browser, host_url)
     chat.box.press_sequentially("Am I early?\n")
-    script[0].continue_()
+    script.let_go(chat.page)
     expect(chat.answers).to_contain_text("How can I help you?")
     expect(chat.texts.first).to_have_text("Am I early?")
     expect(chat.box).to_have_value("")

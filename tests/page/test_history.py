@@ -1,10 +1,10 @@
 """What is kept of conversations: all of it, in order, across reloads; and nothing that was deleted."""
 
-import time
 from typing import Any
 
 from playwright.sync_api import expect
 
+from tests.browser import wait_for_value
 from tests.page.conftest import Chat, OpenChat
 from tests.page.test_conversations import choose
 
@@ -41,12 +41,18 @@ SEED = """async (count) => {
 
 
 def kept(chat: Chat) -> dict[str, Any]:
-    """What the browser's database has, in the order of its keys."""
+    """What the browser's database has in the end, in the order of its keys."""
+    chat.expect_kept()
     return chat.page.evaluate(KEPT)
 
 
 def kept_texts(chat: Chat) -> list[str]:
     return [message["content"] for message in kept(chat)["messages"]]
+
+
+def wait_until_kept(chat: Chat, text: str) -> None:
+    """An answer that grows is kept from time to time."""
+    wait_for_value(chat.page, lambda: text in kept_texts(chat), True)
 
 
 def new_chat(chat: Chat) -> None:
@@ -55,6 +61,8 @@ def new_chat(chat: Chat) -> None:
 
 
 def titles(chat: Chat) -> list[str]:
+    """Of what is kept in the end."""
+    chat.expect_kept()
     return chat.conversations.get_by_role("link").all_inner_texts()
 
 
@@ -63,7 +71,7 @@ def test_all_turns_come_back_in_order(open_chat: OpenChat):
     for question in ("First?", "Second?", "Third?"):
         chat.ask(question)
     turns = ["First?", "One.", "Second?", "Two.", "Third?", "Three."]
-    assert chat.texts.all_inner_texts() == turns
+    expect(chat.texts).to_have_text(turns)
     chat.reload()
     expect(chat.texts).to_have_text(turns)
     chat.ask("Fourth?")
@@ -145,7 +153,7 @@ def test_deleting_another_conversation_keeps_the_open_one(open_chat: OpenChat):
     chat.ask("Keep me")
     choose(chat, "Forget me", "Delete")
     expect(chat.conversations.get_by_role("link")).to_have_text(["Keep me"])
-    assert chat.texts.all_inner_texts() == ["Keep me", "Two."]
+    expect(chat.texts).to_have_text(["Keep me", "Two."])
 
 
 def test_undone_deletion_brings_all_of_it_back(open_chat: OpenChat):
@@ -220,11 +228,7 @@ def test_page_closed_in_the_middle_of_an_answer_keeps_its_beginning(open_chat: O
     chat.send("Long story")
     chat.engine("push", "Once upon")
     expect(chat.answers.last).to_contain_text("Once upon")
-    # It is kept about once a second.
-    deadline = time.monotonic() + 20
-    while not any(text.startswith("Once upon") for text in kept_texts(chat)):
-        assert time.monotonic() < deadline
-        chat.engine("push", " a time")
+    wait_until_kept(chat, "Once upon")
     chat.reload()
     expect(chat.answers.last).to_contain_text("Once upon")
     expect(chat.answers.last).to_contain_text("Interrupted")
@@ -247,6 +251,7 @@ def test_stopped_answer_is_kept_as_far_as_it_went(open_chat: OpenChat):
 def test_long_conversation_shows_its_end_first(open_chat: OpenChat):
     chat = open_chat()
     chat.ask("Hello")
+    chat.expect_kept()
     chat.page.evaluate(SEED, 100)
     chat.reload()
     articles = chat.page.get_by_role("article")
@@ -286,9 +291,7 @@ def test_what_came_before_the_model_paused_is_kept(open_chat: OpenChat):
     for piece in ("Once", " upon", " a time"):
         chat.engine("push", piece)
     expect(chat.texts.last).to_have_text("Once upon a time")
-    deadline = time.monotonic() + 10
-    while kept_texts(chat)[-1] != "Once upon a time":
-        assert time.monotonic() < deadline
+    wait_until_kept(chat, "Once upon a time")
     chat.page.reload()
     expect(chat.texts.last).to_have_text("Once upon a time")
     expect(chat.answers.last.get_by_role("button", name="Continue")).to_be_visible()

@@ -3,8 +3,9 @@
 import json
 import re
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
+from tests.browser import Held
 from tests.page.conftest import STATIC, OpenChat
 
 ANSWERS = re.compile(r"/dist/answers-\w+\.js$")
@@ -14,14 +15,13 @@ MARKDOWN = "Some **bold** words.\n\n1. <b>one</b>"
 def test_page_is_usable_and_answers_wait_for_their_script(open_chat: OpenChat):
     chat = open_chat({"answers": [MARKDOWN]})
     chat.ask("Write.")
-    held: list[Route] = []
-    chat.page.route(ANSWERS, lambda route: held.append(route))
+    held = Held()
+    chat.page.route(ANSWERS, held)
     chat.reload()
     chat.send("Again.")
     expect(chat.page.get_by_role("button", name="Copy answer")).to_have_count(2)
     assert "words" not in "".join(chat.answers.all_inner_texts())
-    for route in held:
-        route.continue_()
+    held.let_go(chat.page)
     expect(chat.answers.locator("strong")).to_have_text(["bold", "bold"])
 
 

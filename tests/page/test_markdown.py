@@ -36,6 +36,7 @@ def test_hostile_answer_shows_and_does_nothing(open_chat: OpenChat):
     chat.page.on("request", lambda request: requested.append(request.url))
     chat.ask("Attack me.")
     body = chat.texts.last
+    expect(body).to_contain_text("<script>window.hacked = 1</script>")
     for tag in ("script", "img", "svg:not(.icon)", "iframe", "style", "form", "input"):
         expect(body.locator(tag)).to_have_count(0)
     assert body.locator("a").evaluate_all("all => all.map((a) => a.getAttribute('href'))") == [
@@ -46,7 +47,6 @@ def test_hostile_answer_shows_and_does_nothing(open_chat: OpenChat):
         "body => [...body.querySelectorAll('*')].flatMap((e) => e.getAttributeNames())"
     )
     assert not {name for name in attributes if name.startswith("on") or name in ("id", "style")}
-    expect(body).to_contain_text("<script>window.hacked = 1</script>")
     assert chat.page.evaluate("window.hacked") is None
     assert not [url for url in requested if "example.org" in url]
 

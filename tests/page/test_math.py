@@ -66,9 +66,7 @@ def test_formulas_are_typeset_and_can_be_read_aloud(open_chat: OpenChat):
     expect(formulas(chat).last).to_have_text("$\\frac{$")
     width = formulas(chat).nth(1).locator(".katex-display").bounding_box()
     assert width and width["width"] > 300
-    assert chat.page.evaluate(
-        "document.fonts.ready.then(() => document.fonts.check('1em KaTeX_Main'))"
-    )
+    chat.page.wait_for_function("document.fonts.check('1em KaTeX_Main')")
 
 
 def test_hostile_formulas_show_and_do_nothing(open_chat: OpenChat):
@@ -132,6 +130,7 @@ def test_what_is_copied_is_what_was_written(open_chat: OpenChat):
     assert copied[1:] == [["One", "$a^2$"], ["$$\\frac{1}{2}$$"], ["$a^2$", "two"], ["three."]]
     expect(chat.texts.last.locator(".as-written")).to_have_count(0)
     chat.page.get_by_role("button", name="Copy answer").click()
+    expect(chat.page.get_by_role("region", name="Notifications")).to_contain_text("copied")
     text = "One $a^2$ two\n\n$$\\frac{1}{2}$$\n\nthree."
     assert chat.page.evaluate("navigator.clipboard.readText()") == text
 

@@ -199,6 +199,7 @@ def test_question_asked_while_the_model_loads_is_answered_then(open_chat: OpenCh
     chat.box.press("Enter")
     expect(chat.answers.last).to_contain_text("Waiting for the model")
     assert chat.requests() == []
+    chat.expect_engine("loading")
     chat.engine("finishLoad")
     expect(chat.answers.last).to_contain_text("How can I help you?")
 
@@ -222,6 +223,7 @@ def test_question_that_waits_can_be_stopped(open_chat: OpenChat):
     chat.box.press("Enter")
     chat.stop_button.click()
     expect(chat.answers.last).to_contain_text("Stopped before the first word.")
+    chat.expect_engine("loading")
     chat.engine("finishLoad")
     chat.expect_engine("ready")
     assert chat.requests() == []

@@ -124,7 +124,7 @@ def test_example_is_asked(open_chat: OpenChat):
 def test_conversation_has_an_address(open_chat: OpenChat):
     chat = open_chat()
     chat.ask("Hello")
-    address = chat.page.url
+    address = chat.address
     assert address.split("#")[1]
     chat.page.get_by_role("button", name="New chat").click()
     expect(chat.questions).to_have_count(0)
@@ -209,12 +209,13 @@ def test_new_version_is_offered_not_forced(open_chat: OpenChat):
 
 def test_toast_passes_but_not_from_under_the_focus(open_chat: OpenChat):
     chat = open_chat()
-    chat.page.clock.install()
+    chat.page.clock.install(time=0)
     chat.ask("Precious")
     choose(chat, "Precious", "Delete")
     undo = chat.page.get_by_role("button", name="Undo")
     expect(undo).to_be_focused()
-    chat.page.clock.fast_forward(60_000)
+    # From now on no time passes but what the test says.
+    chat.page.clock.pause_at(600)
     expect(undo).to_be_visible()
     chat.box.focus()
     chat.page.clock.fast_forward(19_000)
@@ -286,19 +287,22 @@ def test_drawer_on_a_phone(open_chat: OpenChat):
     # On a wide screen it is a column again.
     chat.page.set_viewport_size({"width": 1200, "height": 800})
     expect(new_chat).to_be_visible()
-    assert not sidebar.evaluate(inert)
+    expect(sidebar).to_have_js_property("inert", False)
 
 
 def test_reading_back_is_not_disturbed_by_a_growing_answer(open_chat: OpenChat):
     chat = open_chat({"manualAnswer": True})
     scroller, jump = chat.page.locator("#scroller"), chat.page.get_by_role("button", name="Latest")
-    below = "s => s.scrollHeight - s.scrollTop - s.clientHeight"
+    at_end = """() => {
+      const { scrollHeight, scrollTop, clientHeight } = document.querySelector("#scroller");
+      return scrollHeight - scrollTop - clientHeight < 2;
+    }"""
     chat.box.fill("Write.")
     chat.box.press("Enter")
     chat.engine("push", "line\n\n" * 60)
     expect(chat.texts.last.locator("p")).to_have_count(60)
     expect(jump).to_be_hidden()
-    assert scroller.evaluate(below) < 2
+    chat.page.wait_for_function(at_end)
     scroller.evaluate("s => { s.scrollTop = 100; }")
     expect(jump).to_be_visible()
     chat.engine("push", "more\n\n" * 20)
@@ -309,7 +313,7 @@ def test_reading_back_is_not_disturbed_by_a_growing_answer(open_chat: OpenChat):
     expect(chat.box).to_be_focused()
     chat.engine("push", "and more\n\n" * 20)
     expect(chat.texts.last.locator("p")).to_have_count(100)
-    chat.page.wait_for_function(f"() => ({below})(document.querySelector('#scroller')) < 2")
+    chat.page.wait_for_function(at_end)
 
 
 def test_menu_near_the_edge_stays_on_the_screen(open_chat: OpenChat):

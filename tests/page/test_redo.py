@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.page.conftest import Chat, OpenChat
+from tests.page.test_history import new_chat
 
 PROBLEM = {"code": "internal", "message": "It broke.", "remedy": "Try again."}
 TOO_LONG = {
@@ -206,7 +207,7 @@ def test_what_cannot_be_done_while_another_chat_is_answered_is_said(open_chat: O
     chat.engine("push", "One.")
     chat.engine("finish")
     chat.expect_engine("ready")
-    chat.page.get_by_role("button", name="New chat").click()
+    new_chat(chat)
     chat.send("Second?")
     chat.engine("push", "Two")
     chat.conversations.get_by_role("link", name="First?").click()

@@ -69,7 +69,7 @@ def shared_chat(open_chat: OpenChat) -> tuple[Chat, str]:
 
 def test_the_branch_that_is_shown_is_in_the_link(open_chat: OpenChat):
     chat, url = shared_chat(open_chat)
-    assert url.startswith(chat.page.url.split("#")[0] + "#share=")
+    assert url.startswith(chat.address.split("#")[0] + "#share=")
     conversation = inside(url)
     assert [m["content"] for m in conversation["messages"]] == ["Edited? 🙂", "Other."]
     expect(chat.page.get_by_role("button", name="Options for Edited? 🙂")).to_be_focused()
@@ -106,7 +106,7 @@ def test_it_goes_with_a_new_chat(open_chat: OpenChat):
     new_chat(other)
     expect(other.page.locator("#temporary")).to_be_hidden()
     assert kept(other) == NOTHING
-    assert "share=" not in other.page.url
+    assert "share=" not in other.address
 
 
 def test_ones_own_conversation_stays_as_it_is(open_chat: OpenChat):
@@ -209,7 +209,7 @@ def test_a_link_that_is_wrong_says_so(open_chat: OpenChat, fragment: str, proble
     open_link(chat, f"share={fragment}")
     expect(chat.page.locator(".notice.warning")).to_contain_text(problem)
     expect(chat.texts).to_have_count(0)
-    assert "share=" not in chat.page.url
+    assert "share=" not in chat.address
     assert kept(chat) == before
     assert titles(chat) == ["Mine?"]
 
@@ -293,7 +293,7 @@ def test_a_link_waits_for_the_script_that_reads_it(open_chat: OpenChat):
     open_link(chat, f"share={packed(archive())}")
     notice = chat.page.locator(".notice.warning")
     expect(notice).to_contain_text("be loaded: check the connection")
-    assert "#share=" in chat.page.url
+    assert "#share=" in chat.address
     chat.page.unroute("**/share-*.js")
     notice.get_by_role("button", name="Try again").click()
     expect(chat.texts).to_have_text(["Hi"])

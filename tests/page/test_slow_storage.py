@@ -26,13 +26,21 @@ FREE = "() => { globalThis.isFree = true; }"
 def first_shown(open_chat: OpenChat) -> tuple[Chat, str, str]:
     """The first of two conversations, with the addresses of both."""
     chat = two_chats(open_chat)
+    chat.expect_kept()
     second = chat.page.evaluate("location.hash")
     go_to(chat, "First?")
     return chat, chat.page.evaluate("location.hash"), second
 
 
 def name(chat: Chat, address: str) -> None:
-    chat.page.evaluate("(hash) => { location.hash = hash; }", address)
+    """Name it in the address; the page has heard of it then."""
+    chat.page.evaluate(
+        """(hash) => new Promise((heard) => {
+          addEventListener("hashchange", heard, { once: true });
+          location.hash = hash;
+        })""",
+        address,
+    )
 
 
 def begin_again(chat: Chat) -> Chat:
@@ -40,7 +48,7 @@ def begin_again(chat: Chat) -> Chat:
     page = chat.page.context.new_page()
     page.add_init_script("window.script = {};")
     page.route("**/bundles/index.json", lambda route: route.fulfill(json={"bundles": [POCKET]}))
-    page.goto(chat.page.url)
+    page.goto(chat.address)
     page.wait_for_function("() => globalThis.fake !== undefined")
     return Chat(page)
 

@@ -46,7 +46,7 @@ def test_full_storage_is_told_and_the_chat_goes_on(open_chat: OpenChat):
     chat.page.evaluate("() => { full = true; }")
     chat.ask("Lost")
     expect(chat.page.locator(".notice.warning")).to_contain_text("storage is full")
-    assert chat.texts.all_inner_texts() == ["Kept", "One.", "Lost", "Two."]
+    expect(chat.texts).to_have_text(["Kept", "One.", "Lost", "Two."])
     assert kept_texts(chat) == ["Kept", "One."]
 
 
@@ -77,6 +77,7 @@ def test_without_a_database_conversations_last_as_long_as_the_page(open_chat: Op
 def test_a_lost_connection_to_the_database_is_made_again(open_chat: OpenChat):
     chat = open_chat({"answers": ["One.", "Two."]}, init=CONNECTIONS)
     chat.ask("First?")
+    chat.expect_kept()
     # Browsers close it for pages in the background, and say so at the next use.
     chat.page.evaluate("connections.forEach((connection) => connection.close())")
     chat.ask("Second?")
@@ -88,12 +89,13 @@ def test_a_lost_connection_to_the_database_is_made_again(open_chat: OpenChat):
 def test_answers_come_while_the_database_does_not_answer(open_chat: OpenChat):
     chat = open_chat({"answers": ["One.", "Two."]}, init=CONNECTIONS)
     chat.ask("First?")
+    chat.expect_kept()
     chat.page.evaluate("""() => {
       IDBDatabase.prototype.transaction = () => { throw new DOMException("gone", "UnknownError"); };
     }""")
     chat.ask("Second?")
     expect(chat.page.locator(".notice.warning")).to_contain_text("read or saved")
-    assert chat.texts.all_inner_texts() == ["First?", "One.", "Second?", "Two."]
+    expect(chat.texts).to_have_text(["First?", "One.", "Second?", "Two."])
 
 
 @pytest.mark.parametrize("asked_before", [0, 1])
@@ -104,6 +106,7 @@ def test_what_a_full_storage_refused_is_kept_once_there_is_room(
     chat = open_chat({"answers": turns[1::2]}, init=FULL)
     for at, question in enumerate(turns[::2]):
         if at == asked_before:
+            chat.expect_kept()
             chat.page.evaluate("() => { full = true; }")
         if at == 2:
             expect(chat.page.locator(".notice.warning")).to_contain_text("storage is full")
@@ -127,6 +130,7 @@ def test_conversations_of_the_first_version_are_taken_over(open_chat: OpenChat):
 def test_a_deletion_that_fails_is_told_and_deletes_nothing(open_chat: OpenChat):
     chat = open_chat({"answers": ["One.", "Two."]}, init=CONNECTIONS)
     chat.ask("First?")
+    chat.expect_kept()
     chat.page.evaluate("""() => {
       globalThis.working = IDBDatabase.prototype.transaction;
       IDBDatabase.prototype.transaction = () => { throw new DOMException("gone", "UnknownError"); };

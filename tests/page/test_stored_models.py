@@ -163,7 +163,7 @@ def test_list_of_models_as_last_seen_is_used_until_the_host_answers(open_chat: O
 def test_list_of_models_follows_the_host(open_chat: OpenChat):
     chat = open_chat(bundles=(POCKET, OLD))
     answer_index(chat, lambda route: route.fulfill(json={"bundles": [OLD]}))
-    chat.page.reload()
+    chat.reload()
     chat.open_models()
     expect(item(chat, POCKET)).to_have_count(0)
     expect(item(chat, OLD)).to_be_visible()

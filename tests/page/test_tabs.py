@@ -5,25 +5,27 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.page.conftest import POCKET, TIMEOUT_MS, Chat, OpenChat
+from tests.browser import PATIENCE_MS
+from tests.page.conftest import POCKET, Chat, OpenChat
 from tests.page.test_conversations import choose
-from tests.page.test_history import kept_texts
+from tests.page.test_history import kept_texts, new_chat
 
 
 def second_tab(chat: Chat, script: dict[str, Any]) -> Chat:
-    """The same address in another tab of the same browser."""
+    """The same address in another tab of the same browser, which finds all that the first one has."""
+    chat.expect_kept()
     page: Page = chat.page.context.new_page()
-    page.set_default_timeout(TIMEOUT_MS)
+    page.set_default_timeout(PATIENCE_MS)
     page.add_init_script(f"window.script = {json.dumps(script)};")
     page.route("**/bundles/index.json", lambda route: route.fulfill(json={"bundles": [POCKET]}))
-    page.goto(chat.page.url)
+    page.goto(chat.address)
     other = Chat(page)
     other.expect_engine("ready")
     return other
 
 
-def while_one_writes(open_chat: OpenChat) -> tuple[Chat, Chat]:
-    one = open_chat({"manualAnswer": True})
+def while_one_writes(open_chat: OpenChat, init: str = "") -> tuple[Chat, Chat]:
+    one = open_chat({"manualAnswer": True}, init=init)
     one.send("Story?")
     one.engine("push", "Once")
     expect(one.texts.last).to_have_text("Once")
@@ -54,7 +56,8 @@ def test_questions_at_the_same_time_become_versions(open_chat: OpenChat):
     one = open_chat({"manualAnswer": True})
     two = second_tab(one, {"manualAnswer": True})
     one.send("Mine?")
-    two.page.goto(one.page.url)
+    one.expect_kept()
+    two.page.goto(one.address)
     two.expect_engine("ready")
     one.engine("push", "Mine.")
     one.engine("finish")
@@ -67,10 +70,12 @@ def test_questions_at_the_same_time_become_versions(open_chat: OpenChat):
     one.engine("push", "To one.")
     one.engine("finish")
     one.expect_engine("ready")
+    one.expect_kept()
     two.send_button.click()
     two.engine("push", "To two.")
     two.engine("finish")
     two.expect_engine("ready")
+    two.expect_kept()
     for chat in (one, two):
         chat.reload()
         expect(chat.texts).to_have_text(["Mine?", "Mine.", "From two?", "To two."])
@@ -171,7 +176,7 @@ def test_a_menu_stays_open_while_the_other_tab_writes(open_chat: OpenChat):
     entry = one.page.get_by_role("button", name="Rename", exact=True)
     entry.focus()
     two.ask("Second?")
-    two.page.get_by_role("button", name="New chat").click()
+    new_chat(two)
     two.ask("Other?")
     expect(two.conversations.get_by_role("link")).to_have_text(["Other?", "First?"])
     expect(entry).to_be_focused()
@@ -188,7 +193,7 @@ def test_what_is_opened_in_a_message_stays_open_while_the_other_tab_writes(open_
     one.page.locator(".stats summary").click()
     copy = one.answers.first.get_by_role("button", name="Copy answer")
     copy.focus()
-    two.page.get_by_role("button", name="New chat").click()
+    new_chat(two)
     two.ask("Other?")
     expect(one.conversations.get_by_role("link")).to_have_text(["Other?", "First?"])
     expect(one.page.locator(".stats")).to_have_attribute("open", "")
@@ -205,6 +210,7 @@ def test_messages_that_follow_one_that_is_gone_are_not_lost(open_chat: OpenChat)
     two = second_tab(one, {"answers": ["Two."]})
     two.page.evaluate("BroadcastChannel.prototype.postMessage = () => undefined")
     two.ask("Second?")
+    two.expect_kept()
     one.page.get_by_role("button", name="Regenerate").click()
     one.engine("push", "One.")
     one.engine("finish")
@@ -241,7 +247,7 @@ def test_what_was_typed_in_a_chat_that_is_deleted_elsewhere_is_kept_for_a_new_on
     one = open_chat({"answers": ["One."], "manualAnswer": False})
     one.ask("First?")
     two = second_tab(one, {"manualAnswer": True})
-    two.page.get_by_role("button", name="New chat").click()
+    new_chat(two)
     two.box.fill("new")
     two.conversations.get_by_role("link", name="First?").click()
     expect(two.texts).to_have_text(["First?", "One."])
@@ -263,4 +269,21 @@ def test_a_question_waits_for_the_answer_that_another_tab_writes(open_chat: Open
     one.engine("finish")
     expect(two.answers.last.get_by_role("button", name="Copy answer")).to_be_visible()
     two.box.press("Enter")
+    expect(two.questions.locator(".body")).to_have_text(["Story?", "More?"])
+
+
+NEVER_LETS_GO = """
+const { request } = LockManager.prototype;
+LockManager.prototype.request = function (name, granted) {
+  return request.call(this, name, (lock) => (granted(lock), new Promise(() => undefined)));
+};
+"""
+
+
+def test_an_answer_that_has_ended_in_another_tab_holds_nobody_up(open_chat: OpenChat):
+    one, two = while_one_writes(open_chat, NEVER_LETS_GO)
+    expect(two.answers.last).to_have_attribute("aria-busy", "true")
+    one.engine("finish")
+    expect(two.answers.last.get_by_role("button", name="Copy answer")).to_be_visible()
+    two.ask("More?")
     expect(two.questions.locator(".body")).to_have_text(["Story?", "More?"])

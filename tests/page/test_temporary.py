@@ -55,7 +55,7 @@ def test_nothing_of_it_is_kept(open_chat: OpenChat):
     assert kept(chat) == NOTHING
     assert titles(chat) == []
     expect(chat.page).to_have_title("Temporary chat · mlc-edge")
-    everything = stored(chat) + chat.page.url
+    everything = stored(chat) + chat.address
     for word in ("Secret", "Draft", "Two"):
         assert word not in everything
     chat.page.evaluate(
@@ -129,7 +129,7 @@ def test_it_can_be_kept_while_it_is_answered(open_chat: OpenChat):
 def test_kept_before_its_first_question_it_is_a_new_chat(open_chat: OpenChat):
     chat = temporary(open_chat, {})
     keep(chat)
-    assert chat.page.url.endswith("/")
+    assert chat.address.endswith("/")
     chat.ask("Hello?")
     assert titles(chat) == ["Hello?"]
 

@@ -144,6 +144,7 @@ def test_a_name_that_was_chosen_in_another_tab_stays(open_chat: OpenChat):
     chat = talking(open_chat, manual=True)
     ask(chat, FIRST, "They purr.")
     asked(chat, 2)
+    chat.expect_kept()
     # As another tab does of which this one doesn't hear.
     chat.page.evaluate("""async () => {
       const opening = indexedDB.open("mlc-edge-chat");

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
-from tests.browser import serving
-from tests.page.conftest import RECORD_VIOLATIONS, TIMEOUT_MS
+from tests.browser import PATIENCE_MS, serving
+from tests.page.conftest import RECORD_VIOLATIONS
 from web.browser import chromium
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +148,7 @@ def open_widget(browser: Browser, shop_url: str) -> Iterator[OpenWidget]:
         new_context = (
             beside.page.context if beside else browser.new_context(**{"locale": "en", **context})
         )
-        new_context.set_default_timeout(TIMEOUT_MS)
+        new_context.set_default_timeout(PATIENCE_MS)
         page = new_context.new_page()
         pages.append(page)
         requests: list[Request] = []

@@ -1,11 +1,10 @@
 """A conversation outlives its page: also an answer in the middle, and beside other tabs."""
 
 import json
-from time import monotonic
 
 from playwright.sync_api import Locator, expect
 
-from tests.page.conftest import TIMEOUT_MS
+from tests.browser import wait_for_value
 from tests.widget.conftest import OpenWidget, Widget
 
 STORED = {"missingBytes": 0, "answers": ["One.", "Two.", "Three."]}
@@ -40,11 +39,9 @@ def open_again(widget: Widget) -> None:
     widget.expect_state("ready")
 
 
-def wait_until_kept(widget: Widget, last: str) -> None:
-    deadline = monotonic() + TIMEOUT_MS / 1000
-    while widget.page.evaluate(f"{CONTENTS}.at(-1)") != last:
-        assert monotonic() < deadline, widget.page.evaluate(CONTENTS)
-        widget.page.evaluate("new Promise(requestAnimationFrame)")
+def expect_kept(widget: Widget, *contents: str) -> None:
+    """Wait until this is what is kept, as this tab sees it: the others see it at other times."""
+    wait_for_value(widget.page, lambda: widget.page.evaluate(CONTENTS), list(contents))
 
 
 def answered_in_part(open_widget: OpenWidget) -> Widget:
@@ -69,7 +66,7 @@ def test_a_page_that_is_left_keeps_the_answer_so_far(open_widget: OpenWidget):
 
 def test_an_answer_is_kept_while_it_grows(open_widget: OpenWidget):
     widget = answering(open_widget, "Some words")
-    wait_until_kept(widget, "Some words")
+    expect_kept(widget, "Hi", "Some words")
 
 
 def test_an_answer_that_had_no_word_yet_can_be_asked_for_again(open_widget: OpenWidget):
@@ -129,18 +126,39 @@ def test_tabs_see_and_keep_each_others_messages(open_widget: OpenWidget):
     first, second = two_tabs(open_widget)
     begin(second, "Second")
     second.engine("push", "Sec")
-    wait_until_kept(first, "Sec")
+    expect_kept(first, "Second", "Sec")
     expect(bodies(first.answers)).to_have_text(["Sec"])
     first.ask("First")
+    expect_kept(second, "Second", "Sec", "First", "One.")
     second.engine("push", "ond.")
     second.engine("finish")
     for widget in (first, second):
         expect(bodies(widget.questions)).to_have_text(["Second", "First"])
         expect(bodies(widget.answers)).to_have_text(["Second.", "One."])
-    assert second.page.evaluate(CONTENTS) == ["Second", "Second.", "First", "One."]
-    assert [turn["content"] for turn in first.run("chat.messages")] == second.page.evaluate(
-        CONTENTS
-    )
+        expect_kept(widget, "Second", "Second.", "First", "One.")
+    turns = [turn["content"] for turn in first.run("chat.messages")]
+    assert turns == ["Second", "Second.", "First", "One."]
+
+
+COUNT_WRITES = """() => {
+  globalThis.writes = 0;
+  const { setItem } = Storage.prototype;
+  Storage.prototype.setItem = function (...values) {
+    writes += 1;
+    return setItem.apply(this, values);
+  };
+}"""
+
+
+def test_a_tab_leaves_what_another_has_written(open_widget: OpenWidget):
+    """Written again it would take back what the other one writes meanwhile."""
+    first, second = two_tabs(open_widget)
+    second.page.evaluate(COUNT_WRITES)
+    first.ask("First")
+    expect(bodies(second.answers)).to_have_text(["One."])
+    first.ask("Second")
+    expect(bodies(second.answers)).to_have_text(["One.", "Two."])
+    assert second.page.evaluate("writes") == 0
 
 
 def test_what_one_tab_removes_is_gone_in_the_other(open_widget: OpenWidget):
@@ -153,16 +171,19 @@ def test_what_one_tab_removes_is_gone_in_the_other(open_widget: OpenWidget):
     expect(first.questions).to_have_count(0)
     first.ask("Anew")
     expect(bodies(second.questions)).to_have_text(["Anew"])
-    assert first.page.evaluate(CONTENTS) == ["Anew", "Three."]
+    for widget in (first, second):
+        expect_kept(widget, "Anew", "Three.")
 
 
 def test_an_answer_that_is_written_survives_what_other_tabs_remove(open_widget: OpenWidget):
     first, second = two_tabs(open_widget)
     first.ask("First")
-    expect(second.questions).to_have_count(1)
+    expect(bodies(second.answers)).to_have_text(["One."])
     begin(second, "Second")
     second.engine("push", "Sec")
+    expect_kept(first, "First", "One.", "Second", "Sec")
     first.button("New conversation").click()
+    expect_kept(second, "Second", "Sec")
     second.engine("finish")
     for widget in (first, second):
         expect(bodies(widget.questions)).to_have_text(["Second"])
@@ -176,4 +197,4 @@ def test_messages_of_the_site_take_the_place_of_what_was_kept(open_widget: OpenW
     widget.run("(chat.messages = [{ role: 'user', content: 'Of the site' }], null)")
     widget.open()
     expect(bodies(widget.questions)).to_have_text(["Of the site"])
-    assert widget.page.evaluate(CONTENTS) == ["Of the site"]
+    expect_kept(widget, "Of the site")

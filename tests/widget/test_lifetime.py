@@ -1,27 +1,12 @@
 """Widgets that change, go or are cancelled while something goes on."""
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
-from tests.widget.conftest import OpenWidget, Widget
+from tests.browser import Held
+from tests.widget.conftest import OpenWidget
 from tests.widget.server import Server, events
 
 PANEL = "**/widget-panel*"
-
-
-class Held:
-    """A request that is answered when the test says so."""
-
-    def __init__(self) -> None:
-        self.routes: list[Route] = []
-
-    def __call__(self, route: Route) -> None:
-        self.routes.append(route)
-
-    def let_go(self, widget: Widget) -> None:
-        while not self.routes:
-            widget.page.evaluate("new Promise(requestAnimationFrame)")
-        for route in self.routes:
-            route.continue_()
 
 
 def test_what_is_set_while_the_script_loads_counts(open_widget: OpenWidget):
@@ -30,7 +15,7 @@ def test_what_is_set_while_the_script_loads_counts(open_widget: OpenWidget):
     widget.open()
     widget.run("(window.loaded = chat.load(), null)")
     widget.run("(chat.strings = { placeholder: 'Your question' }, null)")
-    held.let_go(widget)
+    held.let_go(widget.page)
     widget.expect_state("ready")
     widget.page.evaluate("loaded")
     expect(widget.box).to_have_attribute("placeholder", "Your question")
@@ -50,7 +35,7 @@ def test_what_is_removed_while_the_script_loads_is_not_made(open_widget: OpenWid
     widget.page.evaluate(f"window.gone = {first}, gone.open = true, null")
     widget.page.evaluate("window.loaded = gone.load().catch(({ message }) => message), null")
     widget.page.evaluate("gone.remove()")
-    held.let_go(widget)
+    held.let_go(widget.page)
     assert "isn't in a document" in widget.page.evaluate("loaded")
     assert widget.page.evaluate("window.widgetEngines ?? null") is None
     widget.page.evaluate("document.body.append(gone)")

@@ -3,8 +3,9 @@
 import pytest
 from playwright.sync_api import Route, expect
 
+from tests.browser import Held
 from tests.widget.conftest import OpenWidget
-from tests.widget.test_lifetime import PANEL, Held
+from tests.widget.test_lifetime import PANEL
 
 BIG = {"missingBytes": 4_400_000, "isSoftware": True, "answers": ["Yes."]}
 
@@ -32,8 +33,7 @@ def test_a_script_that_never_comes_is_given_up(open_widget: OpenWidget):
     widget = open_widget(routes={PANEL: held})
     widget.page.clock.install()
     widget.open()
-    while not held.routes:
-        widget.page.evaluate("new Promise((resolve) => resolve())")
+    held.wait(widget.page)
     widget.page.clock.fast_forward(31_000)
     expect(widget.button("Try again")).to_be_visible()
     assert widget.run("chat.state") == "error"
@@ -65,7 +65,7 @@ def test_what_is_typed_meanwhile_keeps_the_focus(open_widget: OpenWidget):
     held = Held()
     widget = open_widget({**BIG, "manualLoad": True}, routes={PANEL: held})
     widget.open()
-    held.let_go(widget)
+    held.let_go(widget.page)
     widget.box.fill("I was typing")
     widget.expect_state("consent")
     widget.box.press("End")
@@ -83,10 +83,10 @@ def test_a_tab_that_asks_takes_what_another_has_downloaded(open_widget: OpenWidg
 
 def test_what_the_site_asked_for_wrongly_is_told_to_its_maker(open_widget: OpenWidget):
     widget = open_widget()
-    told: list[str] = []
-    widget.page.on("console", lambda message: told.append(message.text))
     widget.run("chat.setAttribute('server', 'ftp://nowhere')")
-    widget.open()
+    with widget.page.expect_console_message(
+        lambda message: "isn't the address of a server" in message.text
+    ):
+        widget.open()
     widget.expect_state("error")
     expect(widget.button("Try again")).to_have_count(0)
-    assert any("isn't the address of a server" in text for text in told)

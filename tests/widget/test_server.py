@@ -42,7 +42,7 @@ def test_a_waiting_question_goes_to_the_server_only_when_a_person_agrees(open_wi
     assert [asked["messages"] for asked in server.asked] == [
         [{"role": "user", "content": "Between us"}]
     ]
-    assert widget.run("chat.state") == "ready"
+    widget.expect_state("ready")
 
 
 def test_what_was_kept_is_not_sent_unasked(open_widget: OpenWidget):

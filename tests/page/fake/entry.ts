@@ -3,6 +3,7 @@ import { startChat } from "../../../web/worker/chat/app.ts";
 import type { AppFiles } from "../../../web/worker/chat/dependencies.ts";
 import { openStore } from "../../../web/worker/chat/store.ts";
 import { ENGLISH } from "../../../web/worker/ui/strings.ts";
+import { watched } from "./busy-store.ts";
 import { FakeEngine, type Script } from "./engine.ts";
 
 declare global {
@@ -15,6 +16,8 @@ declare global {
       /** Ends a registration that hangs. */
       register(): void;
       updates: number;
+      /** Whether the page still reads or writes conversations. */
+      isStoreBusy(): boolean;
       /** What an answer shows after each of its beginnings: as it grows, and as the whole of it. */
       streamed(text: string): Promise<{ grown: string; whole: string }[]>;
     };
@@ -25,12 +28,14 @@ const script = window.script ?? {};
 const engine = new FakeEngine(script);
 const registration = Promise.withResolvers<void>();
 if (!script.hangingRegistration) registration.resolve();
+const { store, isBusy } = watched(await openStore());
 const onUpdate = new Set<(version: string) => void>();
 
 window.fake = {
   engine,
   register: registration.resolve,
   updates: 0,
+  isStoreBusy: isBusy,
   streamed: async (text) => {
     const { MarkdownView } = await import("../../../web/worker/ui/markdown.ts");
     const growing = document.createElement("div");
@@ -65,6 +70,6 @@ const files: AppFiles = {
 await startChat({
   createEngine: () => engine,
   files,
-  store: await openStore(),
+  store,
   indexUrl: "bundles/index.json",
 });

@@ -141,9 +141,10 @@ export class Chat {
     }
   }
 
-  /** Whether the last answer that is shown is being written by another tab. */
+  /** Whether the last answer that is shown is being written by another tab, which lets go of it somewhat after its end. */
   get isWrittenElsewhere(): boolean {
-    return this.#watched !== null && this.messages.at(-1)?.id === this.#watched;
+    const last = this.messages.at(-1);
+    return last?.state === "open" && last.id === this.#watched;
   }
 
   /** Adds the user's message and starts the answer; false while another answer is written. */
@@ -279,7 +280,7 @@ export class Chat {
     await run.run(engine, models, () => this.#grow(run));
     if (this.#answering === run) this.#answering = null;
     // Whatever shows it, it is kept.
-    const kept = this.#keep(run.thread).finally(async () => (await lock)?.release());
+    const kept = this.#keep(run.thread).then(() => void lock.then((held) => held?.release()));
     if (run.thread === this.#thread) transcript.settle(null);
     this.#announce(run);
     this.#parts.onChange();

@@ -101,11 +101,12 @@ function areaOf(storage: TranscriptStorage): Storage | null {
   }
 }
 
-/** Whether it is kept now; where there is no room, what was kept before stays. */
+/** Whether it is kept now; where there is no room, what was kept before stays. What another tab wrote isn't written again: that could take back what it wrote since. */
 function write(area: Storage | null, key: string, messages: readonly Message[]): boolean {
   try {
+    const text = JSON.stringify(messages.map(keepable));
     if (messages.length === 0) area?.removeItem(key);
-    else area?.setItem(key, JSON.stringify(messages.map(keepable)));
+    else if (area?.getItem(key) !== text) area?.setItem(key, text);
     return area !== null;
   } catch {
     return false;
