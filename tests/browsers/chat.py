@@ -7,7 +7,7 @@ COPY = 'button[aria-label="Copy answer"]'
 FINISHED = """
 (count) => document.querySelectorAll('button[aria-label="Copy answer"]').length === count &&
   document.documentElement.dataset.engine === "ready" """
-# In the browser's database: all that is shown, with the ends of answers.
+# Whether the browser's database has all of the conversation that is shown, with the ends of answers.
 KEPT = """async () => {
   const open = indexedDB.open("mlc-edge-chat");
   const database = await new Promise((resolve, reject) => {
@@ -15,11 +15,12 @@ KEPT = """async () => {
     open.onerror = () => reject(open.error);
   });
   const all = database.transaction("messages").objectStore("messages").getAll();
-  const kept = await new Promise((resolve, reject) => {
+  const stored = await new Promise((resolve, reject) => {
     all.onsuccess = () => resolve(all.result);
     all.onerror = () => reject(all.error);
   });
   database.close();
+  const kept = stored.filter(({ conversationId }) => location.hash === `#${conversationId}`);
   const shown = document.querySelectorAll("article").length;
   return kept.length >= shown && kept.every(({ state }) => state !== "open");
 }"""
