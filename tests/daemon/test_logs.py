@@ -105,7 +105,7 @@ def test_journald_gets_priorities(tmp_path: Path):
             command(tmp_path, "--port", 0, "--host", "0.0.0.0", "--no-page"),
             stderr=stderr,
             env=environment(JOURNAL_STREAM=f"{stat.st_dev}:{stat.st_ino}"),
-            timeout=60,
+            timeout=120,
         )
     lines = log.read_text().splitlines()
     assert any(line.startswith("<4>everyone who reaches 0.0.0.0") for line in lines)
