@@ -6,13 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+# Of what a driver does. A page that doesn't load is given up soon: another window may.
 TIMEOUT_S = 30
+# Of JavaScript, which may wait for workers, servers and models.
+RUN_S = 60
 # Chromium at times says nothing of a shared worker's script that can't be had: the next way comes after 30 s.
 PATIENCE_S = 75
 POLL_S = 0.03
 T = TypeVar("T")
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
+USABLE = """(selector) => {
+  const found = document.querySelector(selector);
+  return found !== null && !found.matches(":disabled") && found.checkVisibility();
+}"""
 
 
 class RealBrowser(ABC):
@@ -26,16 +33,29 @@ class RealBrowser(ABC):
     @abstractmethod
     def navigate(self, url: str) -> None: ...
 
-    @abstractmethod
-    def click(self, selector: str) -> None: ...
+    def click(self, selector: str) -> None:
+        """Once there is such an element, and it can be used; so is what follows."""
+        self.wait_for(USABLE, selector)
+        self._click(selector)
 
-    @abstractmethod
     def type(self, selector: str, text: str) -> None:
         """Add to what a field says, key by key."""
+        self.wait_for(USABLE, selector)
+        self._type(selector, text)
 
-    @abstractmethod
     def press(self, selector: str, key: str) -> None:
         """Enter, Escape, Tab or Space, with the focus there."""
+        self.wait_for(USABLE, selector)
+        self._press(selector, key)
+
+    @abstractmethod
+    def _click(self, selector: str) -> None: ...
+
+    @abstractmethod
+    def _type(self, selector: str, text: str) -> None: ...
+
+    @abstractmethod
+    def _press(self, selector: str, key: str) -> None: ...
 
     @abstractmethod
     def resize(self, width: int, height: int) -> None:
@@ -66,7 +86,7 @@ class RealBrowser(ABC):
         outcome = self.evaluate(
             f"""const done = arguments[arguments.length - 1];
             const end = (outcome) => {{ clearTimeout(timer); done(JSON.stringify(outcome)); }};
-            const timer = setTimeout(() => end({{ error: "no answer in time" }}), {TIMEOUT_S * 500});
+            const timer = setTimeout(() => end({{ error: "no answer in time" }}), {RUN_S * 1000});
             Promise.resolve().then(() => ({script})({values})).then(
               (value) => end({{ value: value ?? null }}),
               (error) => end({{ error: `${{error}}\\n${{error?.stack}}` }}));"""

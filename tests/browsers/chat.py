@@ -7,6 +7,23 @@ COPY = 'button[aria-label="Copy answer"]'
 FINISHED = """
 (count) => document.querySelectorAll('button[aria-label="Copy answer"]').length === count &&
   document.documentElement.dataset.engine === "ready" """
+# Whether the browser's database has all of the conversation that is shown, with the ends of answers.
+KEPT = """async () => {
+  const open = indexedDB.open("mlc-edge-chat");
+  const database = await new Promise((resolve, reject) => {
+    open.onsuccess = () => resolve(open.result);
+    open.onerror = () => reject(open.error);
+  });
+  const all = database.transaction("messages").objectStore("messages").getAll();
+  const stored = await new Promise((resolve, reject) => {
+    all.onsuccess = () => resolve(all.result);
+    all.onerror = () => reject(all.error);
+  });
+  database.close();
+  const kept = stored.filter(({ conversationId }) => location.hash === `#${conversationId}`);
+  const shown = document.querySelectorAll("article").length;
+  return kept.length >= shown && kept.every(({ state }) => state !== "open");
+}"""
 OPTIONS = 'button[aria-label^="Options for"]'
 
 
@@ -27,10 +44,11 @@ def send(browser: RealBrowser, text: str) -> None:
 
 
 def ask(browser: RealBrowser, text: str) -> str:
-    """Send a message; the whole answer."""
+    """Send a message; the whole answer, once it is kept."""
     earlier = count(browser, COPY)
     send(browser, text)
     browser.wait_for(FINISHED, earlier + 1)
+    browser.wait_for(KEPT)
     return browser.text(ANSWER)
 
 

@@ -22,13 +22,13 @@ class Chromium(RealBrowser):
     def navigate(self, url: str) -> None:
         self.page.goto(url)
 
-    def click(self, selector: str) -> None:
+    def _click(self, selector: str) -> None:
         self.page.locator(selector).first.click()
 
-    def type(self, selector: str, text: str) -> None:
+    def _type(self, selector: str, text: str) -> None:
         self.page.locator(selector).first.press_sequentially(text)
 
-    def press(self, selector: str, key: str) -> None:
+    def _press(self, selector: str, key: str) -> None:
         self.page.locator(selector).first.press(key)
 
     def resize(self, width: int, height: int) -> None:

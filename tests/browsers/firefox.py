@@ -10,7 +10,7 @@ from marionette_driver.by import By
 from marionette_driver.keys import Keys
 from marionette_driver.marionette import Marionette
 
-from tests.browsers.browser import TIMEOUT_S, RealBrowser
+from tests.browsers.browser import PATIENCE_S, RealBrowser
 
 # The console has what went wrong in all processes. Warnings are of the browser's own style.
 READ_CONSOLE = """
@@ -33,19 +33,19 @@ style.height = style.minHeight = style.maxHeight = `${height}px`;
 class Firefox(RealBrowser):
     def __init__(self, marionette: Marionette) -> None:
         self.marionette = marionette
-        marionette.timeout.script = TIMEOUT_S
+        marionette.timeout.script = PATIENCE_S
 
     def navigate(self, url: str) -> None:
         self._privileged("Services.console.reset()")
         self.marionette.navigate(url)
 
-    def click(self, selector: str) -> None:
+    def _click(self, selector: str) -> None:
         self.marionette.find_element(By.CSS_SELECTOR, selector).click()
 
-    def type(self, selector: str, text: str) -> None:
+    def _type(self, selector: str, text: str) -> None:
         self.marionette.find_element(By.CSS_SELECTOR, selector).send_keys(text)
 
-    def press(self, selector: str, key: str) -> None:
+    def _press(self, selector: str, key: str) -> None:
         self.marionette.find_element(By.CSS_SELECTOR, selector).send_keys(
             getattr(Keys, key.upper())
         )

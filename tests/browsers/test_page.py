@@ -58,6 +58,12 @@ TELL = """([frame, text]) => {
   box.dispatchEvent(new contentWindow.Event("input", { bubbles: true }));
   contentDocument.querySelector("#send").click();
 }"""
+LISTED_IN_BOTH = """() => [...document.querySelectorAll("iframe")].every(({ contentDocument }) =>
+  contentDocument.querySelector("#conversations a") !== null)"""
+# An answer that the other page writes is one that can't be copied yet, or says that it was interrupted.
+SETTLED = """() => [...document.querySelectorAll("iframe")].every(({ contentDocument }) =>
+  contentDocument.querySelector("article[aria-busy], .note") === null &&
+  contentDocument.querySelector('button[aria-label="Copy answer"]') !== null)"""
 BOTH_SHOW = """(texts) => [...document.querySelectorAll("iframe")].every(({ contentDocument }) =>
   JSON.stringify([...contentDocument.querySelectorAll("article .body")].map((body) =>
     body.innerText.trim())) === JSON.stringify(texts))"""
@@ -103,11 +109,14 @@ def test_two_tabs_show_what_either_asks(browser: RealBrowser, open_scripted: Ope
     browser.run(TELL, ["#one", "First?"])
     hash_of = "() => document.querySelector('#one').contentWindow.location.hash"
     address = browser.wait_for(hash_of)
+    # What isn't kept yet can't be opened.
+    browser.wait_for(LISTED_IN_BOTH)
     browser.run(
         "(hash) => void (document.querySelector('#two').contentWindow.location.hash = hash)",
         address,
     )
     browser.wait_for(BOTH_SHOW, ["First?", "An answer."])
+    browser.wait_for(SETTLED)
     browser.wait_for(READY)
     browser.run(TELL, ["#two", "Second?"])
     browser.wait_for(BOTH_SHOW, ["First?", "An answer.", "Second?", "An answer."])

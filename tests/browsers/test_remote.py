@@ -227,14 +227,13 @@ FAULTS: tuple[tuple[Reply, str, str, str], ...] = (
     (server.refusal(500, "Crashed."), "", "remote_error", "Crashed."),
     (server.portal, "", "network_error", "sent a page in place of an answer"),
     (server.gateway, "", "network_error", "answered with status 502"),
-    (server.silent, "", "network_error", "answer broke off"),
     (server.broken, "Hal", "network_error", "answer broke off"),
     (server.failing, "Hal", "remote_error", "It is too hot."),
 )
 
 
 def test_what_goes_wrong_is_a_typed_error(page: RealBrowser, far: OpenAiServer):
-    page.run(OPEN, {"silenceMs": 1_500})
+    page.run(OPEN, {})
     for reply, text, code, message in FAULTS:
         far.next = reply
         found = page.run("() => streamed(engine)")
@@ -242,6 +241,15 @@ def test_what_goes_wrong_is_a_typed_error(page: RealBrowser, far: OpenAiServer):
         assert message in found["end"]["message"] and found["end"]["name"] == "EngineError"
         # The next one is answered.
         assert page.run("() => streamed(engine)") == {"text": "".join(WORDS), "end": None}
+
+
+def test_a_server_that_falls_silent_is_left(page: RealBrowser, far: OpenAiServer):
+    page.run(OPEN, {"silenceMs": 4_000})
+    far.next = server.silent
+    found = page.run("() => streamed(engine)")
+    assert (found["text"], found["end"]["code"]) == ("", "network_error")
+    assert "answer broke off" in found["end"]["message"]
+    assert page.run("() => streamed(engine)") == {"text": "".join(WORDS), "end": None}
 
 
 def test_messages_and_keys_follow_no_server_elsewhere(page: RealBrowser, far: OpenAiServer):

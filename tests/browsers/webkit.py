@@ -17,7 +17,7 @@ from selenium.webdriver.webkitgtk.options import Options
 from selenium.webdriver.webkitgtk.service import Service
 from urllib3.exceptions import HTTPError
 
-from tests.browsers.browser import TIMEOUT_S, RealBrowser
+from tests.browsers.browser import PATIENCE_S, TIMEOUT_S, RealBrowser
 
 HERE = Path(__file__).parent
 
@@ -43,10 +43,12 @@ class WebKit(RealBrowser):
         self.service = Service("/usr/bin/WebKitWebDriver", log_output=log, env=environment)
         self.service.start()
         # Selenium's own classes wait for an answer without end.
-        config = ClientConfig(remote_server_addr=self.service.service_url, timeout=2 * TIMEOUT_S)
+        config = ClientConfig(
+            remote_server_addr=self.service.service_url, timeout=PATIENCE_S + TIMEOUT_S
+        )
         connection = RemoteConnection(client_config=config)
         self.driver = webdriver.Remote(command_executor=connection, options=options)
-        self.driver.set_script_timeout(TIMEOUT_S)
+        self.driver.set_script_timeout(PATIENCE_S)
         self.driver.set_page_load_timeout(TIMEOUT_S)
 
     def restart(self) -> None:
@@ -61,17 +63,18 @@ class WebKit(RealBrowser):
             self.restart()
             self.driver.get(url)
 
-    def click(self, selector: str) -> None:
+    def _click(self, selector: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
 
-    def type(self, selector: str, text: str) -> None:
+    def _type(self, selector: str, text: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, selector).send_keys(text)
 
-    def press(self, selector: str, key: str) -> None:
+    def _press(self, selector: str, key: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, selector).send_keys(getattr(Keys, key.upper()))
 
     def resize(self, width: int, height: int) -> None:
         self.driver.set_window_size(width, height)
+        self.wait_for("(size) => `${[innerWidth, innerHeight]}` === `${size}`", [width, height])
 
     def screenshot(self) -> bytes:
         return self.driver.get_screenshot_as_png()

@@ -7,7 +7,7 @@ import edge.daemon.server
 from edge.daemon.connection import Limits
 from mlc_edge.cli import main
 
-HEAD_S, IDLE_S, WRITE_S, FLUSH_S, SILENCE_S, BODY_S = 1, 3, 3, 12, 1, 4
+HEAD_S, IDLE_S, WRITE_S, FLUSH_S, SILENCE_S, BODY_S = 1, 3, 3, 12, 3, 4
 
 if __name__ == "__main__":
     Limits.__init__.__kwdefaults__.update(

@@ -68,7 +68,9 @@ def test_allowed_site(guarded: Guarded):
         "access-control-request-method": "POST",
         "access-control-request-headers": "authorization, content-type, x-stainless-os",
     }
-    preflight = httpx.options(f"{guarded.daemon.api}/chat/completions", headers=asked)
+    preflight = httpx.options(
+        f"{guarded.daemon.api}/chat/completions", headers=asked, timeout=TIMEOUT_S
+    )
     assert (preflight.status_code, preflight.headers[ORIGIN]) == (200, SITE)
     assert "access-control-allow-credentials" not in preflight.headers
     assert "x-stainless-os" in preflight.headers["access-control-allow-headers"]

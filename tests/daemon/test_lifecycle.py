@@ -220,23 +220,31 @@ def test_engine_without_progress_gets_no_keep_alive():
     assert not is_stuck(None, working)
 
 
+def on_loopback(daemon: Daemon) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{daemon.port}/", timeout=TIMEOUT_S)
+
+
 def test_with_keys_any_name_will_do(bundle: Path, tmp_path: Path):
     keys = tmp_path / "keys"
     keys.write_text("sk-0123456789abcdef\n")
     keys.chmod(0o600)
-    with started(bundle, "--host", "0.0.0.0", "--api-key-file", keys, ready=False) as daemon:
-        url = f"http://127.0.0.1:{daemon.port}/"
+    with (
+        started(bundle, "--host", "0.0.0.0", "--api-key-file", keys, ready=False) as daemon,
+        on_loopback(daemon) as http,
+    ):
         for host in PUBLIC_HOSTS:
-            assert httpx.get(f"{url}health", headers={"host": host}).status_code == 200
-        assert httpx.get(f"{url}v1/models", headers={"host": PUBLIC_HOSTS[0]}).status_code == 401
+            assert http.get("health", headers={"host": host}).status_code == 200
+        assert http.get("v1/models", headers={"host": PUBLIC_HOSTS[0]}).status_code == 401
         assert not daemon.log.find("everyone who reaches")
 
 
 def test_warning_without_keys(bundle: Path, tmp_path: Path):
-    with started(bundle, "--host", "0.0.0.0", ready=False) as daemon:
+    with (
+        started(bundle, "--host", "0.0.0.0", ready=False) as daemon,
+        on_loopback(daemon) as http,
+    ):
         daemon.log.wait_for("WARNING everyone who reaches 0.0.0.0 can use this model")
-        url = f"http://127.0.0.1:{daemon.port}/health"
         for host in PRIVATE_HOSTS:
-            assert httpx.get(url, headers={"host": host}).status_code == 200, host
+            assert http.get("health", headers={"host": host}).status_code == 200, host
         for host in PUBLIC_HOSTS:
-            assert httpx.get(url, headers={"host": host}).status_code == 403, host
+            assert http.get("health", headers={"host": host}).status_code == 403, host

@@ -66,8 +66,9 @@ def test_json(guarded: Guarded):
     headers = {**guarded.authorized, "x-request-id": "as-json"}
     start = time.monotonic()
     usage = guarded.daemon.ask(json=SHORT, headers=headers).json()["usage"]
-    elapsed = time.monotonic() - start
+    # Its end is logged when the client has the answer already.
     line = json_line(guarded, "as-json")
+    elapsed = time.monotonic() - start
     assert abs(time.time() - time.mktime(time.strptime(line.pop("time")[:19], LOG_TIME))) < 60
     assert usage["extra"]["e2e_latency_s"] <= line.pop("seconds") + 1e-4 <= elapsed + 1e-3
     assert line == {
@@ -104,7 +105,7 @@ def test_journald_gets_priorities(tmp_path: Path):
             command(tmp_path, "--port", 0, "--host", "0.0.0.0", "--no-page"),
             stderr=stderr,
             env=environment(JOURNAL_STREAM=f"{stat.st_dev}:{stat.st_ino}"),
-            timeout=60,
+            timeout=120,
         )
     lines = log.read_text().splitlines()
     assert any(line.startswith("<4>everyone who reaches 0.0.0.0") for line in lines)

@@ -1,6 +1,7 @@
 """What Prometheus gets."""
 
 import re
+import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,10 +14,11 @@ from edge.hardware.device import temperature_c, throttling
 from tests.daemon.daemons import LONG, SHORT, Daemon, started, wait_until
 from tests.daemon.raw import connection, post
 
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 CHAT = {"route": "/v1/chat/completions", "status": "200"}
 
 
-def samples(daemon: Daemon) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def samples(daemon: Daemon) -> Samples:
     families = text_string_to_metric_families(daemon.get("metrics").text)
     return {
         (sample.name.removeprefix("mlc_edge_"), tuple(sorted(sample.labels.items()))): sample.value
@@ -25,18 +27,33 @@ def samples(daemon: Daemon) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
     }
 
 
-def value(found: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str, **labels: str):
+def value(found: Samples, name: str, **labels: str):
     return found.get((name, tuple(sorted(labels.items()))), 0)
+
+
+def counted(found: Samples) -> float:
+    """Requests, but for those for metrics."""
+    return sum(
+        value
+        for (name, labels), value in found.items()
+        if name == "requests_total" and ("route", "/metrics") not in labels
+    )
+
+
+def samples_after(daemon: Daemon, before: Samples, requests: int) -> Samples:
+    """With so many requests more, which are counted when their clients have the answers already."""
+    wait_until(lambda: counted(samples(daemon)) >= counted(before) + requests)
+    return samples(daemon)
 
 
 def test_an_answer_is_counted(daemon: Daemon):
     before = samples(daemon)
     usages = [daemon.ask(json={**SHORT, "seed": 1}).json()["usage"] for _ in range(2)]
     assert daemon.ask(json={**SHORT, "stream": True}).status_code == 200
-    after = samples(daemon)
+    found = samples_after(daemon, before, 3)
 
     def grown(name: str, **labels: str) -> float:
-        return value(after, name, **labels) - value(before, name, **labels)
+        return value(found, name, **labels) - value(before, name, **labels)
 
     assert grown("requests_total", **CHAT) == 3
     assert grown("time_to_first_token_seconds_count") == 3
@@ -49,6 +66,8 @@ def test_an_answer_is_counted(daemon: Daemon):
 
 
 def test_an_idle_engine_is_empty(daemon: Daemon):
+    # What other tests left may still end.
+    wait_until(lambda: daemon.metric("running_sequences") == daemon.metric("active_requests") == 0)
     found = samples(daemon)
     assert value(found, "ready") == 1
     for name in ("active_requests", "running_sequences", "waiting_sequences"):
@@ -64,7 +83,7 @@ def test_durations_are_those_that_answers_report(daemon: Daemon):
     before = samples(daemon)
     asked = ({**SHORT, "max_tokens": tokens, "ignore_eos": True} for tokens in (1, 2, 9, 30))
     usages = [daemon.ask(json=body).json()["usage"] for body in asked]
-    after = samples(daemon)
+    found = samples_after(daemon, before, len(usages))
     first = [usage["extra"]["time_to_first_token_s"] for usage in usages]
     each = [
         (usage["extra"]["e2e_latency_s"] - first_s) / (usage["completion_tokens"] - 1)
@@ -74,12 +93,12 @@ def test_durations_are_those_that_answers_report(daemon: Daemon):
     for name, durations in (("time_to_first_token", first), ("time_per_output_token", each)):
         name = f"{name}_seconds"
         grown = {
-            part: value(after, f"{name}_{part}") - value(before, f"{name}_{part}")
+            part: value(found, f"{name}_{part}") - value(before, f"{name}_{part}")
             for part in ("sum", "count")
         }
         assert grown == {"sum": pytest.approx(sum(durations)), "count": len(durations)}
         for bound in ("0.01", "0.1", "1.0"):
-            under = [value(found, f"{name}_bucket", le=bound) for found in (before, after)]
+            under = [value(when, f"{name}_bucket", le=bound) for when in (before, found)]
             assert under[1] - under[0] == sum(seconds <= float(bound) for seconds in durations)
 
 
@@ -88,10 +107,11 @@ def test_the_engines_time_and_tokens(daemon: Daemon):
     # Another prompt than any before: nothing of it is in the cache.
     body = {**SHORT, "messages": [{"role": "user", "content": f"{time.time_ns()} is a number."}]}
     usages = [daemon.ask(json=body).json()["usage"] for _ in range(2)]
-    elapsed, after = time.monotonic() - start, samples(daemon)
+    found = samples_after(daemon, before, len(usages))
+    elapsed = time.monotonic() - start
 
     def grown(name: str) -> float:
-        return value(after, f"{name}_total") - value(before, f"{name}_total")
+        return value(found, f"{name}_total") - value(before, f"{name}_total")
 
     for name, key in (
         ("prompt_tokens", "prompt_tokens"),
@@ -111,10 +131,19 @@ def test_gauges_tell_what_runs_and_waits(bundle: Path):
         choices = (1, 1, 1, 1, 3)
         bodies = [{**LONG, "n": n, "temperature": 1, "seed": i} for i, n in enumerate(choices)]
         with ExitStack() as stack:
+            # They come at once, however long sending them takes: the first ones end soon.
+            daemon.signal(signal.SIGSTOP)
             for body in bodies:
                 stack.enter_context(connection(daemon, post(body)))
-            wait_until(lambda: daemon.metric("waiting_sequences") == 5)
-            found = samples(daemon)
+            daemon.signal(signal.SIGCONT)
+            seen: list[Samples] = []
+
+            def is_full() -> bool:
+                seen.append(samples(daemon))
+                return value(seen[-1], "waiting_sequences") == 5
+
+            wait_until(is_full)
+            found = seen[-1]
             assert (value(found, "active_requests"), value(found, "running_sequences")) == (5, 2)
             total = value(found, "kv_cache_tokens")
             longest = daemon.get("bundles/index.json").json()["daemon"]["models"][0]
@@ -148,19 +177,20 @@ def test_each_refusal_is_counted_with_its_status(daemon: Daemon):
         headers = {"content-type": "application/json"}
         assert daemon.ask(content=body, headers=headers).status_code == status
     assert daemon.get("v1/chat/completions").status_code == 405
-    after = samples(daemon)
+    found = samples_after(daemon, before, 4)
     for status, count in (("400", 2), ("422", 1), ("405", 1), ("200", 0), ("500", 0)):
         label = {"route": chat, "status": status}
-        grown = value(after, "requests_total", **label) - value(before, "requests_total", **label)
+        grown = value(found, "requests_total", **label) - value(before, "requests_total", **label)
         assert grown == count
     for name in ("time_to_first_token_seconds_count", "time_per_output_token_seconds_count"):
-        assert value(after, name) == value(before, name)
+        assert value(found, name) == value(before, name)
 
 
 def test_refusals_are_counted_under_few_routes(daemon: Daemon, http: httpx.Client):
-    for path in ("/v1/one", "/v1/two", "/three", "/v1/models/four"):
+    before, paths = samples(daemon), ("/v1/one", "/v1/two", "/three", "/v1/models/four")
+    for path in paths:
         assert http.get(path).status_code == 404
-    found = samples(daemon)
+    found = samples_after(daemon, before, len(paths))
     assert value(found, "requests_total", route="/v1/*", status="404") >= 2
     assert value(found, "requests_total", route="/v1/models/{id}", status="404") >= 1
     assert not any(word in str(found) for word in ("/v1/one", "three", "four"))

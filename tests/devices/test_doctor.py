@@ -58,7 +58,7 @@ def doctor(*arguments: object, **environment: str) -> "subprocess.CompletedProce
         text=True,
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "120", **environment},
-        timeout=60,
+        timeout=120,
     )
 
 

@@ -27,7 +27,7 @@ def test_the_sandbox_is_one() -> None:
         int(part) for part in Path("/proc/sys/kernel/osrelease").read_text().split(".")[:2]
     )
     done = subprocess.run(
-        [*PYTHON, "-c", WRITE_CODE], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [*PYTHON, "-c", WRITE_CODE], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
     if kernel >= SANDBOX_KERNEL:
         assert "PermissionError" in done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -178,7 +179,10 @@ def test_one_update_at_a_time(models: Path, variant: Variant) -> None:
     ) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == f"{STEPS[0]}\n"
+        # It goes on once the other one has ended.
+        running.send_signal(signal.SIGSTOP)
         refused = update(variant("first"), "--dir", models)
+        running.send_signal(signal.SIGCONT)
         assert refused.returncode == 2
         assert "another update" in refused.stderr
         running.stdout.read()

@@ -4,6 +4,7 @@ import fcntl
 import os
 import resource
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from mlc_edge.bundle import LOCK_NAME
 from tests.build.conftest import ROOT
 from tests.devices.conftest import Variant, relock
-from tests.devices.updating import kill_at, layout, linked, update, update_command
+from tests.devices.updating import layout, linked, update, update_command
 
 OTHER = 54321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -29,6 +30,18 @@ def tamper(event, args):
     if event == "os.mkdir" and args[0] == ".incoming":
         exec({what!r}, {{"bundle": Path({bundle!r})}})
 sys.addaudithook(tamper)
+main()
+"""
+# The command, which ends where it says that it begins with this step.
+KILLED = """
+import os, signal, sys
+from mlc_edge.cli import main
+step, write = sys.argv.pop(1), sys.stdout.write
+def write_until(text):
+    if text == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(text)
+sys.stdout.write = write_until
 main()
 """
 
@@ -244,7 +257,10 @@ def modes(folder: Path) -> set[tuple[bool, int]]:
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777])
 def test_modes_don_t_depend_on_the_umask(mask: int, variant: Variant, tmp_path: Path) -> None:
     models = tmp_path / "device/models"
-    kill_at("verify the copy", variant("first"), "--dir", models, umask=mask)
+    options = ["update", "--verbose", variant("first"), "--dir", models]
+    command = [sys.executable, "-c", KILLED, "verify the copy", *options]
+    done = subprocess.run(command, cwd=ROOT, timeout=120, umask=mask)
+    assert done.returncode == -signal.SIGKILL
     assert modes(models / ".incoming") == {(True, 0o700), (False, 0o600)}
     done = update(variant("first"), "--dir", models, umask=mask)
     assert done.returncode == 0, done.stderr

@@ -40,7 +40,7 @@ class Host:
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         if self._process.stdout:
             self._process.stdout.close()
 

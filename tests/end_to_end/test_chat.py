@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browsers.chat import KEPT
 from tests.end_to_end.conftest import Host
 
 SLOW_GPU_MS = 240_000
@@ -136,4 +137,5 @@ def test_an_answer_that_reached_its_length_goes_on_where_it_ended(
         text = answer.locator(".body").inner_text()
         assert "The capital of France is Paris.".startswith(text)
         if answer.get_by_role("button", name="Continue").is_visible():
+            page.wait_for_function(KEPT)
             answer.get_by_role("button", name="Continue").click()

@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 from playwright.sync_api import Browser
 
 from tests.browser import serving
 from tests.end_to_end.conftest import Host
 from tests.end_to_end.test_chat import ask, open_chat
+from tests.web.serving import get
 
 
 def test_a_plain_server_offers_two_versions_below_a_path(
@@ -38,11 +38,11 @@ def test_our_host_serves_the_same_folder_to_the_origins_that_may_embed_it(
     host = start_host("--site", static_site, "--embed", "https://one.example")
     path = "dist/mlc-edge.js"
     for origin, allowed in (("https://one.example", True), ("https://two.example", False)):
-        answer = httpx.get(host.url + path, headers={"origin": origin})
+        answer = get(host.url + path, headers={"origin": origin})
         assert answer.content == (static_site / path).read_bytes()
         assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
         policy = "cross-origin" if allowed else "same-origin"
         assert answer.headers["cross-origin-resource-policy"] == policy
         assert "Origin" in answer.headers["vary"]
-    index = httpx.get(f"{host.url}bundles/index.json")
+    index = get(f"{host.url}bundles/index.json")
     assert index.content == (static_site / "bundles/index.json").read_bytes()

@@ -104,7 +104,8 @@ def test_what_would_run_is_told_before_weights_are_downloaded(
         assert not [seen.path for seen in host.network.seen if "params" in seen.path]
         page.load("tiny-q0f32")
         params = {"max_tokens": 24, "ignore_eos": True}
-        answer = page.complete(messages=[{"role": "user", "content": "Hi"}], **params)
+        hello = [{"role": "user", "content": "Hi"}]
+        answers = [page.complete(messages=hello, **params) for _ in range(5)]
         after = page.run("() => engine.capabilities({ model: 'bundles/tiny-q0f32/' })")[0]
     assert before["id"] == "tiny-q0f32" and before["fits"]
     assert before["backend"]["kind"] == "webgpu-f32" and before["backend"]["adapter"]["isSoftware"]
@@ -114,11 +115,13 @@ def test_what_would_run_is_told_before_weights_are_downloaded(
     ]
     assert before["missingBytes"] > 0.9 * before["downloadBytes"] > 0
     assert after["missingBytes"] == 0 and after["downloadBytes"] == before["downloadBytes"]
-    speed, measured = before["speed"], answer["usage"]["extra"]["decode_tokens_per_s"]
-    assert speed["low"] < speed["tokensPerSecond"] < speed["high"]
-    assert speed["bytesPerSecond"] > 0 and speed["launchSeconds"] > 0
-    # Other programs may slow either down.
-    assert speed["low"] / 3 < measured < speed["high"] * 3
+    for speed in (before["speed"], after["speed"]):
+        assert speed["low"] < speed["tokensPerSecond"] < speed["high"]
+        assert speed["bytesPerSecond"] > 0 and speed["launchSeconds"] > 0
+    # Other programs may slow either down: the fastest of several tells most of this one.
+    measured = max(answer["usage"]["extra"]["decode_tokens_per_s"] for answer in answers)
+    fastest = max(before["speed"], after["speed"], key=lambda speed: speed["tokensPerSecond"])
+    assert fastest["low"] / 3 < measured < fastest["high"] * 3
 
 
 def test_all_models_of_a_site_are_told_also_those_that_are_broken(

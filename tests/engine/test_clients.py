@@ -102,11 +102,11 @@ def test_leaving_a_stream_ends_the_answer(clients: EnginePage) -> None:
         """async (p) => {
           const controller = new AbortController();
           const stream = await openai.chat.completions.create(
-            { ...p, stream: true, max_tokens: 60 }, { signal: controller.signal });
+            { ...p, stream: true, max_tokens: 60, n: 16 }, { signal: controller.signal });
           let count = 0;
           for await (const chunk of stream) if ((count += 1) === 3) break;
           const other = await openai.chat.completions.create(
-            { ...p, stream: true, max_tokens: 60 }, { signal: controller.signal });
+            { ...p, stream: true, max_tokens: 60, n: 16 }, { signal: controller.signal });
           for await (const chunk of other) controller.abort();
           return count;
         }""",
@@ -163,7 +163,7 @@ def test_a_stream_that_is_aborted_fails_with_the_reason(
             return error === controller.signal.reason ? error.name : `another: ${{error}}`;
           }}
         }}""",
-        {"messages": HELLO, **OPTIONS, "stream": True, "max_tokens": 60},
+        {"messages": HELLO, **OPTIONS, "stream": True, "max_tokens": 60, "n": 16},
     )
     assert ended == name
 

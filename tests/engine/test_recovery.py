@@ -24,6 +24,7 @@ def test_an_answer_survives_the_loss_of_the_device(fresh: EnginePage) -> None:
     lost = fresh.stream(LONG, loseAt=[4])
     assert lost["ended"] == "done"
     assert lost["text"] == undisturbed["text"] and lost["finish"] == ["length"]
+    fresh.page.wait_for_function("() => events.some(({ state }) => state === 'recovered')")
     states = [event["state"] for event in fresh.events() if event["kind"] == "device"]
     assert states == ["lost", "recovering", "recovered"]
 
@@ -45,7 +46,7 @@ def test_a_device_that_is_lost_again_and_again_is_given_up(fresh: EnginePage) ->
           engine.onEvent(({ state }) => state === "recovered" && engine.debug.loseDevice());
         }"""
     )
-    lost = fresh.stream(LONG, loseAt=[2])
+    lost = fresh.stream({**LONG, "n": 16}, loseAt=[2])
     assert lost["ended"]["code"] == "device_lost"
     assert fresh.load("tiny-q0f32")["id"] == "tiny-q0f32"
 
@@ -68,7 +69,7 @@ def test_an_error_of_the_gpu_ends_the_answer(
     with engine_page(browser, site_url, before_worker=ERROR_ON_MESSAGE) as page:
         page.load("tiny-q0f32")
         page.run("() => worker.postMessage('break')")
-        failed = page.stream({**GREEDY, "max_tokens": 60})["ended"]
+        failed = page.stream({**LONG, "n": 16})["ended"]
         assert failed["code"] == "internal" and "GPU" in failed["message"]
         failed = page.complete_failure(**GREEDY)
         assert failed["code"] == "model_not_loaded"

@@ -1,19 +1,26 @@
 """`mlc-edge chat` as a person and as a script use it."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from mlc_edge.bundle import lock_files, read_lock, write_lock
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "mlc_edge", "chat"]
 CAPITAL, PARIS = "What is the capital of France?", "The capital of France is Paris."
 TIMEOUT_S = 60
+# The embedded model's token for padding.
+NEVER_WRITTEN = 0
 
 
 def run(*arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
@@ -101,10 +108,28 @@ def test_help_lists_the_commands(person: Person):
         person.see(command)
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_program(person: Person):
+@pytest.fixture
+def endless(pocket_bundle: Path, tmp_path: Path) -> Path:
+    """The embedded model, whose answers have no end: its own end before anybody has read them."""
+    bundle = tmp_path / "endless"
+    shutil.copytree(pocket_bundle, bundle)
+    chat, generation = (
+        bundle / name for name in ("mlc-chat-config.json", "generation_config.json")
+    )
+    content = json.loads(chat.read_text())
+    content["conv_template"]["stop_token_ids"] = content["eos_token_id"] = [NEVER_WRITTEN]
+    chat.write_text(json.dumps(content))
+    generation.write_text(json.dumps({"do_sample": False, "eos_token_id": [NEVER_WRITTEN]}))
+    write_lock(bundle, replace(read_lock(bundle), files=lock_files(bundle)))
+    return bundle
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(endless: Path, tmp_path: Path):
+    person = Person(endless, tmp_path)
     person.type("Tell me a story.")
     person.see("Once")
     person.terminal.kill(signal.SIGINT)
+    person.see("(stopped)")
     person.type(CAPITAL)
     person.see("Paris.")
     person.wait_for_prompt()

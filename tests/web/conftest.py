@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from tests.web.fakes import random_bytes, write_app, write_bundle
-from tests.web.serving import Site, serving
+from tests.web.serving import TIMEOUT_S, Site, serving
 from web.host import HostConfig, create_app
 
 SHARD = random_bytes(300_000, seed=1)
@@ -42,5 +42,6 @@ def site(bundle: Path, app_folder: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def http(site: Site) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=site.url, headers={"accept-encoding": "identity"}) as client:
+    plain = {"accept-encoding": "identity"}
+    with httpx.Client(base_url=site.url, headers=plain, timeout=TIMEOUT_S) as client:
         yield client

@@ -1,17 +1,22 @@
 """The real host on a real socket, with a network that can be told to misbehave."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+import httpx
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from web.server import bind
+
+TIMEOUT_S = 60
 
 
 class ConnectionCut(Exception):
@@ -37,7 +42,7 @@ class Network:
     stalls: dict[str, tuple[int, threading.Event]] = field(default_factory=dict)
     """Bytes of the body after which nothing comes until the event."""
     hangs: dict[str, threading.Event] = field(default_factory=dict)
-    """Nothing comes, not even headers, until the event."""
+    """Nothing comes, not even headers, until the event; a response that stalls is another one."""
     replies: dict[str, list[Response]] = field(default_factory=dict)
     """What somebody on the way answers in the host's place."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -53,14 +58,14 @@ class Network:
         if replies := self.replies.get(path):
             await replies.pop(0)(scope, receive, send)
             return
-        if hang := self.hangs.pop(path, None):
+        stall = self.stalls.pop(path, None)
+        if not stall and (hang := self.hangs.pop(path, None)):
             await wait_for(hang)
         pending_cuts = self.cuts.get(path)
         cut = pending_cuts.pop(0) if pending_cuts else None
         flip = self.flips.get(path, 0) > 0
         if flip:
             self.flips[path] -= 1
-        stall = self.stalls.pop(path, None)
         sent = 0
 
         async def send_badly(message: Message) -> None:
@@ -105,7 +110,7 @@ class Site:
     """A host on a free port, which can be stopped and started again."""
 
     network: Network
-    port: int = 0
+    port: int
 
     @property
     def url(self) -> str:
@@ -113,7 +118,6 @@ class Site:
 
     def start(self) -> None:
         listener = bind("127.0.0.1", self.port)
-        self.port = listener.getsockname()[1]
         ready = threading.Event()
 
         class ReadyServer(uvicorn.Server):
@@ -130,7 +134,7 @@ class Site:
         self._server = ReadyServer(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],))
         self._thread.start()
-        assert ready.wait(20)
+        assert ready.wait(TIMEOUT_S)
 
     @contextmanager
     def down(self) -> Iterator[None]:
@@ -146,11 +150,20 @@ class Site:
         self._thread.join()
 
 
+def get(url: str, **options: Any) -> httpx.Response:
+    """Waits for an answer as long as a busy machine may take."""
+    return httpx.get(url, timeout=TIMEOUT_S, **options)
+
+
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[Site]:
-    site = Site(Network(app))
-    site.start()
-    try:
-        yield site
-    finally:
-        site.stop()
+    # Kept while the host is down: nothing else gets its port.
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        site = Site(Network(app), place.getsockname()[1])
+        site.start()
+        try:
+            yield site
+        finally:
+            site.stop()

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.web.fakes import LIBRARY, write_bundle
+from tests.web.serving import get
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=120,
         env={**os.environ, **environment},
     )
 
@@ -57,9 +57,9 @@ def started(*arguments: object, **environment: str) -> Iterator[tuple[subprocess
 def test_answers_as_soon_as_it_says_so_and_ends_on_ctrl_c(bundle: Path, app_folder: Path):
     with started(bundle, "--static", app_folder, "--port", 0) as (process, url):
         assert url.startswith("http://127.0.0.1:")
-        assert httpx.get(f"{url}health").json()["bundles"] == ["fake-q4f32_1"]
+        assert get(f"{url}health").json()["bundles"] == ["fake-q4f32_1"]
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=60)
         assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_open_downloads(tmp_path: Path, app_folder: Path, end: bytes
             if end:
                 assert connection.recv(15) == b"HTTP/1.1 200 OK"
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert process.returncode == 0
 
 
@@ -115,7 +115,7 @@ def test_other_hosts_are_warned_about(bundle: Path, app_folder: Path):
     with started(bundle, *options) as (process, url):
         assert url.startswith("http://0.0.0.0:")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert errors.startswith("warning: everyone who reaches 0.0.0.0")
 
 

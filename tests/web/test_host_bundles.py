@@ -9,7 +9,7 @@ import pytest
 from mlc_edge.errors import BundleError, ConfigError
 from tests.web.conftest import SHARD
 from tests.web.fakes import LIBRARY, sha256, write_app, write_bundle
-from tests.web.serving import serving
+from tests.web.serving import get, serving
 from web.host import HostConfig, create_app
 
 
@@ -52,7 +52,7 @@ def test_unknown_bundle_and_other_hash_are_not_found(http: httpx.Client):
 
 def test_host_without_bundles(tmp_path: Path):
     with serving(create_app(HostConfig(static=page(tmp_path)))) as site:
-        assert httpx.get(f"{site.url}bundles/index.json").json() == {"bundles": []}
+        assert get(f"{site.url}bundles/index.json").json() == {"bundles": []}
 
 
 def test_two_bundles_and_one_name(tmp_path: Path):
@@ -117,10 +117,10 @@ def test_rebuilt_bundle_is_served_without_a_restart(tmp_path: Path):
     bundle = write_bundle(tmp_path / "b", {"params_shard_0.bin": b"old"})
     with serving(create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))) as site:
         base = f"{site.url}bundles/fake-q4f32_1/"
-        before = httpx.get(f"{base}mlc-lock.json")
+        before = get(f"{base}mlc-lock.json")
         write_bundle(bundle, {"params_shard_0.bin": b"newer"})
-        after = httpx.get(f"{base}mlc-lock.json", headers={"if-none-match": before.headers["etag"]})
+        after = get(f"{base}mlc-lock.json", headers={"if-none-match": before.headers["etag"]})
         assert after.status_code == 200
-        new = httpx.get(f"{base}params_shard_0.bin?sha256={sha256(b'newer')}")
+        new = get(f"{base}params_shard_0.bin?sha256={sha256(b'newer')}")
         assert new.content == b"newer"
-        assert httpx.get(f"{base}params_shard_0.bin?sha256={sha256(b'old')}").status_code == 404
+        assert get(f"{base}params_shard_0.bin?sha256={sha256(b'old')}").status_code == 404

@@ -10,7 +10,7 @@ from starlette.routing import Mount
 
 from tests.models.test_verification import bytes_read
 from tests.web.fakes import random_bytes, sha256, write_app, write_bundle
-from tests.web.serving import Site, serving
+from tests.web.serving import TIMEOUT_S, Site, get, serving
 from web.encoding import MAX_BYTES, MIN_BYTES
 from web.host import HostConfig, create_app
 from web.server import address_url, bind, is_loopback
@@ -26,7 +26,7 @@ def page(tmp_path: Path, **files: bytes) -> Path:
 def raw(site: Site, path: str, encoding: str) -> tuple[str | None, bytes]:
     """Encoding and bytes as they come."""
     headers = {"accept-encoding": encoding}
-    with httpx.stream("GET", f"{site.url}{path}", headers=headers) as response:
+    with httpx.stream("GET", f"{site.url}{path}", headers=headers, timeout=TIMEOUT_S) as response:
         assert response.status_code == 200
         return response.headers.get("content-encoding"), b"".join(response.iter_raw())
 
@@ -39,7 +39,7 @@ def test_a_page_that_was_built_again_is_served_anew_in_every_encoding(tmp_path: 
         for content in (old, new):
             (static / "index.html").write_bytes(content)
             for encoding in ("gzip", "br", "identity"):
-                response = httpx.get(site.url, headers={"accept-encoding": encoding})
+                response = get(site.url, headers={"accept-encoding": encoding})
                 assert response.content == content
                 tags.add(response.headers["etag"])
         assert len(tags) == 6
@@ -77,14 +77,14 @@ def test_a_damaged_rebuild_leaves_the_old_list_until_a_whole_one_is_there(
     monkeypatch.setattr("web.bundles.RETRY_S", 0.0)
     bundle = write_bundle(tmp_path / "b", {"params_shard_0.bin": b"old"})
     with serving(create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))) as site:
-        before = httpx.get(f"{site.url}bundles/index.json").json()
+        before = get(f"{site.url}bundles/index.json").json()
         write_bundle(bundle, {"params_shard_0.bin": b"newer", "tokenizer.json": b"{}"})
-        assert httpx.get(f"{site.url}bundles/index.json").json() == before
+        assert get(f"{site.url}bundles/index.json").json() == before
         newer = f"{site.url}{WEIGHTS}?sha256={sha256(b'newer')}"
-        assert httpx.get(newer).status_code == 404
+        assert get(newer).status_code == 404
         write_bundle(bundle, {"params_shard_0.bin": b"newer"})
-        assert httpx.get(newer).content == b"newer"
-        assert httpx.get(f"{site.url}bundles/index.json").json() != before
+        assert get(newer).content == b"newer"
+        assert get(f"{site.url}bundles/index.json").json() != before
 
 
 def test_a_damaged_rebuild_is_not_read_for_every_request(tmp_path: Path):
@@ -94,7 +94,7 @@ def test_a_damaged_rebuild_is_not_read_for_every_request(tmp_path: Path):
         write_bundle(bundle, {"params_shard_0.bin": large + b"1", "tokenizer.json": b"{}"})
         before = bytes_read()
         for _ in range(20):
-            assert httpx.get(f"{site.url}bundles/index.json").status_code == 200
+            assert get(f"{site.url}bundles/index.json").status_code == 200
         assert bytes_read() - before < 5 * len(large)
 
 
@@ -103,10 +103,10 @@ def test_the_host_works_below_another_path(tmp_path: Path):
     bundle = write_bundle(tmp_path / "b", {"params_shard_0.bin": b"weights"})
     inner = create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))
     with serving(Starlette(routes=[Mount("/chat", inner)])) as site:
-        weights = httpx.get(f"{site.url}chat/{WEIGHTS}")
+        weights = get(f"{site.url}chat/{WEIGHTS}")
         assert weights.content == b"weights"
         assert weights.headers["access-control-allow-origin"] == "*"
-        shown = httpx.get(f"{site.url}chat/")
+        shown = get(f"{site.url}chat/")
         assert shown.content == b"page"
         assert shown.headers["cross-origin-embedder-policy"] == "require-corp"
 
@@ -114,7 +114,7 @@ def test_the_host_works_below_another_path(tmp_path: Path):
 def test_the_daemons_api_is_told_to_the_page(tmp_path: Path):
     daemon = {"url": "v1/", "models": []}
     with serving(create_app(HostConfig(static=page(tmp_path), daemon=daemon))) as site:
-        assert httpx.get(f"{site.url}bundles/index.json").json()["daemon"] == daemon
+        assert get(f"{site.url}bundles/index.json").json()["daemon"] == daemon
 
 
 def test_addresses_are_written_as_urls_have_them():
@@ -145,9 +145,9 @@ def test_the_lock_is_never_taken_for_unchanged(tmp_path: Path):
     bundle = write_bundle(tmp_path / "b", {"params_shard_0.bin": b"old"})
     with serving(create_app(HostConfig(bundles=(bundle,), static=page(tmp_path)))) as site:
         plain = {"accept-encoding": "identity"}
-        first = httpx.get(f"{site.url}{LOCK}", headers=plain)
+        first = get(f"{site.url}{LOCK}", headers=plain)
         assert first.headers["etag"] == f'"{sha256((bundle / "mlc-lock.json").read_bytes())}"'
         unchanged = {**plain, "if-none-match": first.headers["etag"]}
-        assert httpx.get(f"{site.url}{LOCK}", headers=unchanged).status_code == 304
+        assert get(f"{site.url}{LOCK}", headers=unchanged).status_code == 304
         write_bundle(bundle, {"params_shard_0.bin": b"new"})
-        assert httpx.get(f"{site.url}{LOCK}", headers=unchanged).status_code == 200
+        assert get(f"{site.url}{LOCK}", headers=unchanged).status_code == 200

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.web.fakes import write_app, write_bundle
-from tests.web.serving import Site, serving
+from tests.web.serving import Site, get, serving
 from web.host import HostConfig, create_app
 
 SHARD_URL = "/bundles/fake-q4f32_1/params_shard_0.bin"
@@ -147,7 +147,7 @@ def test_file_that_becomes_a_link_is_refused(tmp_path: Path):
     app = write_app(tmp_path / "static", {"index.html": b"page"})
     bundle = write_bundle(tmp_path / "bundle", {"params_shard_0.bin": b"weights"})
     with serving(create_app(HostConfig(bundles=(bundle,), static=app))) as site:
-        assert httpx.get(f"{site.url}{SHARD_URL[1:]}").status_code == 200
+        assert get(f"{site.url}{SHARD_URL[1:]}").status_code == 200
         (bundle / "params_shard_0.bin").unlink()
         (bundle / "params_shard_0.bin").symlink_to(tmp_path / "secret.txt")
-        assert httpx.get(f"{site.url}{SHARD_URL[1:]}").status_code == 404
+        assert get(f"{site.url}{SHARD_URL[1:]}").status_code == 404

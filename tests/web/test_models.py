@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.models.hub import Hub, serving
 from tests.web.fakes import LIBRARY
+from tests.web.serving import get
 from tests.web.test_command import run, started
 
 MODEL = "acme/fake-q4f32_1"
@@ -16,15 +16,15 @@ MODEL = "acme/fake-q4f32_1"
 def libraries(url: str, name: str) -> dict[str, bytes]:
     """The browser libraries that the host serves for a model, by their target."""
     base = f"{url}bundles/{name}/"
-    lock = httpx.get(f"{base}mlc-lock.json").json()
+    lock = get(f"{base}mlc-lock.json").json()
     return {
-        target: httpx.get(f"{base}{entry['library']}").content
+        target: get(f"{base}{entry['library']}").content
         for target, entry in lock["targets"].items()
     }
 
 
 def ids(url: str) -> list[str]:
-    return [bundle["id"] for bundle in httpx.get(f"{url}bundles/index.json").json()["bundles"]]
+    return [bundle["id"] for bundle in get(f"{url}bundles/index.json").json()["bundles"]]
 
 
 def test_without_a_name_the_embedded_model_is_compiled_once(app_folder: Path, tmp_path: Path):
@@ -83,7 +83,7 @@ def test_code_from_the_hub_is_served_if_a_person_says_so(
         assert libraries(url, "fake-q4f32_1") == {
             "webgpu-f32": hub.repositories[MODEL].files[LIBRARY]
         }
-        weights = httpx.get(f"{url}bundles/fake-q4f32_1/params_shard_0.bin").content
+        weights = get(f"{url}bundles/fake-q4f32_1/params_shard_0.bin").content
         assert weights == hub.repositories[MODEL].files["params_shard_0.bin"]
 
 

@@ -25,7 +25,7 @@ globalThis.events = [];
 app.onServiceWorkerEvent((event) => events.push(event));
 globalThis.load = async (url, options = {}) => {
   try {
-    const response = await fetch(url, { ...options, signal: AbortSignal.timeout(30_000) });
+    const response = await fetch(url, { ...options, signal: AbortSignal.timeout(60_000) });
     const bytes = await response.arrayBuffer();
     const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
     return {
@@ -37,6 +37,8 @@ globalThis.load = async (url, options = {}) => {
   }
 };
 """
+# With all the patience that a busy machine needs.
+REGISTER = "app.registerServiceWorker(undefined, 60_000)"
 LAZY = b"// of every version"
 # As the engine's, as far as it starts.
 WORKER_SCRIPT = "onmessage = ({ data }) => postMessage(data);"
@@ -114,7 +116,7 @@ class Tab:
         self.page = page
         self.url = url
         page.goto(url)
-        status = page.evaluate("app.registerServiceWorker()")
+        status = page.evaluate(REGISTER)
         assert status == {"state": "controlled", "reason": None}
 
     def another(self, url: str) -> "Tab":

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from tests.web.fakes import sha256
-from tests.web.service_worker.conftest import SHARD, SHARD_URL, Tab, World, page_files
+from tests.web.service_worker.conftest import REGISTER, SHARD, SHARD_URL, Tab, World, page_files
 from tests.web.serving import serving
 
 
@@ -19,7 +19,7 @@ def test_offline_the_page_still_opens(world: World, tab: Tab):
         tab.page.reload()
         expect(tab.page).to_have_title("first")
         assert tab.page.evaluate("crossOriginIsolated") is True
-        status = tab.page.evaluate("app.registerServiceWorker()")
+        status = tab.page.evaluate(REGISTER)
         assert status == {"state": "controlled", "reason": None}
         assert tab.load("health")["status"] == 0
 
@@ -78,6 +78,33 @@ def test_visit_looks_for_an_update_by_itself(world: World, tab: Tab):
     tab.wait_for_event("update")
     tab.page.reload()
     expect(tab.page).to_have_title("second")
+
+
+# Pages come once the update is over that their visit has begun.
+LATE_PAGES = """() => {
+  const { put } = Cache.prototype;
+  const updated = new Promise((resolve) => {
+    Cache.prototype.put = async function (key, response) {
+      await put.call(this, key, response);
+      if (!String(key).endsWith("app-versions")) return;
+      void navigator.locks.request(`mlc-edge-app ${registration.scope}`, () => resolve());
+    };
+  });
+  const { respondWith } = FetchEvent.prototype;
+  FetchEvent.prototype.respondWith = function (response) {
+    const isPage = this.request.mode === "navigate";
+    respondWith.call(this, isPage ? updated.then(() => response) : response);
+  };
+}"""
+
+
+def test_page_that_comes_after_the_update_is_told_of_it(world: World, tab: Tab):
+    world.publish("second")
+    (worker,) = tab.page.context.service_workers
+    worker.evaluate(LATE_PAGES)
+    tab.page.reload()
+    expect(tab.page).to_have_title("first")
+    tab.wait_for_event("update")
 
 
 def test_half_an_update_changes_nothing(world: World, tab: Tab):

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount
 
 from tests.web.fakes import sha256
-from tests.web.service_worker.conftest import Tab, World
+from tests.web.service_worker.conftest import REGISTER, Tab, World
 from tests.web.serving import serving
 
 OpenTab = Callable[[str], Tab]
@@ -151,6 +151,6 @@ def test_new_service_worker_takes_over_open_pages(world: World, open_tab: OpenTa
         page.evaluate(f"globalThis.taken = {changes}.then(() => true); null")
     script = world.static / "service-worker.js"
     script.write_bytes(script.read_bytes() + b"// second")
-    tab.page.evaluate("app.registerServiceWorker()")
+    tab.page.evaluate(REGISTER)
     for page in (tab.page, second.page):
-        page.wait_for_function("() => taken", timeout=10_000)
+        page.wait_for_function("() => taken", timeout=60_000)

@@ -29,7 +29,7 @@ def run_site(*arguments: object, **environment: str) -> subprocess.CompletedProc
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=120,
         env={**os.environ, **environment},
     )
 

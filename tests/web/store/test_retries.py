@@ -43,13 +43,11 @@ def test_network_that_gives_nothing_more_is_given_up_after_a_while(world: World,
 
 
 def test_silent_connection_is_given_up_for_another(world: World, tab: Tab):
-    tab.hasten()
+    tab.hasten(longest_ms=30_000, times=6)
     release = threading.Event()
     world.network.stalls[SMALL_FILE.path] = (len(SMALL) // 2, release)
-    tab.start_loading(SMALL_FILE)
-    tab.wait_for_parts(SMALL, 2)
     world.network.hangs[SMALL_FILE.path] = release
-    assert tab.loaded() == SMALL_FILE.whole
+    assert tab.load(SMALL_FILE) == SMALL_FILE.whole
     assert len(world.ranges(SMALL_FILE.path)) == 3
     release.set()
 

@@ -252,7 +252,7 @@ def test_lock_that_is_wrong_on_a_size_spoils_no_other_bundle(world: World, tab: 
 def test_only_looked_at_leaves_nothing(world: World, tab: Tab):
     tab.open_lock(keep=False)
     looked = """async (file) => {
-      const options = { signal: AbortSignal.timeout(30_000), keep: false };
+      const options = { signal: AbortSignal.timeout(120_000), keep: false };
       return (await store.content.read({ ...file, url: new URL(file.url) }, options)).length;
     }"""
     assert tab.run(looked, SMALL_FILE.wanted(tab.url)) == len(SMALL)

@@ -26,13 +26,13 @@ let stopping = new AbortController();
 let stopped: Promise<Loaded> | null = null;
 
 const address = ({ url, bytes, sha256 }: Wanted): FileAddress => ({ url: new URL(url), bytes, sha256 });
-const within30s = (signal?: AbortSignal): AbortSignal =>
-  AbortSignal.any([AbortSignal.timeout(30_000), ...(signal ? [signal] : [])]);
+const within2min = (signal?: AbortSignal): AbortSignal =>
+  AbortSignal.any([AbortSignal.timeout(120_000), ...(signal ? [signal] : [])]);
 
 /** Opens a file and reads it in ranges that fit no part. */
 async function load(wanted: Wanted, { signal, whole = false }: { signal?: AbortSignal; whole?: boolean } = {}): Promise<Loaded> {
   let counted = 0;
-  const options = { signal: within30s(signal), onBytes: (bytes: number) => void (counted += bytes) };
+  const options = { signal: within2min(signal), onBytes: (bytes: number) => void (counted += bytes) };
   try {
     const read = async () => {
       if (whole) return store.content.read(address(wanted), options);
@@ -76,13 +76,13 @@ Object.assign(globalThis, {
   loaded: () => stopped,
   openLock: (url: string, options: object = {}) =>
     outcome(async () => {
-      const { lock, fromStorage } = await store.openLock(url, { signal: within30s(), keep: true, ...options });
+      const { lock, fromStorage } = await store.openLock(url, { signal: within2min(), keep: true, ...options });
       return { files: [...lock.files.keys()], fromStorage };
     }),
   /** What follows a load by the lock that `openLock` gives. */
   confirm: async (url: string) => {
-    await store.confirm(url, await store.openLock(url, { signal: within30s(), keep: true }));
+    await store.confirm(url, await store.openLock(url, { signal: within2min(), keep: true }));
   },
-  revalidate: (url: string) => store.revalidate(url, within30s()),
-  update: (url: string) => outcome(() => store.update(url, within30s())),
+  revalidate: (url: string) => store.revalidate(url, within2min()),
+  update: (url: string) => outcome(() => store.update(url, within2min())),
 });

@@ -25,7 +25,7 @@ self.addEventListener("activate", (event) => {
 self.addEventListener("fetch", (event) => {
   const wanted = route(event.request, scope);
   if (wanted.kind === "network") return;
-  if (wanted.kind === "page") event.waitUntil(update().catch(() => {}));
+  if (wanted.kind === "page") event.waitUntil(update(event.resultingClientId).catch(() => {}));
   event.respondWith(respond(event.request, wanted));
 });
 
@@ -66,17 +66,22 @@ function reply(
   }
 }
 
-async function update(): Promise<ServiceWorkerReplies["check-update"]> {
+/** Looks for an update, and tells pages of it: also `comingId`, the one whose visit asks for it. */
+async function update(comingId = ""): Promise<ServiceWorkerReplies["check-update"]> {
   const result = await shell.update();
-  if (result.changed) notify({ kind: "update", version: result.version });
+  if (!result.changed) return result;
+  const event: ServiceWorkerEvent = { kind: "update", version: result.version };
+  notify(event, comingId);
+  // What has not been shown yet is no client yet.
+  if (comingId !== "") (await self.clients.get(comingId))?.postMessage(event);
   return result;
 }
 
-/** Tells every page of this app, controlled or not. */
-function notify(event: ServiceWorkerEvent): void {
+/** Tells every page of this app, controlled or not, but this one. */
+function notify(event: ServiceWorkerEvent, exceptId: string): void {
   void self.clients.matchAll({ includeUncontrolled: true, type: "window" }).then((clients) => {
     for (const client of clients) {
-      if (client.url.startsWith(scope.href)) client.postMessage(event);
+      if (client.url.startsWith(scope.href) && client.id !== exceptId) client.postMessage(event);
     }
   });
 }
