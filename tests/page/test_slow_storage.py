@@ -129,3 +129,20 @@ def test_a_draft_stays_with_its_conversation_while_others_are_looked_through(ope
     expect(chat.box).to_have_value("")
     name(chat, first)
     expect(chat.box).to_have_value("for the first")
+
+
+def test_an_answer_goes_on_before_what_was_written_of_it_is_kept(open_chat: OpenChat):
+    chat = open_chat({"manualAnswer": True})
+    chat.send("Story?")
+    chat.engine("push", "Once")
+    chat.expect_kept()
+    chat.page.evaluate(HOLD)
+    chat.engine("finish", "length")
+    chat.page.get_by_role("button", name="Continue", exact=True).click()
+    chat.expect_engine("generating")
+    chat.engine("push", " upon")
+    expect(chat.texts.last).to_have_text("Once upon")
+    chat.page.evaluate(FREE)
+    chat.engine("finish")
+    chat.reload()
+    expect(chat.texts).to_have_text(["Story?", "Once upon"])

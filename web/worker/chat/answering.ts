@@ -9,7 +9,7 @@ import type { Thread } from "./thread.ts";
 import type { StoredMessage } from "./tree.ts";
 
 /** Held by the tab that writes a message. */
-export const writingLock = (message: Message): string => `mlc-edge-chat writes ${message.id}`;
+export const writingLock = ({ id }: Pick<Message, "id">): string => `mlc-edge-chat writes ${id}`;
 
 export class Answering {
   readonly thread: Thread;

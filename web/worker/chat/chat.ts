@@ -21,8 +21,6 @@ import type { StoredMessage } from "./tree.ts";
 
 /** An open answer is kept this often, so that a closed page loses little. */
 const SAVE_EVERY_MS = 500;
-/** An answer waits so long for what other tabs have made of it. */
-const PATIENCE_MS = 1_000;
 
 export interface ChatParts {
   engine: ChatEngine;
@@ -43,8 +41,9 @@ export class Chat {
   /** The conversation that is to be shown, once it is read. */
   #opening = "";
   readonly #growth = paced(() => this.#saveGrowth(), SAVE_EVERY_MS);
-  /** The answer that another tab writes. */
+  /** The answer that another tab writes, and the one that others see as written: until it is kept. */
   #watched: string | null = null;
+  #lockedBy: Answering | null = null;
   readonly library: Library;
   readonly #titles: Titles;
 
@@ -174,11 +173,11 @@ export class Chat {
   async goOn({ id }: Message): Promise<boolean> {
     if (this.#answering) return false;
     const thread = this.#thread;
-    const patience = new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
     // What another tab has added by now is gone on from, and not taken back.
-    await Promise.race([thread.refresh().catch(() => true), patience]);
+    await thread.refreshSoon();
     const last = this.messages.at(-1);
-    const isFree = last?.id === id && isCutShort(last) && !(await isHeld(writingLock(last)));
+    const isElsewhere = this.#lockedBy?.answer.id !== id && (await isHeld(writingLock({ id })));
+    const isFree = last?.id === id && isCutShort(last) && !isElsewhere;
     if (thread !== this.#thread || this.#answering) return true;
     if (isFree) void this.#write(Answering.on(thread, last));
     else this.#showRefreshed(thread.id);
@@ -270,7 +269,7 @@ export class Chat {
     this.#opening = run.thread.id;
     if (!this.isTemporary) nameInAddress(run.thread.id);
     const lock = holdNamed(writingLock(run.answer));
-    this.#answering = run;
+    this.#answering = this.#lockedBy = run;
     transcript.update(this.messages, run.answer.id);
     transcript.toEnd();
     this.#explainWait();
@@ -286,6 +285,7 @@ export class Chat {
     this.#parts.onChange();
     if (run.thread === this.#thread && !this.#answering) void this.#titles.consider(run.thread);
     await kept;
+    if (this.#lockedBy === run) this.#lockedBy = null;
     this.library.forgetWords(run.thread.id);
   }
 

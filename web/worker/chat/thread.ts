@@ -7,6 +7,9 @@ import type { ConversationFields, ConversationStore } from "./store.ts";
 import { STRINGS } from "./strings.ts";
 import { MessageTree, type StoredMessage } from "./tree.ts";
 
+/** So long an answer waits for what other tabs have made of its conversation. */
+const PATIENCE_MS = 1_000;
+
 export class Thread {
   conversation: Conversation;
   /** The answer that this page writes now. */
@@ -148,6 +151,12 @@ export class Thread {
   /** Takes over what another tab has kept, but for what this page knows better; false if it was deleted. */
   refresh(): Promise<boolean> {
     return this.#inTurn(() => this.#refresh());
+  }
+
+  /** As `refresh`, for who has something to do: a store that is slow, or fails, isn't waited for. */
+  async refreshSoon(): Promise<void> {
+    const patience = new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+    await Promise.race([this.refresh().catch(() => false), patience]);
   }
 
   async #refresh(): Promise<boolean> {
