@@ -5,6 +5,7 @@ import threading
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from tests.browser import wait_for_value
 from tests.web.fakes import LIBRARY, write_bundle
 from tests.web.store.conftest import (
     BIG,
@@ -167,9 +168,8 @@ def test_old_files_go_when_nobody_uses_them(world: World, tab: Tab):
     tab.run("async () => { (await store.use())(); }")
     assert tab.stored_parts(BIG) > 0
     second.page.close()
-    tab.page.wait_for_function(
-        "() => navigator.locks.query().then(({ held }) => held.length === 0)"
-    )
+    held = "navigator.locks.query().then(({ held }) => held.length)"
+    wait_for_value(tab.page, lambda: tab.page.evaluate(held), 0)
     tab.run("async () => { (await store.use())(); }")
     assert tab.stored_parts(BIG) == 0 and tab.stored_parts(SMALL) > 0
 
