@@ -147,7 +147,9 @@ VULKAN_PROFILES = tuple(
 )
 PROFILES = (*WEBGPU_PROFILES, *VULKAN_PROFILES, *CPU_PROFILES)
 GROUPS = tuple(dict.fromkeys(profile.group for profile in PROFILES if profile.group))
-KNOWN_TARGETS = (*GROUPS, *(profile.name for profile in PROFILES), "native")
+# Boards whose GPUs take what any does.
+BOARD_GROUPS = {"jetson-orin-vulkan": "vulkan-aarch64", "pi5-vulkan": "vulkan-aarch64"}
+KNOWN_TARGETS = (*GROUPS, *BOARD_GROUPS, *(profile.name for profile in PROFILES), "native")
 
 
 def profiles_for(target: str, quantization: str) -> list[TargetProfile]:
@@ -156,7 +158,8 @@ def profiles_for(target: str, quantization: str) -> list[TargetProfile]:
     Weights in full-precision formats (`f32` in the quantisation's name) get no float16 kernels.
     Raises ConfigError for an unknown target.
     """
-    found = [p for p in PROFILES if target in (p.name, p.group)]
+    wanted = BOARD_GROUPS.get(target, target)
+    found = [p for p in PROFILES if wanted in (p.name, p.group)]
     if target == "native":
         cpu = host_cpu()
         native = _native(cpu)

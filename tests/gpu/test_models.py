@@ -41,6 +41,11 @@ def test_logits_are_those_of_transformers(model: Callable[[str], GpuModel], name
     close(runner.verify(0, TOKENS[CHUNK + 4 : CHUNK + 8]), *range(CHUNK + 4, CHUNK + 8))
 
 
+@pytest.mark.parametrize("board", ["jetson-orin", "pi5"])
+def test_boards_take_what_any_gpu_beside_an_arm_cpu_does(board: str):
+    assert profiles_for(f"{board}-vulkan", "q4f16_1") == profiles_for("vulkan-aarch64", "q4f16_1")
+
+
 def test_kernels_are_those_of_the_browsers_library():
     config = LlamaConfig.from_huggingface({**CONFIG, **WIDE})
     formats = choose_formats(parameter_table(config), find_quantization("q4f16_1"))
