@@ -101,22 +101,30 @@ JSON.parse = (...args) => {
   if (value?.draws !== undefined) value.draws = false;
   return value;
 };"""
-# Tells how many bytes came back from the device at once, at most, since it was asked before.
-MAPPED = """
+# Tells, since it was last asked, the most bytes that came back at once, and how many things were made.
+NOTES = """
 let most = 0;
+let made = 0;
+for (const name of ["createBuffer", "createBindGroup", "createComputePipeline"]) {
+  const original = GPUDevice.prototype[name];
+  GPUDevice.prototype[name] = function (...args) {
+    made += 1;
+    return original.apply(this, args);
+  };
+}
 const { mapAsync } = GPUBuffer.prototype;
 GPUBuffer.prototype.mapAsync = function (mode, offset = 0, size = this.size - offset) {
   most = Math.max(most, size);
   return mapAsync.call(this, mode, offset, size);
 };
-const channel = new BroadcastChannel("mapped");
+const channel = new BroadcastChannel("notes");
 channel.onmessage = ({ data }) => {
   if (data !== "tell") return;
-  channel.postMessage(most);
-  most = 0;
+  channel.postMessage({ most, made });
+  most = made = 0;
 };"""
 TOLD = """() => new Promise((resolve) => {
-  const channel = new BroadcastChannel("mapped");
+  const channel = new BroadcastChannel("notes");
   channel.onmessage = ({ data }) => {
     channel.close();
     resolve(data);
@@ -138,10 +146,13 @@ ASKED: list[dict[str, Any]] = [
 
 
 def answers_in(browser: Browser, url: str, hook: str) -> tuple[list[Any], int]:
-    """Tokens with their log probabilities, and the most bytes that came back for a token."""
+    """Tokens with their log probabilities, and the most bytes that came back for a token.
+
+    Once a kind of answer was given, nothing is made on the device for another of the kind.
+    """
     hello = [{"role": "user", "content": "Hello, who are you?"}]
     common = {"messages": hello, "ignore_eos": True, "max_tokens": 6, "logprobs": True}
-    with engine_page(browser, url, before_worker=hook + MAPPED) as page:
+    with engine_page(browser, url, before_worker=hook + NOTES) as page:
         page.load("tiny-drawing", deterministic=True)
         # Of a prompt's chunks but the last, logits come back.
         page.complete(**{**common, "max_tokens": 1})
@@ -153,7 +164,10 @@ def answers_in(browser: Browser, url: str, hook: str) -> tuple[list[Any], int]:
                 for token in choice["logprobs"]["content"]:
                     both = (token, *token["top_logprobs"])
                     found += [(one["token"], one["logprob"]) for one in both]
-        return found, page.run(TOLD)
+        notes = page.run(TOLD)
+        page.complete(**common, top_logprobs=3, **ASKED[-1])
+        assert page.run(TOLD)["made"] == 0
+        return found, notes["most"]
 
 
 def test_answers_are_the_same_as_with_logits_on_the_host(
