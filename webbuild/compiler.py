@@ -16,6 +16,7 @@ from mlc_edge.errors import ToolchainError
 from webbuild.architectures import model_class, parameter_table
 from webbuild.chat_config import model_config
 from webbuild.kernels.choice import kernels_for
+from webbuild.kernels.drawing import DRAWING_FUNCTIONS, Drawing, drawing_spec
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS, cache_buffers
 from webbuild.kernels.sampling import SAMPLING_FUNCTIONS, Sampling, sampling_spec
 from webbuild.linker import find_linker
@@ -34,6 +35,7 @@ STAGES = {
     "decode": ("embed", "decode"),
     "kv_cache": (KV_CACHE,),
     "self_test": ("self_test_prefill", "self_test_decode", "self_test_attention"),
+    "drawing": DRAWING_FUNCTIONS,
     "sampling": SAMPLING_FUNCTIONS,
 }
 # Without symbols for debuggers, and the same bytes each time.
@@ -108,9 +110,11 @@ class _Exported:
 
 
 def _export(config: LlamaConfig, formats: WeightFormats, profile: TargetProfile) -> _Exported:
-    library = type("Library", (model_class(config.model_type), Sampling, SelfTest), {})
-    model = library(config, _numerics(config, formats, profile))
+    parts = (model_class(config.model_type), Sampling, Drawing, SelfTest)
+    model = type("Library", parts, {})(config, _numerics(config, formats, profile))
     spec = {**model.export_spec(), **sampling_spec(config.vocab_size), **model.self_test_spec()}
+    if model.numerics.kernels.draws:
+        spec |= drawing_spec(config.vocab_size)
     # The export takes entries out of the methods' dictionaries.
     copied = {name: dict(method) for name, method in spec.items()}
     return _Exported(model, *model.export_tvm(spec=copied))
@@ -163,6 +167,8 @@ def _metadata(
             "num_attention_heads": config.num_attention_heads,
             "head_dim": config.head_dim,
         },
+        # Whether there are the functions of the stage "drawing".
+        "draws": exported.model.numerics.kernels.draws,
         "kernels": {},
         "model_config": model_config(config, options.context_window_size, chunk),
         "self_test": exported.model.self_test_metadata(config, chunk),

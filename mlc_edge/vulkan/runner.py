@@ -11,8 +11,8 @@ from mlc_edge.errors import BundleError, EngineError
 from mlc_edge.model_runner import PAGE_TOKENS, CacheSizes, ModelRunner, Threads
 from mlc_edge.vulkan.device import Adapter, find_adapter, open_device, require_device
 
-# The stage whose kernels this runner never comes to: it draws tokens on the CPU.
-UNUSED_STAGE = "sampling"
+# Stages whose kernels this runner never comes to: it draws tokens on the CPU.
+UNUSED_STAGES = ("sampling", "drawing")
 
 
 class VulkanRunner(ModelRunner):
@@ -72,9 +72,11 @@ class VulkanRunner(ModelRunner):
 
     def _load(self, library: Path) -> None:
         super()._load(library)
+        kernels = self.metadata["kernels"]
+        unused = [name for stage in UNUSED_STAGES for name in kernels.get(stage, [])]
         for module in _walk(self._library):
             if module.kind == "webgpu":
-                module["vulkan.prepare"](self.metadata["kernels"][UNUSED_STAGE])
+                module["vulkan.prepare"](unused)
 
     def _use_threads(self, count: int) -> None:
         """The CPU only launches kernels."""

@@ -100,7 +100,7 @@ def test_a_library_loads_in_tvmjs_and_names_mlcs_functions(browser_bundle: Path,
     assert offered["missing"] == []
     assert not set(RUNTIME_FUNCTIONS) - set(offered["globals"])
     stages = offered["metadata"]["kernels"]
-    assert set(stages) == {"prefill", "decode", "kv_cache", "self_test", "sampling"}
+    assert set(stages) == {"prefill", "decode", "kv_cache", "self_test", "sampling", "drawing"}
     named = {program for stage in stages.values() for program in stage}
     launched = {re.sub(r"_kernel(_\d+)?$", "", kernel) for kernel in offered["kernels"]}
     assert named & launched and not {p for p in named - launched if "shape_func" not in p}

@@ -20,7 +20,7 @@ function generationOf(params: object, contextWindowSize = 100): Generation {
   const messages = [{ role: "user" as const, content: "Count." }];
   const request = parseRequest({ messages, temperature: 0, ...params }, model);
   const stopTokens = new Set([END as number]);
-  const given = { request, vocabulary, stopTokens, contextWindowSize, deterministic: false };
+  const given = { request, vocabulary, activeVocabSize: PIECES.length, stopTokens, contextWindowSize, deterministic: false };
   return new Generation({ ...given, prompt: PROMPT as number[], seed: 0 }, 0);
 }
 

@@ -214,7 +214,7 @@ def _agrees_with_transformers(scores: np.ndarray, settings: dict[str, Any]) -> b
     return np.array_equal(kept[possible[kept]], theirs[possible[theirs]])
 
 
-def _draw(scores: np.ndarray, settings: dict[str, Any], u: float) -> tuple[int, bool]:
+def draw(scores: np.ndarray, settings: dict[str, Any], u: float) -> tuple[int, bool]:
     """The token, and whether rounding in single precision can't change it."""
     if settings.get("temperature", 1) == 0:
         return int(scores.argmax()), True
@@ -227,7 +227,7 @@ def _draw(scores: np.ndarray, settings: dict[str, Any], u: float) -> tuple[int, 
     return int(kept[place]), clear
 
 
-def _logprobs(scores: np.ndarray) -> np.ndarray:
+def logprobs(scores: np.ndarray) -> np.ndarray:
     relative = _relative(scores)
     return np.maximum(relative - np.log(np.exp(relative).sum()), -9999)
 
@@ -242,14 +242,14 @@ def _attempt(rows: Rows, settings: dict[str, Any], seed: int, choice: int) -> An
             samples.append(None)
             continue
         scores = _scores(row, settings, drawn)
-        token, clear = _draw(scores, settings, uniform(seed, choice, len(drawn)))
+        token, clear = draw(scores, settings, uniform(seed, choice, len(drawn)))
         if not clear:
             return None
         assert _agrees_with_transformers(scores, settings), (rows, settings, step)
-        logprobs = _logprobs(scores)
+        relative = logprobs(scores)
         best = np.lexsort((np.arange(len(scores)), -scores))[: settings.get("top_logprobs", 0)]
-        top = [[int(id), round(float(logprobs[id]), 7)] for id in best]
-        samples.append([token, round(float(logprobs[token]), 7), top])
+        top = [[int(id), round(float(relative[id]), 7)] for id in best]
+        samples.append([token, round(float(relative[token]), 7), top])
         drawn.append(token)
     return {"settings": settings, "seed": seed, "choice": choice, "samples": samples}
 

@@ -13,6 +13,14 @@ from tvm.script import tirx as T
 from webbuild.quantization.formats import TensorFormat
 
 PAGE_TOKENS = 16
+# Of a token that is drawn, all float32: how many tokens there are (other logits are nobody's), the number in
+# [0, 1) that draws, 2 / temperature (0 for temperature 0), -20 * temperature, top_k (`count` for none), top_p
+# (1 for none), min_p, and of how many of the first tokens scores are wanted.
+DRAW_SETTINGS = ("count", "u", "scale", "cutoff", "top_k", "top_p", "min_p", "top")
+# The most of those, as OpenAI's API has it.
+MOST_TOP = 20
+# Of what `draw` gives, before the first tokens.
+DRAW_HEAD = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +136,20 @@ class Kernels(ABC):
     @abstractmethod
     def argsort_descending(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """values float32 [b, V], V known, and their indices int32 [b, V], largest first, equals in order."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether tokens are drawn on the device."""
+        return False
+
+    def draw(self, logits: Tensor, settings: Tensor) -> Tensor:
+        """A token by logits float32 [V], V known, and DRAW_SETTINGS; int32 [DRAW_HEAD + 2 MOST_TOP].
+
+        In this order: the token, its logit, the highest logit and the sum of exp(logit - highest); then the
+        first tokens, each with its logit. All but tokens are float32, by their bits. The highest logit is
+        NaN if any is. Sums are rounded to float32, in an order that is always the same.
+        """
+        raise NotImplementedError(f"{type(self).__name__} doesn't draw tokens")
 
     @abstractmethod
     def attention(self, shape: KVCacheShape) -> AttentionPrograms:

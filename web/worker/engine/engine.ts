@@ -21,6 +21,7 @@ import type {
   WorkerRequest,
 } from "../shared/protocol.ts";
 import { Generation, type GenerationContext, type TokenEvent } from "./generation.ts";
+import type { Drawn } from "./drawing.ts";
 import { Bundle, lockUrlOf } from "./bundle.ts";
 import { Chunks, Meter, wholeCompletion } from "./completion.ts";
 import { checkFit } from "./fit.ts";
@@ -279,7 +280,6 @@ export class Engine {
   ): Promise<void> {
     const context = await this.#answerContext(answerer, request, signal);
     const losses = { left: MAX_LOSSES };
-    const { activeVocabSize } = answerer.session.model.text;
     for (let choice = 0; choice < request.choices; choice++) {
       const answer = new Generation(context, choice);
       while (!answer.finished) {
@@ -293,7 +293,7 @@ export class Engine {
         if (choice === 0 && answer.length === 0) meter.prefilled(context.prompt.length, cached, ms);
         else meter.decoded(ms);
         meter.drew();
-        onEvent(answer.accept(logits.subarray(0, activeVocabSize)));
+        onEvent(answer.accept(logits));
       }
     }
   }
@@ -304,25 +304,26 @@ export class Engine {
     signal: AbortSignal,
   ): Promise<GenerationContext> {
     const { contextPolicy: policy = "error", ...settings } = lease.options;
-    const { conversation, vocabulary, stopTokens } = model.text;
+    const { conversation, vocabulary, activeVocabSize, stopTokens } = model.text;
     const { contextWindowSize } = model.loaded;
     const reserve = request.maxTokens ?? RESERVE;
     const limits = { window: contextWindowSize, policy, reserve };
     const prompt = await conversation.fit(request.messages, limits, signal, request.begun);
     const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
     const deterministic = request.deterministic ?? settings.deterministic ?? false;
-    return { request, vocabulary, stopTokens, contextWindowSize, prompt, seed, deterministic };
+    const text = { vocabulary, activeVocabSize, stopTokens };
+    return { request, ...text, contextWindowSize, prompt, seed, deterministic };
   }
 
-  /** Logits for the answer's next token; gets a new device when the old one is lost. */
+  /** Logits for the answer's next token, or that token; gets a new device when the old one is lost. */
   async #step(
     { lease, resident, session }: Answerer,
     answer: Generation,
     { losses, signal }: { losses: { left: number }; signal: AbortSignal },
-  ): Promise<Step> {
+  ): Promise<Step<Float32Array | Drawn>> {
     for (;;) {
       try {
-        return await session.sequence.logitsAfter(answer, signal);
+        return await session.sequence.drawAfter(answer, signal);
       } catch (error) {
         if (isAbort(error) && signal.aborted) throw error;
         const survivable = error instanceof EngineError && error.code === "device_lost";

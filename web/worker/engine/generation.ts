@@ -1,9 +1,10 @@
 /** One choice of an answer while it is written. */
 import type { ContentLogprob, FinishReason, TokenLogprob } from "../shared/openai.ts";
 import { Detokenizer } from "./detokenizer.ts";
+import type { Drawn, DrawRequest } from "./drawing.ts";
 import type { CompletionRequest } from "./request.ts";
 import { Sampler, type Sample, type ScoredToken } from "./sampler.ts";
-import type { Text } from "./sequence.ts";
+import type { OpenText } from "./sequence.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
 /** What a token added to a choice; often nothing that can be shown yet. */
@@ -18,6 +19,8 @@ export interface TokenEvent {
 export interface GenerationContext {
   readonly request: CompletionRequest;
   readonly vocabulary: Vocabulary;
+  /** Tokens that may be drawn are below it. */
+  readonly activeVocabSize: number;
   readonly stopTokens: ReadonlySet<number>;
   /** In tokens, prompt included. */
   readonly contextWindowSize: number;
@@ -26,7 +29,7 @@ export interface GenerationContext {
   readonly deterministic: boolean;
 }
 
-export class Generation implements Text {
+export class Generation implements OpenText {
   /** Prompt and answer so far. */
   readonly tokens: number[];
   readonly #choice: number;
@@ -62,9 +65,15 @@ export class Generation implements Text {
     return this.tokens.length - this.promptLength;
   }
 
-  /** Draws the next token from float32[vocabulary]. */
-  accept(logits: Float32Array): TokenEvent {
-    const sample = this.#sampler.sample(logits);
+  get drawing(): DrawRequest {
+    return this.#sampler.request(this.#context.activeVocabSize);
+  }
+
+  /** Draws the next token from float32[vocabulary], or takes the one that was drawn. */
+  accept(logits: Float32Array | Drawn): TokenEvent {
+    const { activeVocabSize } = this.#context;
+    const active = logits instanceof Float32Array ? logits.subarray(0, activeVocabSize) : logits;
+    const sample = this.#sampler.sample(active);
     this.tokens.push(sample.id);
     const { request, stopTokens } = this.#context;
     if (!request.ignoreEos && stopTokens.has(sample.id)) return this.end("stop");

@@ -93,6 +93,8 @@ export interface Metadata {
     readonly head_dim: number;
   };
   readonly self_test: SelfTest;
+  /** Whether the library draws tokens on the device; older ones don't. */
+  readonly draws?: boolean;
   readonly quantization: string;
   /** What shapes the model: the same as in mlc-chat-config.json. */
   readonly model_config: Readonly<Record<string, unknown>>;

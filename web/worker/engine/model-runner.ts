@@ -13,6 +13,8 @@ import { failedAllocation, type Gpu } from "./gpu/device.ts";
 import { GpuDispatcher } from "./gpu/dispatcher.ts";
 import { createPipelines } from "./gpu/pipelines.ts";
 import { DeviceApi } from "./gpu/tvm.ts";
+import { DeviceDraws } from "./device-draws.ts";
+import type { Drawn, DrawRequest } from "./drawing.ts";
 import { SELF_TEST_SEQUENCE } from "./kv-cache.ts";
 import { KvPages } from "./kv-pages.ts";
 import { decodeFloats, encodeFloats, type FloatType } from "./float-types.ts";
@@ -22,7 +24,7 @@ import type { Slice } from "./weights.ts";
 
 const MAX_UNSETTLED_BYTES = 16 << 20;
 /** Stages whose kernels are compiled before the first answer. */
-const FIRST_STAGES = ["prefill", "decode", "kv_cache", "self_test"];
+const FIRST_STAGES = ["prefill", "decode", "kv_cache", "self_test", "drawing"];
 const MODEL_FUNCTIONS = ["embed", "prefill", "decode"] as const;
 
 type ModelFunctions = Record<(typeof MODEL_FUNCTIONS)[number], PackedFunc>;
@@ -35,6 +37,7 @@ interface UploadedModel {
   token: Tensor;
   /** float32[1, 1, vocabulary] on the CPU. */
   logits: Tensor;
+  draws: DeviceDraws | null;
 }
 
 /**
@@ -126,6 +129,7 @@ export class ModelRunner implements TestSubject {
         pages: new KvPages(tvm, this.#device, this.#vm.getFunction("create_tir_paged_kv_cache"), this.metadata),
         token: keep(tvm.empty([1], "int32", tvm.webgpu())),
         logits: keep(tvm.empty([1, 1, vocabSize], "float32", tvm.cpu())),
+        draws: this.draws ? new DeviceDraws(tvm, this.#device, this.#vm, vocabSize) : null,
       };
     } finally {
       tvm.endScope();
@@ -160,13 +164,26 @@ export class ModelRunner implements TestSubject {
 
   /** Appends tokens to a sequence, at most a prefill chunk; logits float32[vocabulary] after the last one. */
   async forward(tokens: readonly number[], sequence: number): Promise<Float32Array> {
-    try {
-      this.#launch(tokens, sequence);
-      await this.gpu.guard(this.#device.settle());
-      return this.#ready.logits.toArray() as Float32Array;
-    } catch (error) {
-      throw await this.gpu.explain(error);
-    }
+    const { logits } = this.#ready;
+    return this.#step(tokens, sequence, {
+      take: (found) => void logits.copyFrom(found),
+      give: () => logits.toArray() as Float32Array,
+    });
+  }
+
+  /** Whether the library draws tokens on the device. */
+  get draws(): boolean {
+    return this.metadata.draws === true;
+  }
+
+  /** The same where the device draws a token by the logits, which stay there. */
+  async draw(tokens: readonly number[], sequence: number, request: DrawRequest): Promise<Drawn> {
+    const { draws } = this.#ready;
+    if (!draws) throw new Error("the library draws no tokens");
+    return this.#step(tokens, sequence, {
+      take: (found) => draws.launch(found, request),
+      give: () => draws.drawn(request),
+    });
   }
 
   async run(
@@ -235,9 +252,24 @@ export class ModelRunner implements TestSubject {
     return this.#model;
   }
 
-  #launch(tokens: readonly number[], sequence: number): void {
+  /** `take` launches what is done with the logits, float32[1, 1, vocabulary]; `give` has its result. */
+  async #step<T>(
+    tokens: readonly number[],
+    sequence: number,
+    { take, give }: { take: (logits: Tensor) => void; give: () => T },
+  ): Promise<T> {
+    try {
+      this.#launch(tokens, sequence, take);
+      await this.gpu.guard(this.#device.settle());
+      return give();
+    } catch (error) {
+      throw await this.gpu.explain(error);
+    }
+  }
+
+  #launch(tokens: readonly number[], sequence: number, take: (logits: Tensor) => void): void {
     const tvm = this.#tvm;
-    const { functions, parameters, pages, token, logits } = this.#ready;
+    const { functions, parameters, pages, token } = this.#ready;
     tvm.beginScope();
     try {
       const single = tokens.length === 1;
@@ -249,7 +281,7 @@ export class ModelRunner implements TestSubject {
       const run = single ? functions.decode : functions.prefill;
       const outputs = run(rows, pages.object, parameters) as TVMArray;
       pages.endStep();
-      logits.copyFrom(outputs.get(0) as Tensor);
+      take(outputs.get(0) as Tensor);
     } finally {
       tvm.endScope();
     }

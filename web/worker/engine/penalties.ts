@@ -1,7 +1,9 @@
 /** From a model's logits to the scores that its tokens are drawn by. */
+import type { Adjustments } from "./drawing.ts";
 import type { SamplingSettings } from "./request.ts";
 
 const LARGEST_FINITE = 3.4028234663852886e38;
+const FEWEST_ADJUSTMENTS = 16;
 
 /** What one choice does to a token's score. */
 interface Touch {
@@ -23,6 +25,7 @@ export class Penalties {
   readonly #countsTokens: boolean;
   readonly #touches = new Map<number, Touch>();
   #scores = new Float32Array(0);
+  #adjustments: Adjustments = { ids: new Int32Array(0), values: new Float32Array(0) };
 
   constructor(settings: SamplingSettings, prompt: readonly number[]) {
     const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = settings;
@@ -51,6 +54,26 @@ export class Penalties {
       if (id < logits.length) scores[id] = this.#score(logits[id] as number, touch);
     }
     return scores;
+  }
+
+  /** The same for the device, which rounds each step to float32; overwritten by the next call. Null if none apply. */
+  adjustments(): Adjustments | null {
+    if (!this.applies) return null;
+    let room = Math.max(this.#adjustments.ids.length, FEWEST_ADJUSTMENTS);
+    while (room < this.#touches.size) room *= 2;
+    if (room > this.#adjustments.ids.length) {
+      this.#adjustments = { ids: new Int32Array(room).fill(-1), values: new Float32Array(2 * room) };
+    }
+    const { ids, values } = this.#adjustments;
+    const { repetitionPenalty, presencePenalty, frequencyPenalty } = this.#settings;
+    let place = 0;
+    for (const [id, { bias, count, repeated }] of this.#touches) {
+      ids[place] = id;
+      values[2 * place] = repeated ? repetitionPenalty : 1;
+      values[2 * place + 1] = bias - (count > 0 ? presencePenalty + count * frequencyPenalty : 0);
+      place += 1;
+    }
+    return this.#adjustments;
   }
 
   #score(logit: number, { bias, count, repeated }: Touch): number {

@@ -1,5 +1,6 @@
 /** From logits to a token. */
 import { EngineError } from "../shared/errors.ts";
+import { Drawn, drawSettings, type DrawRequest, type Score } from "./drawing.ts";
 import { Penalties } from "./penalties.ts";
 import { uniform } from "./philox.ts";
 import type { SamplingSettings } from "./request.ts";
@@ -39,6 +40,9 @@ export interface Sample extends ScoredToken {
  *
  * and of what is kept, in order of id, the token is the first whose running sum exceeds u times the
  * sum; u is `uniform(seed, choice, position)`.
+ *
+ * A device that draws does so by the same numbers in single precision: it may decide otherwise where one lies
+ * within some millionths of a border.
  */
 export class Sampler {
   readonly #settings: SamplingSettings;
@@ -54,35 +58,55 @@ export class Sampler {
     this.#penalties = new Penalties(settings, prompt);
   }
 
+  /** What draws the next token among the first `count` on a device. */
+  request(count: number): DrawRequest {
+    const u = uniform(this.#seed, this.#choice, this.#position);
+    return { settings: drawSettings(this.#settings, count, u), adjustments: this.#penalties.adjustments() };
+  }
+
   /**
-   * Draws the next token from float32[vocabulary], which isn't changed.
+   * The next token, which is drawn from float32[vocabulary], which isn't changed, or was drawn by `request`.
    *
    * Throws EngineError "internal" for logits with NaN, or of -Infinity only; the sampler is then as
    * it was.
    */
-  sample(logits: Float32Array): Sample {
+  sample(logits: Float32Array | Drawn): Sample {
+    const sample = logits instanceof Drawn ? this.#accept(logits) : this.#draw(logits);
+    this.#penalties.drew(sample.id);
+    this.#position += 1;
+    return sample;
+  }
+
+  #accept(drawn: Drawn): Sample {
+    const { token, highest, sum } = drawn;
+    if (Number.isNaN(highest)) throw unusable("not numbers");
+    if (highest === Number.NEGATIVE_INFINITY) throw unusable("all -Infinity");
+    return this.#report(token, highest, { sum: () => sum, top: () => drawn.top });
+  }
+
+  #draw(logits: Float32Array): Sample {
     const scores = this.#penalties.applies ? this.#penalties.scores(logits) : logits;
     const first = likeliest(scores);
     const highest = scores[first] as number;
     const { temperature } = this.#settings;
     const u = uniform(this.#seed, this.#choice, this.#position);
     const id = temperature === 0 ? first : draw(scores, highest, this.#settings, u);
-    const sample = this.#report(scores, highest, id);
-    this.#penalties.drew(id);
-    this.#position += 1;
-    return sample;
+    const score = (token: number): Score => ({ id: token, score: scores[token] as number });
+    return this.#report(score(id), highest, {
+      sum: () => exponentialSum(scores, highest),
+      top: (count) => largest(scores, count).map(score),
+    });
   }
 
-  #report(scores: Float32Array, highest: number, id: number): Sample {
+  #report(token: Score, highest: number, { sum, top }: { sum: () => number; top: (count: number) => Score[] }): Sample {
     const { logprobs } = this.#settings;
-    if (logprobs === null) return { id, logprob: 0, top: [] };
-    const offset = Math.log(exponentialSum(scores, highest));
-    const scored = (token: number): ScoredToken => {
-      const score = scores[token] as number;
+    if (logprobs === null) return { id: token.id, logprob: 0, top: [] };
+    const offset = Math.log(sum());
+    const scored = ({ id, score }: Score): ScoredToken => {
       const relative = score === highest ? 0 : score - highest;
-      return { id: token, logprob: Math.max(relative - offset, LOWEST_LOGPROB) };
+      return { id, logprob: Math.max(relative - offset, LOWEST_LOGPROB) };
     };
-    return { ...scored(id), top: largest(scores, logprobs).map(scored) };
+    return { ...scored(token), top: top(logprobs).map(scored) };
   }
 }
 

@@ -1,6 +1,7 @@
 /** Feeds what the KV cache lacks of a text and returns the logits; keeps other texts for later. */
 import { isAbort } from "../shared/errors.ts";
 import type { Bytes } from "../shared/hash.ts";
+import type { Drawn, DrawRequest } from "./drawing.ts";
 import { KvCache } from "./kv-cache.ts";
 import type { ModelRunner } from "./model-runner.ts";
 
@@ -17,9 +18,15 @@ export interface Text {
   readonly deterministic: boolean;
 }
 
-export interface Step {
-  /** float32[vocabulary] after the last token. */
-  readonly logits: Float32Array;
+/** A text that goes on. */
+export interface OpenText extends Text {
+  /** How a device draws the next token. */
+  readonly drawing: DrawRequest;
+}
+
+export interface Step<T = Float32Array> {
+  /** float32[vocabulary] after the last token, or what was drawn by them. */
+  readonly logits: T;
   /** Tokens that the KV cache held already. */
   readonly cached: number;
 }
@@ -30,6 +37,8 @@ export interface ComputedState {
   readonly onGrid: number;
   readonly layers: AsyncIterable<Bytes>;
 }
+
+type Forward<T> = (chunk: readonly number[], sequence: number) => Promise<T>;
 
 export class Sequence {
   readonly #runner: ModelRunner;
@@ -46,20 +55,28 @@ export class Sequence {
 
   /** Brings the KV cache to hold the text, which may share a prefix with what it holds already. */
   logitsAfter(text: Text, signal: AbortSignal): Promise<Step> {
-    return this.#explained(() => this.#logitsAfter(text, signal));
+    return this.#after(text, signal, (chunk, sequence) => this.#runner.forward(chunk, sequence));
   }
 
-  async #logitsAfter(text: Text, signal: AbortSignal): Promise<Step> {
-    const { tokens, deterministic } = text;
-    const cached = this.#cache.begin(tokens, { onGrid: deterministic, owner: text });
-    for (;;) {
-      signal.throwIfAborted();
-      const chunk = tokens.slice(this.#cache.length, this.#chunkEnd(text));
-      const start = performance.now();
-      const logits = await this.#forward(chunk);
-      if (chunk.length > 1) this.#adapt((performance.now() - start) / chunk.length);
-      if (this.#cache.length === tokens.length) return { logits, cached };
-    }
+  /** The same where the device draws the next token, if the library can. */
+  drawAfter(text: OpenText, signal: AbortSignal): Promise<Step<Float32Array | Drawn>> {
+    if (!this.#runner.draws) return this.logitsAfter(text, signal);
+    return this.#after(text, signal, (chunk, sequence) => this.#runner.draw(chunk, sequence, text.drawing));
+  }
+
+  #after<T>(text: Text, signal: AbortSignal, last: Forward<T>): Promise<Step<T>> {
+    return this.#explained(async () => {
+      const { tokens, deterministic } = text;
+      const cached = this.#cache.begin(tokens, { onGrid: deterministic, owner: text });
+      for (;;) {
+        signal.throwIfAborted();
+        const chunk = tokens.slice(this.#cache.length, this.#chunkEnd(text));
+        if (this.#cache.length + chunk.length === tokens.length) {
+          return { logits: await this.#forward(chunk, last), cached };
+        }
+        await this.#forward(chunk, (some, sequence) => this.#runner.forward(some, sequence));
+      }
+    });
   }
 
   /** Forgets all texts. */
@@ -100,12 +117,14 @@ export class Sequence {
     }
   }
 
-  async #forward(chunk: readonly number[]): Promise<Float32Array> {
+  async #forward<T>(chunk: readonly number[], forward: Forward<T>): Promise<T> {
     this.#cache.makeRoom(chunk.length);
     try {
-      const logits = await this.#runner.forward(chunk, this.#cache.sequence);
+      const start = performance.now();
+      const result = await forward(chunk, this.#cache.sequence);
+      if (chunk.length > 1) this.#adapt((performance.now() - start) / chunk.length);
       this.#cache.append(chunk);
-      return logits;
+      return result;
     } catch (error) {
       this.#cache.drop();
       throw error;

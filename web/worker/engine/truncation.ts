@@ -2,7 +2,7 @@
 import type { SamplingSettings } from "./request.ts";
 
 /** The first token alone has a larger share of any vocabulary. */
-const LOWEST_TOP_P = 1e-12;
+export const LOWEST_TOP_P = 1e-12;
 /** Powers of e below this together weigh nothing. */
 const LOWEST_EXPONENT = -40;
 /** Parts of a key, the highest first, that are looked at in turn. */

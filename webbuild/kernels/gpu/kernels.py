@@ -15,6 +15,7 @@ from webbuild.kernels.direct import DirectReduction
 from webbuild.kernels.gpu.attention import paged_prefill, ragged_prefill
 from webbuild.kernels.gpu.attention_decode import merge_states, paged_decode
 from webbuild.kernels.gpu.attention_split import parts_bytes, split_decode
+from webbuild.kernels.gpu.drawing import draw
 from webbuild.kernels.gpu.matvec import MatVec, matvec, suits
 from webbuild.kernels.gpu.sorting import argsort_descending
 from webbuild.kernels.interface import (
@@ -105,6 +106,13 @@ class GpuKernels(Kernels):
 
     def argsort_descending(self, values: Tensor) -> tuple[Tensor, Tensor]:
         return argsort_descending(values)
+
+    @property
+    def draws(self) -> bool:
+        return self.barriers
+
+    def draw(self, logits: Tensor, settings: Tensor) -> Tensor:
+        return draw(logits, settings)
 
     def attention(self, shape: KVCacheShape) -> AttentionPrograms:
         heads, kv_heads, width = shape.query_heads, shape.kv_heads, shape.head_dim
