@@ -12,6 +12,7 @@ import { checkModel, type ParameterShape } from "./metadata.ts";
 import type { ModelRunner } from "./model-runner.ts";
 import type { Progress } from "./progress.ts";
 import { RUNTIMES } from "./runtime.ts";
+import { drawsAsTheHost } from "./draw-test.ts";
 import { selfTest } from "./self-test.ts";
 import { StoredRows } from "./stored-rows.ts";
 import { parseTensors, tensorSlices, type TensorRecord } from "./weights.ts";
@@ -140,7 +141,7 @@ interface Times {
 async function openRunner(
   bundle: Bundle,
   { runtime, target }: Candidate,
-  text: Pick<ModelText, "vocabSize" | "modelConfig">,
+  text: Pick<ModelText, "vocabSize" | "activeVocabSize" | "modelConfig">,
   { progress, signal, onLost }: LoadContext,
 ): Promise<{ runner: ModelRunner; times: Times }> {
   progress.enter("library");
@@ -166,6 +167,7 @@ async function openRunner(
     await runner.settle();
     progress.enter("self-test");
     await selfTest(runner, rows);
+    await testDraws(runner, text);
     signal.throwIfAborted();
     return { runner, times: { ...prepared, ...uploaded } };
   } catch (error) {
@@ -175,6 +177,15 @@ async function openRunner(
     signal.throwIfAborted();
     throw explained;
   }
+}
+
+async function testDraws(
+  runner: ModelRunner,
+  { vocabSize, activeVocabSize: count }: Pick<ModelText, "vocabSize" | "activeVocabSize">,
+): Promise<void> {
+  if (!runner.draws || (await drawsAsTheHost(runner, { vocabSize, count }))) return;
+  console.warn("This device draws tokens wrong: they are drawn from logits that are copied back.");
+  runner.distrustDraws();
 }
 
 async function prepare(

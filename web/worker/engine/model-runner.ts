@@ -14,6 +14,7 @@ import { GpuDispatcher } from "./gpu/dispatcher.ts";
 import { createPipelines } from "./gpu/pipelines.ts";
 import { DeviceApi } from "./gpu/tvm.ts";
 import { DeviceDraws } from "./device-draws.ts";
+import type { DrawSubject } from "./draw-test.ts";
 import type { Drawn, DrawRequest } from "./drawing.ts";
 import { SELF_TEST_SEQUENCE } from "./kv-cache.ts";
 import { KvPages } from "./kv-pages.ts";
@@ -45,7 +46,7 @@ interface UploadedModel {
  *
  * TVM's objects live in scopes that are global to the instance, so no scope may span an `await`.
  */
-export class ModelRunner implements TestSubject {
+export class ModelRunner implements TestSubject, DrawSubject {
   readonly metadata: Metadata;
   readonly gpu: Gpu;
   readonly #tvm: Instance;
@@ -55,6 +56,7 @@ export class ModelRunner implements TestSubject {
   #model: UploadedModel | null = null;
   readonly #tensors = new Map<string, Tensor>();
   #unsettledBytes = 0;
+  #distrustsDraws = false;
 
   /** Starts the library's wasm on the device. */
   static async open(library: ArrayBuffer, gpu: Gpu): Promise<ModelRunner> {
@@ -171,15 +173,30 @@ export class ModelRunner implements TestSubject {
     });
   }
 
-  /** Whether the library draws tokens on the device. */
+  /** Whether tokens are drawn on the device. */
   get draws(): boolean {
-    return this.metadata.draws === true;
+    return this.metadata.draws === true && !this.#distrustsDraws;
+  }
+
+  /** Leaves drawing to the host from now on. */
+  distrustDraws(): void {
+    this.#distrustsDraws = true;
+  }
+
+  async drawBy(logits: Float32Array<ArrayBuffer>, request: DrawRequest): Promise<Drawn> {
+    const draws = this.#draws;
+    this.#tvm.withNewScope(() => {
+      const tensor = this.#tvm.empty([1, 1, logits.length], "float32", this.#tvm.webgpu());
+      this.#write(tensor, new Uint8Array(logits.buffer));
+      draws.launch(tensor, request);
+    });
+    await this.gpu.guard(this.#device.settle());
+    return draws.drawn(request);
   }
 
   /** The same where the device draws a token by the logits, which stay there. */
   async draw(tokens: readonly number[], sequence: number, request: DrawRequest): Promise<Drawn> {
-    const { draws } = this.#ready;
-    if (!draws) throw new Error("the library draws no tokens");
+    const draws = this.#draws;
     return this.#step(tokens, sequence, {
       take: (found) => draws.launch(found, request),
       give: () => draws.drawn(request),
@@ -245,6 +262,12 @@ export class ModelRunner implements TestSubject {
   dispose(): void {
     this.gpu.close();
     this.#tvm.dispose();
+  }
+
+  get #draws(): DeviceDraws {
+    const { draws } = this.#ready;
+    if (!draws) throw new Error("the library draws no tokens");
+    return draws;
   }
 
   get #ready(): UploadedModel {
