@@ -14,7 +14,7 @@ LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGG
 LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
 REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup emscripten chat run vulkan-plugin real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-gpu bench-dispatch bench-drawing bench-page screenshots recording web-assets clean
+.PHONY: setup emscripten chat run vulkan-plugin real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-gpu bench-dispatch bench-drawing step-table bench-page screenshots recording web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -126,6 +126,11 @@ bench-gpu: $(VENV)/.test-installed
 bench-dispatch: $(VENV)/.test-installed emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/python -m benchmarks.dispatch
+
+# What a decode step tells a GPU to do, kernel by kernel.
+step-table: $(VENV)/.test-installed emscripten
+	webbuild/install_system_packages.sh chromium
+	$(BIN)/python -m benchmarks.step_table
 
 # A token drawn on the device against sampling in JavaScript, in the browser.
 bench-drawing: $(VENV)/.test-installed emscripten

@@ -107,10 +107,11 @@ def write_checkpoint(shape: Shape, folder: Path) -> None:
     )
     for name in TEXT_FILES:
         shutil.copy(POCKET / name, folder / name)
-    (folder / "config.json").write_text(json.dumps(_config(shape), indent=1))
+    (folder / "config.json").write_text(json.dumps(model_config(shape), indent=1))
 
 
-def _config(shape: Shape) -> dict[str, object]:
+def model_config(shape: Shape) -> dict[str, object]:
+    """The fields of config.json."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
