@@ -24,13 +24,12 @@ from mlc_edge.cpu import host_cpu
 from mlc_edge.errors import BundleError, CheckpointError, ConfigError, MlcEdgeError
 from mlc_edge.files import FOLDER, FileError, read_json
 from mlc_edge.gguf_names import part_names
-from mlc_edge.places import bundles_folder, child_environment
+from mlc_edge.places import PACKAGES, bundles_folder, child_environment
 from mlc_edge.verification import check_bundle
 from mlc_edge.version import __version__
 
 Progress = Callable[[str, float | None], None]
 # Where children import this package: never in the current folder, which may be a stranger's checkpoint.
-PACKAGES = Path(__file__).parents[1]
 NATIVE = "native"
 QUANTIZATION = "q4f16_1"
 NOTE = "compiled-from.json"

@@ -7,11 +7,14 @@ crashes or hangs doesn't take this one along, and nothing of the others' memory 
 import hashlib
 import json
 import math
+import os
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +27,7 @@ from mlc_edge.devices import DeviceChoice, open_runner, suits_cpu
 from mlc_edge.errors import ToolchainError
 from mlc_edge.files import FileError, read_json, read_plain, write_json
 from mlc_edge.model_runner import CacheSizes, ModelRunner
-from mlc_edge.places import speeds_folder
+from mlc_edge.places import PACKAGES, child_environment, speeds_folder
 from mlc_edge.version import __version__
 from mlc_edge.vulkan.build import is_compiled
 from mlc_edge.vulkan.device import Adapter, probe_adapters
@@ -37,6 +40,17 @@ PROMPT_TOKENS, ANSWER_TOKENS = 128, 16
 SLOW_ADAPTERS = ("V3D",)
 # A device that takes longer to load and answer is no choice.
 MEASURE_SECONDS = 300
+
+
+# A failure may be a moment's: full memory, a driver that is being installed.
+RETRY_SECONDS = 86_400
+# What ends a child that could have gone on: a person, a service manager, the kernel without memory.
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+
+
+class _Interrupted(Exception):
+    """A device was not measured to its end."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,9 @@ def choose_device(bundle: Path, report: Progress) -> DeviceChoice:
     if len(devices) < 2:
         return DeviceChoice("auto")
     gpus = [(adapter.index, adapter.name, adapter.driver) for adapter in adapters]
-    machine = f"{host_cpu()} {gpus} {__version__}"
+    cpu = host_cpu()
+    # A set's order changes from one process to the next.
+    machine = f"{cpu.model} {cpu.arch} {sorted(cpu.features)} {gpus} {__version__}"
     return fastest(bundle, devices, machine, report)
 
 
@@ -75,18 +91,16 @@ def fastest(
     """
     content = read_plain(bundle, LOCK_NAME) + machine.encode()
     path = speeds_folder() / f"{hashlib.sha256(content).hexdigest()[:32]}.json"
-    speeds = _read(path)
+    names = [str(device) for device in devices]
+    speeds = _read(path, names)
     if speeds is None:
         speeds = {}
-        for device in devices:
-            report(f"measuring how fast {device} is with this model (once)", None)
-            if speed := _measured_apart(bundle, device):
-                speeds[str(device)] = speed
-        # Without the record it is measured again next time.
-        with suppress(OSError):
-            write_json(path, {name: asdict(speed) for name, speed in speeds.items()})
-    able = [device for device in devices if str(device) in speeds]
-    return min(able or devices[:1], key=lambda device: _turn_seconds(speeds.get(str(device))))
+        with suppress(_Interrupted):
+            for name in names:
+                report(f"measuring how fast {name} is with this model (once)", None)
+                speeds[name] = _measured_apart(bundle, name)
+            _write(path, speeds)
+    return min(devices, key=lambda device: _turn_seconds(speeds.get(str(device))))
 
 
 def measure(runner: ModelRunner) -> Speed:
@@ -123,36 +137,77 @@ def _seconds(step: Any) -> float:
     return time.perf_counter() - start
 
 
-def _measured_apart(bundle: Path, device: DeviceChoice) -> Speed | None:
-    command = [sys.executable, "-m", "mlc_edge.fastest", str(bundle), str(device)]
-    with suppress(subprocess.TimeoutExpired, ValueError, TypeError, KeyError):
-        done = subprocess.run(command, capture_output=True, timeout=MEASURE_SECONDS)
-        if done.returncode == 0:
-            return _speed(json.loads(done.stdout))
+def _measured_apart(bundle: Path, device: str) -> Speed | None:
+    """None for a device that fails; raises _Interrupted where that isn't known."""
+    command = [sys.executable, "-m", "mlc_edge.fastest", str(bundle.resolve()), device]
+    # The child ends when nobody holds the other end.
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run(
+            command,
+            cwd=PACKAGES,
+            env=child_environment(),
+            stdin=reader,
+            capture_output=True,
+            timeout=MEASURE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    except OSError as error:
+        raise _Interrupted from error
+    finally:
+        os.close(reader)
+        os.close(writer)
+    if -done.returncode in STOPPING_SIGNALS:
+        raise _Interrupted
+    with suppress(*UNREADABLE, IndexError):
+        # Drivers may have their say before.
+        return _speed(json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else None
     return None
 
 
-def _read(path: Path) -> dict[str, Speed] | None:
-    try:
+def _read(path: Path, names: Sequence[str]) -> dict[str, Speed | None] | None:
+    """What was measured of those devices; a failure is tried again some time."""
+    with suppress(*UNREADABLE, OSError, FileError):
         content = read_json(path.parent, path.name)
-        return {name: _speed(speed) for name, speed in content.items()}
-    except (OSError, FileError, ValueError, TypeError, KeyError, AttributeError):
+        found = {name: _speed(content["speeds"][name]) for name in names}
+        if None not in found.values() or 0 <= time.time() - content["at"] < RETRY_SECONDS:
+            return found
+    return None
+
+
+def _write(path: Path, speeds: Mapping[str, Speed | None]) -> None:
+    """Best effort: without the record it is measured again next time."""
+    found = {name: speed and asdict(speed) for name, speed in speeds.items()}
+    with suppress(OSError):
+        write_json(path, {"at": time.time(), "speeds": found})
+
+
+def _speed(content: Any) -> Speed | None:
+    if content is None:
         return None
-
-
-def _speed(content: Any) -> Speed:
     found = Speed(float(content["prefill"]), float(content["decode"]))
-    if not (found.prefill > 0 and found.decode > 0):
+    if not (math.isfinite(found.prefill * found.decode) and found.prefill > 0 < found.decode):
         raise ValueError(f"{content} is no speed")
     return found
 
 
+def _end_with(pipe: int) -> None:
+    while os.read(pipe, 1):
+        pass
+    os._exit(1)
+
+
 def main() -> None:
     """Measure one device and print its speed."""
-    bundle, device = Path(sys.argv[1]), DeviceChoice.parse(sys.argv[2])
-    runner = open_runner(bundle, device)
+    # It imports the engine, which imports this.
+    from mlc_edge.engine.self_test import self_test
+
+    threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
+    runner = open_runner(Path(sys.argv[1]), DeviceChoice.parse(sys.argv[2]))
     chunk = min(PROMPT_TOKENS, runner.prefill_chunk_size)
     runner.create_cache(CacheSizes(2, 2 * (chunk + ANSWER_TOKENS), chunk))
+    self_test(runner)
     print(json.dumps(asdict(measure(runner))))
 
 

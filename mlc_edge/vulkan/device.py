@@ -12,6 +12,7 @@ from typing import Any
 
 from mlc_edge.bundle import BundleTarget
 from mlc_edge.errors import ConfigError, ToolchainError
+from mlc_edge.places import PACKAGES, child_environment
 from mlc_edge.tvm_runtime import import_runtime
 from mlc_edge.vulkan.build import plugin_library, wgpu_native
 
@@ -81,7 +82,15 @@ def probe_adapters() -> tuple[Adapter, ...]:
     """
     command = [sys.executable, "-c", PROBE]
     try:
-        done = subprocess.run(command, capture_output=True, errors="replace", timeout=PROBE_SECONDS)
+        done = subprocess.run(
+            command,
+            cwd=PACKAGES,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            errors="replace",
+            timeout=PROBE_SECONDS,
+        )
     except subprocess.TimeoutExpired as error:
         raise ToolchainError(f"no answer came within {PROBE_SECONDS} s") from error
     if done.returncode == 0:

@@ -77,9 +77,9 @@ class Cases:
         )
 
     def paged(self, call: Call) -> None:
-        """New tokens of four sequences attend to the pages of their own."""
-        new = (3, 18, 1, 2)
-        bounds, cached = indptr(new), Pages(self, LENGTHS)
+        """New tokens of five sequences attend to the pages of their own."""
+        new = (3, 18, 1, 2, 2)
+        bounds, cached = indptr(new), Pages(self, (*LENGTHS, 600))
         q = self.queries(sum(new))
         output, lse = self._outputs(sum(new))
         call(

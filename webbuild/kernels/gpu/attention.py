@@ -16,9 +16,14 @@ LOWEST = -5e4
 LOG2_E = math.log2(math.e)
 
 
+def _together(width: int) -> int:
+    """Features of an unrolled loop: Mesa's llvmpipe ends a thread's loops after 65,536 turns in all."""
+    return next(count for count in (32, 16, 8, 4, 2, 1) if width % count == 0)
+
+
 def ragged_prefill(heads: int, kv_heads: int, width: int, dtype: str) -> tirx.PrimFunc:
     """New tokens attend to new tokens: one thread for a query and a head."""
-    group = heads // kv_heads
+    group, together = heads // kv_heads, _together(width)
 
     @T.prim_func(s_tir=True)
     def direct_prefill_ragged(
@@ -93,19 +98,23 @@ def ragged_prefill(heads: int, kv_heads: int, width: int, dtype: str) -> tirx.Pr
                             total[d] = T.float32(0)
                         for j in T.serial(visible[0]):
                             score[0] = T.float32(0)
-                            for d in T.serial(width):
-                                score[0] += query[d] * T.Cast(
-                                    "float32", k[kv_begin + j, head // group, d]
-                                )
+                            for part in T.serial(width // together):
+                                for index in T.unroll(together):
+                                    d: T.let[T.int32] = part * together + index
+                                    score[0] += query[d] * T.Cast(
+                                        "float32", k[kv_begin + j, head // group, d]
+                                    )
                             next_highest[0] = T.max(highest[0], score[0])
                             keep[0] = T.exp2(highest[0] - next_highest[0])
                             weight[0] = T.exp2(score[0] - next_highest[0])
                             norm[0] = norm[0] * keep[0] + weight[0]
                             highest[0] = next_highest[0]
-                            for d in T.serial(width):
-                                total[d] = total[d] * keep[0] + weight[0] * T.Cast(
-                                    "float32", v[kv_begin + j, head // group, d]
-                                )
+                            for part in T.serial(width // together):
+                                for index in T.unroll(together):
+                                    d: T.let[T.int32] = part * together + index
+                                    total[d] = total[d] * keep[0] + weight[0] * T.Cast(
+                                        "float32", v[kv_begin + j, head // group, d]
+                                    )
                         for d in T.serial(width):
                             output[token, head, d] = T.Cast(dtype, total[d] / norm[0])
                         lse[token, head] = highest[0] + T.log2(norm[0])
@@ -115,7 +124,7 @@ def ragged_prefill(heads: int, kv_heads: int, width: int, dtype: str) -> tirx.Pr
 
 def paged_prefill(heads: int, kv_heads: int, width: int, dtype: str) -> tirx.PrimFunc:
     """New tokens attend to the pages of their sequence: one thread for a query and a head."""
-    group = heads // kv_heads
+    group, together = heads // kv_heads, _together(width)
 
     @T.prim_func(s_tir=True)
     def direct_prefill_paged(
@@ -206,19 +215,23 @@ def paged_prefill(heads: int, kv_heads: int, width: int, dtype: str) -> tirx.Pri
                         for j in T.serial(visible[0]):
                             page[0] = page_values[first + j // PAGE]
                             score[0] = T.float32(0)
-                            for d in T.serial(width):
-                                score[0] += query[d] * T.Cast(
-                                    "float32", pages[page[0], 0, head // group, j % PAGE, d]
-                                )
+                            for part in T.serial(width // together):
+                                for index in T.unroll(together):
+                                    d: T.let[T.int32] = part * together + index
+                                    score[0] += query[d] * T.Cast(
+                                        "float32", pages[page[0], 0, head // group, j % PAGE, d]
+                                    )
                             next_highest[0] = T.max(highest[0], score[0])
                             keep[0] = T.exp2(highest[0] - next_highest[0])
                             weight[0] = T.exp2(score[0] - next_highest[0])
                             norm[0] = norm[0] * keep[0] + weight[0]
                             highest[0] = next_highest[0]
-                            for d in T.serial(width):
-                                total[d] = total[d] * keep[0] + weight[0] * T.Cast(
-                                    "float32", pages[page[0], 1, head // group, j % PAGE, d]
-                                )
+                            for part in T.serial(width // together):
+                                for index in T.unroll(together):
+                                    d: T.let[T.int32] = part * together + index
+                                    total[d] = total[d] * keep[0] + weight[0] * T.Cast(
+                                        "float32", pages[page[0], 1, head // group, j % PAGE, d]
+                                    )
                         for d in T.serial(width):
                             output[token, head, d] = T.Cast(dtype, total[d] / norm[0])
                         lse[token, head] = highest[0] + T.log2(norm[0])

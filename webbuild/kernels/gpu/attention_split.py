@@ -20,6 +20,8 @@ PART = PART_PAGES * PAGE
 FEATURES = 32
 # Query heads of a workgroup: their scores have to fit its memory.
 MAX_QUERIES = 8
+# Less than any score, and finite.
+MASKED = -3e38
 # Values that a lane asks for before it waits for the first.
 AHEAD = 8
 
@@ -194,7 +196,7 @@ class _Part:
                 _barrier()
             is_there = first_key + thread < self.length
             with T.unroll(0, shape.queries) as query:
-                score = T.Select(is_there, sums[query] * scale, T.float32(LOWEST))
+                score = T.Select(is_there, sums[query] * scale, T.float32(MASKED))
                 T.buffer_store(self.scores, score, [query * PART + first_key + thread])
         _barrier()
 
@@ -310,7 +312,7 @@ def _join(
     count = T.bind(sequences.parts(sequence))
     highest, total = _local((1,)), _local((1,))
     sums = _local((shape.features,))
-    T.buffer_store(highest, T.float32(LOWEST), [0])
+    T.buffer_store(highest, T.float32(MASKED), [0])
     with T.serial(0, count) as part:
         T.buffer_store(highest, T.max(highest[0], states[first + part, head, 0]), [0])
     T.buffer_store(total, T.float32(0), [0])
