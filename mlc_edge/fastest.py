@@ -61,14 +61,21 @@ class Speed:
     decode: float
 
 
-def choose_device(bundle: Path, report: Progress) -> DeviceChoice:
-    """What "auto" is for `bundle`: the fastest of the devices that are worth trying."""
+def choose_device(
+    bundle: Path, asked: DeviceChoice, target: str | None, report: Progress
+) -> DeviceChoice:
+    """What was asked for; for "auto" the fastest of the devices that are worth trying with `bundle`.
+
+    Where there are not two of them, or a target is named, that stays "auto", for `open_runner`.
+    """
+    if asked.kind != "auto" or target:
+        return asked
     lock = read_lock(bundle)
     adapters = [adapter for adapter in _adapters(lock) if is_worthwhile(lock, adapter)]
     devices = [DeviceChoice("cpu")] if suits_cpu(lock) else []
     devices += [DeviceChoice("vulkan", adapter.index) for adapter in adapters]
     if len(devices) < 2:
-        return DeviceChoice("auto")
+        return asked
     gpus = [(adapter.index, adapter.name, adapter.driver) for adapter in adapters]
     cpu = host_cpu()
     # A set's order changes from one process to the next.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mlc_edge.devices import DEVICE_HELP
+from mlc_edge.devices import DEVICE_HELP, DeviceChoice
 from mlc_edge.errors import ConfigError
 from mlc_edge.trust import TRUST_HELP, configured_keys
 
@@ -40,6 +40,7 @@ def bench(
 ) -> None:
     """Measure a model on this machine: TTFT, time per token, throughput, overhead, start-up, memory."""
     from mlc_edge.engine import EngineConfig
+    from mlc_edge.fastest import choose_device
     from mlc_edge.models import resolve_model
 
     in_browser = bool(target and target.startswith(BROWSER_TARGETS))
@@ -62,7 +63,7 @@ def bench(
 
     plan = LoadTest(
         bundle=bundle,
-        device=device,
+        device=str(choose_device(bundle, DeviceChoice.parse(device), target, _tell)),
         target=target,
         concurrency=_counts(concurrency),
         prompt_tokens=prompt_tokens,
@@ -75,6 +76,10 @@ def bench(
         typer.echo(json.dumps(result, indent=1))
     else:
         print_report(result)
+
+
+def _tell(step: str, _: float | None) -> None:
+    typer.echo(step, err=True)
 
 
 def _bench_browser(

@@ -74,7 +74,8 @@ class AsyncMLCEngine:
         )
         self._text = read_model_text(bundle)
         self._facts = replace(self._text.facts, names=self.names)
-        device = self._choose_device(bundle, report)
+        asked = DeviceChoice.parse(self.config.device)
+        device = choose_device(bundle, asked, self.config.target, report)
         report("loading the model", None)
         self._thread = EngineThread(partial(_create_loop, bundle, device, self.config, self._text))
         self._text_threads = ThreadPoolExecutor(TEXT_THREADS, thread_name_prefix="mlc-edge-text")
@@ -334,12 +335,6 @@ class AsyncMLCEngine:
     def _forget(self, request: Request) -> None:
         with self._lock:
             self._requests.pop(request, None)
-
-    def _choose_device(self, bundle: Path, report: Progress) -> DeviceChoice:
-        asked = DeviceChoice.parse(self.config.device)
-        if asked.kind != "auto" or self.config.target:
-            return asked
-        return choose_device(bundle, report)
 
     def _cancel(self, request: Request) -> None:
         """Streams that nobody holds any more call this at any moment, within other calls, too."""

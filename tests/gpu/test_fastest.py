@@ -129,7 +129,8 @@ from pathlib import Path
 adapter = replace(it.probe_adapters()[0], kind="integrated")
 it.probe_adapters, it.is_worthwhile = lambda: [adapter], lambda lock, adapter: True
 it.speeds_folder = lambda: Path({str(tmp_path)!r})
-print(it.choose_device(Path({str(bundle)!r}), lambda step, share: print(step)))
+auto = it.DeviceChoice("auto")
+print(it.choose_device(Path({str(bundle)!r}), auto, None, lambda step, share: print(step)))
 """
     told = []
     for seed in ("1", "2"):
@@ -149,7 +150,8 @@ def test_another_machine_is_measured_anew(bundle: Path, tmp_path: Path):
 def test_drivers_that_compute_on_the_cpu_are_not_tried(bundle: Path, tmp_path: Path):
     lock, adapter = read_lock(bundle), find_adapter(0)
     assert adapter.is_software
-    assert choose_device(bundle, Steps()).kind == "auto" and not list(tmp_path.iterdir())
+    auto = DeviceChoice("auto")
+    assert choose_device(bundle, auto, None, Steps()) == auto and not list(tmp_path.iterdir())
     assert not is_worthwhile(lock, adapter)
 
 
