@@ -4,19 +4,9 @@ import { DeviceDraws } from "../web/worker/engine/device-draws.ts";
 import { findAdapter, Gpu } from "../web/worker/engine/gpu/device.ts";
 import { GpuDispatcher } from "../web/worker/engine/gpu/dispatcher.ts";
 import { DeviceApi } from "../web/worker/engine/gpu/tvm.ts";
-import { parseRequest } from "../web/worker/engine/request.ts";
 import { Sampler } from "../web/worker/engine/sampler.ts";
 import { logits as logitsOf } from "../tests/golden/logits.ts";
-
-const defaults = {
-  temperature: 1,
-  topP: 1,
-  topK: null,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-};
+import { samplingOf } from "../tests/golden/sampling.ts";
 
 let dispatches = 0;
 const dispatch = GPUComputePassEncoder.prototype.dispatchWorkgroups;
@@ -46,8 +36,7 @@ async function measure(url: string, vocabSize: number, settings: object, tokens:
   const copied = tvm.detachFromCurrentScope(tvm.empty([1, 1, vocabSize], "float32", tvm.cpu()));
   tvm.endScope();
   device.write(logits.getDataPtr(), 0, new Uint8Array(row.buffer as ArrayBuffer));
-  const messages = [{ role: "user" as const, content: "" }];
-  const { sampling } = parseRequest({ messages, ...settings }, { id: "m", vocabSize, defaults });
+  const sampling = samplingOf(settings);
   const samplers = [1, 2].map(() => new Sampler(sampling, 3, 0, [])) as [Sampler, Sampler];
   const times = { device: { script: [], wall: [] } as Times, host: { script: [], wall: [] } as Times };
   const turn = async (which: "device" | "host", begin: () => void, end: () => void) => {

@@ -4,9 +4,9 @@ import { DeviceDraws } from "../../web/worker/engine/device-draws.ts";
 import { findAdapter, Gpu } from "../../web/worker/engine/gpu/device.ts";
 import { GpuDispatcher } from "../../web/worker/engine/gpu/dispatcher.ts";
 import { DeviceApi } from "../../web/worker/engine/gpu/tvm.ts";
-import { parseRequest } from "../../web/worker/engine/request.ts";
 import { type Sample, Sampler } from "../../web/worker/engine/sampler.ts";
 import { logits, type Rows } from "../golden/logits.ts";
+import { samplingOf } from "../golden/sampling.ts";
 
 interface Case {
   readonly rows: Rows;
@@ -15,17 +15,6 @@ interface Case {
   readonly choice: number;
   readonly samples: readonly unknown[];
 }
-
-const defaults = {
-  temperature: 1,
-  topP: 1,
-  topK: null,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-};
-const messages = [{ role: "user" as const, content: "" }];
 
 let submits = 0;
 const submit = GPUQueue.prototype.submit;
@@ -83,7 +72,7 @@ Object.assign(globalThis, {
   },
   /** Of each step [token, logprob, top], or null where the sampler refuses; and how often commands were submitted. */
   drawAll: async ({ rows, settings, seed, choice, samples }: Case, prompt: number[]): Promise<unknown> => {
-    const { sampling } = parseRequest({ messages, ...settings }, { id: "golden", vocabSize: 200000, defaults });
+    const sampling = samplingOf(settings);
     const sampler = new Sampler(sampling, seed, choice, prompt);
     submits = 0;
     const found = [];

@@ -1,27 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseRequest } from "../../web/worker/engine/request.ts";
 import { philox, uniform } from "../../web/worker/engine/philox.ts";
 import { Sampler } from "../../web/worker/engine/sampler.ts";
 import { logits } from "../golden/logits.ts";
+import { samplingOf } from "../golden/sampling.ts";
 import { golden } from "./golden.ts";
 
 const { prompt, philox: philoxCases, cases } = golden("sampling");
-const defaults = {
-  temperature: 1,
-  topP: 1,
-  topK: null,
-  minP: 0,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-};
-const model = { id: "golden", vocabSize: 200000, defaults };
-const messages = [{ role: "user" as const, content: "" }];
 
 function samplerOf(settings: object, seed: number, choice: number): Sampler {
-  const request = parseRequest({ messages, ...settings }, model);
-  return new Sampler(request.sampling, seed, choice, prompt);
+  return new Sampler(samplingOf(settings), seed, choice, prompt);
 }
 
 function near(found: number, wanted: number): boolean {

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from webbuild.kernels.cpu.heads import HeadShape, offset_argument
 from webbuild.kernels.cpu.program import (
     LANES,
     LOG2_E,
@@ -27,6 +26,7 @@ from webbuild.kernels.cpu.program import (
     store,
     total_of,
 )
+from webbuild.kernels.heads import HeadShape, offset_argument
 from webbuild.kernels.program import argument, build, size
 
 PAGE = 16

@@ -13,10 +13,11 @@ from webbuild.kernels.cpu.elementwise import gated_silu, rms_norm
 from webbuild.kernels.cpu.grouped import block_bytes, blocks_of, groups_of
 from webbuild.kernels.cpu.grouped import grouped_linear as interleaved_linear
 from webbuild.kernels.cpu.grouped import grouped_take as interleaved_take
-from webbuild.kernels.cpu.heads import HEAD_DIM_STEP, HeadShape
+from webbuild.kernels.cpu.program import LANES
 from webbuild.kernels.cpu.rotary import split_rotary
 from webbuild.kernels.cpu.sorting import argsort_descending
 from webbuild.kernels.direct import DirectReduction
+from webbuild.kernels.heads import HeadShape
 from webbuild.kernels.interface import (
     PAGE_TOKENS,
     AttentionPrograms,
@@ -33,6 +34,9 @@ from webbuild.kernels.plain import (
     take_rows,
 )
 from webbuild.quantization.formats import BLOCK_ROWS, TensorFormat
+
+# Rotary halves of a head are whole vectors.
+HEAD_DIM_STEP = 2 * LANES
 
 
 @dataclass(frozen=True)

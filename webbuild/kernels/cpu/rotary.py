@@ -6,8 +6,8 @@ from tvm import tirx
 from tvm.relax.frontend.nn.llm.position_embedding import switch_rope_freq_func
 from tvm.script.ir_builder import tirx as T
 
-from webbuild.kernels.cpu.heads import HeadShape, offset_argument
 from webbuild.kernels.cpu.program import LANES, keep, load, local_buffer, over_rows, store
+from webbuild.kernels.heads import HeadShape, offset_argument
 from webbuild.kernels.program import argument, build, size
 
 

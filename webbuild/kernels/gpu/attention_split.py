@@ -11,6 +11,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from webbuild.kernels.gpu.attention import LOG2_E, LOWEST, PAGE, THREADS
+from webbuild.kernels.heads import HeadShape, offset_argument
 from webbuild.kernels.program import argument, build, size
 
 # Pages of a part, and its tokens.
@@ -37,17 +38,7 @@ def parts_bytes(heads: int, width: int, tokens: int, sequences: int) -> int:
     return 4 * heads * width * (tokens // PART + sequences)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    heads: int
-    kv_heads: int
-    width: int
-
-    @property
-    def group(self) -> int:
-        """Query heads that share keys and values."""
-        return self.heads // self.kv_heads
-
+class _Shape(HeadShape):
     @property
     def workgroups(self) -> int:
         """So many share the query heads of a group."""
@@ -107,12 +98,16 @@ def _emit(shape: _Shape, dtype: str) -> None:
     q = argument("q", (batch, shape.heads, shape.width), dtype)
     page_shape = (pool, 2, shape.kv_heads, PAGE, shape.width)
     pages = argument("pages", page_shape, dtype, elem_offset=size("pages_offset"))
-    indptr = _inside("page_indptr", batch + 1)
+    indptr = offset_argument("page_indptr", batch + 1)
     sequences = _Sequences(
-        indptr, _inside("page_values", used), _inside("last_length", batch), batch, used
+        indptr,
+        offset_argument("page_values", used),
+        offset_argument("last_length", batch),
+        batch,
+        used,
     )
-    _inside("k_offset", batch)
-    _inside("q_position", batch)
+    offset_argument("k_offset", batch)
+    offset_argument("q_position", batch)
     output = argument("output", (batch, shape.heads, shape.width), dtype)
     lse = argument("lse", (batch, shape.heads), "float32")
     T.arg("rotary_mode", T.int32())
@@ -335,11 +330,6 @@ def _join(
     with T.If(thread == 0), T.Then():
         value = T.if_then_else(is_there, highest[0] + T.log2(total[0]), T.float32(LOWEST))
         T.buffer_store(lse, value, [sequence, head])
-
-
-def _inside(name: str, length: tirx.Expr) -> tirx.Buffer:
-    """The program's next argument, int32 [length] somewhere inside a larger tensor."""
-    return argument(name, (length,), "int32", elem_offset=size(f"{name}_offset", "int32"))
 
 
 def _local(shape: tuple[int, ...], dtype: str = "float32") -> tirx.Buffer:

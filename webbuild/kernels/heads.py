@@ -4,16 +4,12 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from webbuild.kernels.cpu.program import LANES
 from webbuild.kernels.program import argument, size
-
-# Rotary halves of a head are whole vectors.
-HEAD_DIM_STEP = 2 * LANES
 
 
 @dataclass(frozen=True)
 class HeadShape:
-    """Query heads, heads of keys and values, and features of a head (a multiple of 32)."""
+    """Query heads, heads of keys and values, and features of a head."""
 
     heads: int
     kv_heads: int
