@@ -29,7 +29,6 @@ from mlc_edge.verification import check_bundle
 from mlc_edge.version import __version__
 
 Progress = Callable[[str, float | None], None]
-# Where children import this package: never in the current folder, which may be a stranger's checkpoint.
 NATIVE = "native"
 QUANTIZATION = "q4f16_1"
 NOTE = "compiled-from.json"

@@ -40,8 +40,6 @@ PROMPT_TOKENS, ANSWER_TOKENS = 128, 16
 SLOW_ADAPTERS = ("V3D",)
 # A device that takes longer to load and answer is no choice.
 MEASURE_SECONDS = 300
-
-
 # A failure may be a moment's: full memory, a driver that is being installed.
 RETRY_SECONDS = 86_400
 # What ends a child that could have gone on: a person, a service manager, the kernel without memory.

@@ -6,7 +6,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 CACHE_VARIABLE = "MLC_EDGE_CACHE"
-# Where children are started: a person's folder may hold modules by the names of others.
+# Where children import this package: never in the current folder, which may be a stranger's checkpoint or
+# hold modules by the names of others.
 PACKAGES = Path(__file__).parents[1]
 
 
