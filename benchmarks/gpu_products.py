@@ -1,10 +1,11 @@
-"""The products of a decode step on a GPU by Vulkan: our programs against TVM's own schedules.
+"""The products of a step on a GPU by Vulkan: our programs against TVM's own schedules.
 
 Both compute a decoder layer's products, with the norms, activations and residuals around them, and logits,
 of random 4-bit weights: `python -m benchmarks.gpu_products [--device 0] [--shapes 0.5b,1.1b]`. The two take
 turns. Prints JSON: milliseconds that the device takes (medians), bytes of weights in them by second, and the
 share of what a copy on the device reaches in the same run. Weights lie in more copies than caches hold.
-With `--sequences 4` so many take the step together.
+With `--sequences 4` so many take the step together; with `--tokens 512` it is a prompt of so many, without
+logits, and how many products a second are its multiplications.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tvm
@@ -43,6 +44,20 @@ class StockKernels(GpuKernels):
 
     def fuses(self, columns: int, format: TensorFormat) -> bool:
         return False
+
+
+class Inputs(NamedTuple):
+    """Of a step: sequences with a token each, or a prompt of several."""
+
+    sequences: int
+    tokens: int
+
+    @property
+    def extents(self) -> tuple[int | str, int | str]:
+        """As libraries have them: any number unless it is one."""
+        if self.tokens > 1:
+            return 1, "tokens"
+        return (1 if self.sequences == 1 else "sequences"), 1
 
 
 class Products(nn.Module):
@@ -83,16 +98,17 @@ class Products(nn.Module):
         """[1, 1, H] to logits."""
         return self.head(x, "float32")
 
-    def spec(self, sequences: int) -> dict[str, Any]:
-        """Of the functions' arguments; any number of sequences unless it is one."""
-        batch = 1 if sequences == 1 else "batch"
-        layers = {**dict(self.weights.items()), HEAD: self.head}
+    def spec(self, inputs: Inputs) -> dict[str, Any]:
+        """Of the functions' arguments."""
+        layers = dict(self.weights.items())
+        if inputs.tokens == 1:
+            layers[HEAD] = self.head
         width, dtype = self.head.in_features, self.norm.kernels.dtype
         return {
             name: {
-                "x": nn.spec.Tensor([batch, 1, layer.in_features], dtype),
+                "x": nn.spec.Tensor([*inputs.extents, layer.in_features], dtype),
                 "hidden" if name in ("o_proj", "down_proj") else "_": nn.spec.Tensor(
-                    [batch, 1, width], dtype
+                    [*inputs.extents, width], dtype
                 ),
                 "$": {"param_mode": "packed", "effect_mode": "none"},
             }
@@ -110,14 +126,15 @@ class Compiled:
 
 
 def compile_products(
-    shape: Shape, kernels: Kernels, sequences: int, target: Target, path: Path
+    shape: Shape, kernels: Kernels, step: Inputs, target: Target, path: Path
 ) -> Compiled:
     """Compiles and loads them; raises what TVM raises."""
     with target:
         products = Products(shape, kernels)
-        spec = products.spec(sequences)
-        module, parameters = products.export_tvm(spec=products.spec(sequences))
-        optimised = optimise(module, kernels, bounds={"batch": sequences})
+        spec = products.spec(step)
+        module, parameters = products.export_tvm(spec=products.spec(step))
+        bounds = {"sequences": step.sequences, "tokens": step.tokens}
+        optimised = optimise(module, kernels, bounds=bounds)
         tvm.compile(optimised.module, target=target, relax_pipeline=None).export_library(str(path))
     machine = VirtualMachine(load_module(path), tvm.device("webgpu", 0))
     return Compiled(
@@ -134,12 +151,13 @@ def run_shape(shape: Shape, dtype: str, options: argparse.Namespace, rate: float
     profile = gpu_profile(dtype)
     target = Target(profile.tvm_target, host=profile.tvm_host)
     ways = {"ours": GpuKernels, "tvm": StockKernels}
+    step = Inputs(options.sequences, options.tokens)
     with tempfile.TemporaryDirectory() as folder:
         compiled = {
             way: compile_products(
                 shape,
                 kind(profile.dtype, barriers=True),
-                options.sequences,
+                step,
                 target,
                 Path(folder, f"{way}.so"),
             )
@@ -152,10 +170,10 @@ def run_shape(shape: Shape, dtype: str, options: argparse.Namespace, rate: float
     }
     copies = max(1, -(-options.rotated_mb * 1_000_000 // sum(sizes.values())))
     weights = [[on_device(*each) for each in one.parameters.values()] for _ in range(copies)]
-    hidden = on_device((options.sequences, 1, shape.hidden_size), profile.dtype)
+    hidden = on_device((*step, shape.hidden_size), profile.dtype)
     found: dict[str, Any] = {}
     for name, width in one.inputs.items():
-        x = on_device((options.sequences, 1, width), profile.dtype)
+        x = on_device((*step, width), profile.dtype)
         taken: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(options.rounds + 1):
             for way, each in compiled.items():
@@ -176,13 +194,17 @@ def run_shape(shape: Shape, dtype: str, options: argparse.Namespace, rate: float
             "gb_per_s": round(speed / 1e9, 1),
             "of_copy_rate": round(speed / rate, 3),
         }
-    step = {
-        way: found[HEAD][f"{way}_ms"]
+        if step.tokens > 1:
+            # A byte holds two levels; scales are an eighth of the weight.
+            products = weight_bytes * 8 // 9 * 2 * step.tokens
+            found[name]["gmac_per_s"] = round(products / medians["ours"] / 1e6, 1)
+    totals = {
+        way: found.get(HEAD, {f"{way}_ms": 0})[f"{way}_ms"]
         + shape.num_hidden_layers * sum(found[name][f"{way}_ms"] for name in LAYERS)
         for way in ways
     }
-    ratio = round(step["tvm"] / step["ours"], 2)
-    rounded = {f"{way}_ms": round(ms, 3) for way, ms in step.items()}
+    ratio = round(totals["tvm"] / totals["ours"], 2)
+    rounded = {f"{way}_ms": round(ms, 3) for way, ms in totals.items()}
     return {"step": {**rounded, "tvm_over_ours": ratio}, "products": found}
 
 
@@ -193,6 +215,7 @@ def main() -> None:
     parser.add_argument("--shapes", help=f"of {', '.join(SHAPES)}; default: small without a GPU")
     parser.add_argument("--dtypes", default="f16,f32")
     parser.add_argument("--sequences", type=int, default=1, help="that take the step together")
+    parser.add_argument("--tokens", type=int, default=1, help="of a prompt")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--rotated-mb", type=int, default=512)

@@ -1,7 +1,7 @@
 """What a GPU computes with, by the class of its device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
@@ -16,7 +16,8 @@ from webbuild.kernels.gpu.attention import paged_prefill, ragged_prefill
 from webbuild.kernels.gpu.attention_decode import merge_states, paged_decode
 from webbuild.kernels.gpu.attention_split import parts_bytes, split_decode
 from webbuild.kernels.gpu.drawing import draw
-from webbuild.kernels.gpu.matvec import MatVec, matvec, suits
+from webbuild.kernels.gpu.matmul import matmul
+from webbuild.kernels.gpu.matvec import MatVec, is_step, matvec, suits
 from webbuild.kernels.gpu.sorting import argsort_descending
 from webbuild.kernels.interface import (
     PAGE_TOKENS,
@@ -56,16 +57,12 @@ class GpuKernels(Kernels):
     def linear(
         self, x: Tensor, weight: Sequence[Tensor], rows: int, format: TensorFormat, out_dtype: str
     ) -> Tensor:
-        if self._is_step(x, format):
-            return matvec(x, weight, self._task(x, rows, format, out_dtype=out_dtype))
+        if self.fuses(int(x.shape[-1]), format):
+            task = self._task(x, rows, format, out_dtype=out_dtype)
+            return matvec(x, weight, task) if is_step(x) else matmul(x, weight, task)
         if not format.bits:
             return linear(x, weight[0], out_dtype)
         return grouped_linear(x, weight, format, out_dtype)
-
-    def _is_step(self, x: Tensor, format: TensorFormat) -> bool:
-        """Whether `x` is of a single token a sequence, and there is a program for that."""
-        *_, tokens, columns = x.shape
-        return isinstance(tokens, int) and tokens == 1 and self.fuses(int(columns), format)
 
     def _task(self, x: Tensor, rows: int, format: TensorFormat, **how: Any) -> MatVec:
         columns = int(x.shape[-1])
@@ -82,12 +79,16 @@ class GpuKernels(Kernels):
         format: TensorFormat,
         around: Surroundings,
     ) -> Tensor:
-        if not self._is_step(x, format):
+        if not self.fuses(int(x.shape[-1]), format):
             return super().fused_linear(x, weight, rows, format, around)
         norm, gated, residual = around
-        epsilon, adds = norm and norm.epsilon, residual is not None
-        how = {"out_dtype": self.dtype, "epsilon": epsilon, "gated": gated, "residual": adds}
+        how = {"out_dtype": self.dtype, "gated": gated, "residual": residual is not None}
         task = self._task(x, rows, format, **how)
+        if not is_step(x):
+            if norm is not None:
+                x = self.rms_norm(x, norm.weight, norm.epsilon)
+            return matmul(x, weight, task, residual=residual)
+        task = replace(task, epsilon=norm and norm.epsilon)
         return matvec(x, weight, task, norm_weight=norm and norm.weight, residual=residual)
 
     def take(

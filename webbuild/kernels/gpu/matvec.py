@@ -52,6 +52,12 @@ def suits(columns: int, format: TensorFormat) -> bool:
     return format.bits > 0 and columns % GROUP == 0
 
 
+def is_step(x: Tensor) -> bool:
+    """Whether `x` [..., tokens, columns] is of a single token a sequence."""
+    tokens = x.shape[-2]
+    return isinstance(tokens, int) and tokens == 1
+
+
 def matvec(
     x: Tensor,
     weight: Sequence[Tensor],
@@ -76,13 +82,14 @@ def matvec(
 
 def program(task: MatVec) -> tirx.PrimFunc:
     """x [n, columns], the weight's tensors, the norm's weight, the residual and the result [n, outputs]."""
-    return build("matvec", lambda: _Emitter(task).emit())
+    return build("matvec", lambda: Rows(task).emit())
 
 
-class _Emitter:
-    """Emits the arguments, then kernels."""
+class Rows:
+    """Emits the arguments, and kernels."""
 
     def __init__(self, task: MatVec) -> None:
+        """The arguments."""
         self.task = task
         self.per_row = task.columns // task.format.levels_per_word
         """Words of a row of the weight."""
@@ -106,6 +113,7 @@ class _Emitter:
         self.sums = self.products + (task.epsilon is not None)
 
     def emit(self) -> None:
+        """The kernels, for what is alone and for several together."""
         if not self.task.batched:
             self._kernel(1)
             return
@@ -118,7 +126,7 @@ class _Emitter:
     def _kernel(self, together: int) -> None:
         """One whose workgroups have so many inputs."""
         blocks = -(-self.task.outputs // (self.teams * ROWS))
-        turns = (self.n + (together - 1)) // together
+        turns = (self.n + (together - 1)) // together if together > 1 else 1
         with (
             T.thread_binding(0, turns * blocks, thread="blockIdx.x") as place,
             T.thread_binding(0, THREADS, thread="threadIdx.x") as thread,
@@ -172,7 +180,7 @@ class _Emitter:
             for number in range(len(inputs)):
                 T.buffer_store(products, T.float32(0), [number])
             with T.unroll(0, count) as k:
-                level = T.bind(self._centred(levels[0], k))
+                level = T.bind(self.centred(levels[0], k))
                 for number in range(len(inputs)):
                     value = values[number * (count + 1) + k] * level
                     T.buffer_store(products, products[number] + value, [number])
@@ -218,7 +226,7 @@ class _Emitter:
         row = T.min(first + index % ROWS, self.task.outputs - 1)
         return row + index // ROWS * self.task.outputs
 
-    def _centred(self, levels: tirx.Expr, k: tirx.Expr) -> tirx.Expr:
+    def centred(self, levels: tirx.Expr, k: tirx.Expr) -> tirx.Expr:
         """The level `k` of a word, 0 for the value 0."""
         format = self.task.format
         shift = T.Cast("uint32", k * format.bits)
@@ -246,6 +254,10 @@ class _Emitter:
         value = sums[index] * factor
         if task.gated:
             value = value / (T.float32(1) + T.exp(-value)) * (sums[index + ROWS] * factor)
-        if task.residual:
+        self.write(value, row, place)
+
+    def write(self, value: tirx.Expr, row: tirx.Expr, place: tirx.Expr) -> None:
+        """The output `place` of an input, plus the residual."""
+        if self.task.residual:
             value = value + T.Cast("float32", self.residual[row, place])
-        T.buffer_store(self.out, T.Cast(task.out_dtype, value), [row, place])
+        T.buffer_store(self.out, T.Cast(self.task.out_dtype, value), [row, place])
