@@ -41,7 +41,7 @@ class Linear(nn.Module):
 
     @property
     def fuses(self) -> bool:
-        """Whether `fused` is one program for steps of a single token a sequence."""
+        """Whether `fused` is one program, but for the norm of prompts."""
         return self.kernels.fuses(self.in_features, self.format)
 
     @property

@@ -16,7 +16,8 @@ from tests.build.checkpoints import write_checkpoint
 from tests.build.mlc_reader import read_tensors, stored_parameter
 from webbuild.build import BuildRequest, build
 
-CONTEXT, CHUNK = 64, 16
+# More than a few tokens, which are a step of as many sequences.
+CONTEXT, CHUNK = 64, 24
 NARROW = {"hidden_size": 256, "num_attention_heads": 4, "head_dim": 64}
 WIDE = {
     "hidden_size": 1152,

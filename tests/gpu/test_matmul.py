@@ -11,9 +11,7 @@ from webbuild.kernels.gpu.matmul import FEW, TILE, Tiling, program
 from webbuild.kernels.gpu.matvec import MatVec
 from webbuild.quantization.formats import Q4, Q4M, Q8
 
-WHOLE = MatVec(
-    rows=2 * TILE, columns=256, format=Q4, dtype="float32", out_dtype="float32", batched=True
-)
+WHOLE = MatVec(rows=2 * TILE, columns=256, format=Q4, dtype="float32", out_dtype="float32")
 HALF = replace(WHOLE, dtype="float16", out_dtype="float16")
 CASES = [
     WHOLE,

@@ -99,7 +99,7 @@ class Kernels(ABC):
         """x [..., columns] times the weight [rows, columns] transposed, [..., rows] of `out_dtype`."""
 
     def fuses(self, columns: int, format: TensorFormat) -> bool:
-        """Whether `fused_linear` is one program for steps of a single token a sequence."""
+        """Whether `fused_linear` is one program: of prompts, what follows the norm."""
         return False
 
     def fused_linear(

@@ -6,7 +6,7 @@ its own, in vectors of 4, whose sums are in float32. A few tokens are a step of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
@@ -59,11 +59,11 @@ def matmul(
 def program(task: MatVec, tiling: Tiling | None = None, few: int = FEW) -> tirx.PrimFunc:
     """x [n, columns], the weight's tensors, the residual and the result [n, outputs].
 
-    `task` is `batched` and has no norm.
+    `task` has no norm.
     """
 
     def emit() -> None:
-        rows = Rows(task)
+        rows = Rows(replace(task, batched=True))
         with T.If(rows.n <= few):
             with T.Then():
                 rows.emit()
