@@ -231,10 +231,11 @@ def _tolerance(numerics: Numerics) -> dict[str, float]:
     """What results may differ by.
 
     `least` is absolute: below the smallest normal number, devices may take a value for zero. `sum` is
-    relative to the sum of a product's magnitudes, for float32 sums of any order of weights that may be rounded
-    to the kernels' type; `value` to the value, for its own type; `activation` to a gated value; `attention` is absolute. `logits` is relative to their root
-    mean square, between one step and two: a rounding that falls to the other side moves all after it, by
-    much where it is to float16, or to int8 as in products of quantised weights on CPUs.
+    relative to the sum of a product's magnitudes, for float32 sums of any order, of weights that may be
+    rounded to the kernels' type; `value` to the value, for its own type; `activation` to a gated value;
+    `attention` is absolute. `logits` is relative to their root mean square, between one step and two: a
+    rounding that falls to the other side moves all after it, by much where it is to float16, or to int8 as in
+    products of quantised weights on CPUs.
     """
     if numerics.dtype == "float16":
         own = {"sum": 5e-4, "value": 2e-3, "least": 2.0**-14, "activation": 2e-2, "attention": 2e-2}
