@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from mlc_edge.bundle import REBUILD
 from mlc_edge.errors import BundleError
-from mlc_edge.weight_index import ALIGNMENT, Shard, TensorRecord, read_index, widen_bfloat16
+from mlc_edge.weight_index import (
+    ALIGNMENT,
+    FIRST_ROW,
+    Shard,
+    TensorRecord,
+    read_index,
+    widen_bfloat16,
+)
 
 Array = npt.NDArray[Any]
 
@@ -28,20 +35,23 @@ class ParameterSet:
                 self._records |= {tensor.name: (mapped, tensor) for tensor in shard.tensors}
 
     def require(self, wanted: Sequence[Mapping[str, Any]]) -> None:
-        """Raise BundleError for a parameter ({name, shape, dtype}) that is missing or has another shape."""
+        """Raise BundleError for a parameter that is missing or has another shape.
+
+        One is {name, shape, dtype}, with `first_row` where it is some rows of what is stored by that name.
+        """
         missing = [entry["name"] for entry in wanted if entry["name"] not in self._records]
         if missing:
             raise BundleError(f"{self._index} lacks {', '.join(missing)}. {REBUILD}")
         for entry in wanted:
             _, record = self._records[entry["name"]]
-            if list(record.shape) != list(entry["shape"]):
+            if not _holds(record, entry):
                 raise BundleError(
                     f"parameter {record.name} has shape {list(record.shape)}, the library wants "
-                    f"{list(entry['shape'])}. {REBUILD}"
+                    f"{list(entry['shape'])}{_told_row(entry)}. {REBUILD}"
                 )
 
     def tensors(self, wanted: Sequence[Mapping[str, Any]], device: Any) -> list[Any]:
-        """Tensors of `device` in the order of `wanted` ({name, shape, dtype}), of which all are there.
+        """Tensors of `device` in the order of `wanted`, as `require` has checked them.
 
         What a CPU takes as it is stored is shared with the operating system's page cache; the rest, such
         as bfloat16, is converted. Another device has room for all before any is copied, or says so.
@@ -66,20 +76,36 @@ class ParameterSet:
         flat = np.frombuffer(content, record.stored_dtype, count, record.offset)
         return flat.reshape(record.shape)
 
+    def _part(self, wanted: Mapping[str, Any]) -> Array:
+        """What is wanted of a stored tensor."""
+        first = wanted.get(FIRST_ROW, 0)
+        values = self._stored(wanted["name"])
+        return values[first : first + wanted["shape"][0]] if values.ndim else values
+
     def _host_tensor(self, wanted: Mapping[str, Any], device: Any) -> Any:
         import tvm_ffi
         from tvm.runtime import tensor
 
-        values = self._stored(wanted["name"])
+        values = self._part(wanted)
         if values.ctypes.data % ALIGNMENT == 0 and values.dtype == np.dtype(wanted["dtype"]):
             return tvm_ffi.from_dlpack(values)
         return tensor(self._values(wanted), device)
 
     def _values(self, wanted: Mapping[str, Any]) -> Array:
         """In the wanted dtype."""
-        name = wanted["name"]
-        values = _widened(self._stored(name), self._records[name][1])
+        values = _widened(self._part(wanted), self._records[wanted["name"]][1])
         return np.ascontiguousarray(values.astype(wanted["dtype"], copy=False))
+
+
+def _holds(record: TensorRecord, wanted: Mapping[str, Any]) -> bool:
+    shape = tuple(wanted["shape"])
+    if FIRST_ROW not in wanted:
+        return record.shape == shape
+    return wanted[FIRST_ROW] + shape[0] <= record.shape[0] and record.shape[1:] == shape[1:]
+
+
+def _told_row(wanted: Mapping[str, Any]) -> str:
+    return f" from row {wanted[FIRST_ROW]} on" if FIRST_ROW in wanted else ""
 
 
 def _map(folder: Path, shard: Shard) -> mmap.mmap:

@@ -22,6 +22,8 @@ TENSOR_CACHE_NAME = "tensor-cache.json"
 BFLOAT16_FORMAT = "f32-to-bf16"
 FORMATS = ("raw", BFLOAT16_FORMAT)
 DTYPES = ("uint8", "uint32", "float16", "float32")
+# Of a library's parameter that is some rows of a stored tensor.
+FIRST_ROW = "first_row"
 # What compiled code may assume of a tensor's address in memory (TVM's kAllocAlignment).
 ALIGNMENT = 64
 # Far beyond any model: numbers of this size can be multiplied, and shown.

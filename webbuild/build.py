@@ -171,6 +171,9 @@ def _plan(request: BuildRequest) -> _Plan:
     formats = _choose_formats(request, source)
     quantization = formats.quantization.name
     found = [p for target in request.targets for p in profiles_for(target, quantization)]
+    if request.mlc_compatible:
+        # MLC's runtimes take parameters as they are stored.
+        found = [replace(profile, max_binding_bytes=None) for profile in found]
     profiles = tuple({profile.name: profile for profile in found}.values())
     for profile in profiles:
         find_linker(profile) if profile.linker == "shared" else find_emscripten()

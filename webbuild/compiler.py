@@ -13,12 +13,14 @@ from tvm.target import Target
 
 from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.errors import ToolchainError
+from mlc_edge.weight_index import FIRST_ROW
 from webbuild.architectures import model_class, parameter_table
 from webbuild.chat_config import model_config
 from webbuild.kernels.choice import kernels_for
 from webbuild.kernels.drawing import DRAWING_FUNCTIONS, Drawing, drawing_spec
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS, cache_buffers
 from webbuild.kernels.sampling import SAMPLING_FUNCTIONS, Sampling, sampling_spec
+from webbuild.layers import PIECE_OF
 from webbuild.linker import find_linker
 from webbuild.models.llama_spec import LlamaConfig
 from webbuild.needs import Buffers, gpu_limits, parameter_bytes, pooled
@@ -153,7 +155,7 @@ def _metadata(
         "disaggregation": False,
         "params": [
             {
-                "name": name,
+                **_stored_tensor(name, parameter),
                 "shape": [int(extent) for extent in parameter.shape],
                 "dtype": str(parameter.dtype),
                 "preprocs": [],
@@ -173,6 +175,15 @@ def _metadata(
         "model_config": model_config(config, options.context_window_size, chunk),
         "self_test": exported.model.self_test_metadata(config, chunk),
     }
+
+
+def _stored_tensor(name: str, parameter: nn.Parameter) -> dict[str, Any]:
+    """What a parameter is called in the index of weights, and where in that tensor it begins."""
+    stored = parameter.attrs.get(PIECE_OF)
+    if stored is None:
+        return {"name": name}
+    layer, _, _ = name.rpartition(".")
+    return {"name": f"{layer}.{stored}", FIRST_ROW: parameter.attrs[FIRST_ROW]}
 
 
 def _optimise(exported: _Exported, profile: TargetProfile, options: CompileOptions) -> Optimised:

@@ -11,6 +11,7 @@ from webbuild.quantization.formats import WeightFormats
 
 # What every WebGPU device offers.
 WEBGPU_LIMITS = {"max_num_threads": 256, "max_shared_memory_per_block": 16384}
+WEBGPU_BINDING_BYTES = 128 << 20
 
 DType = Literal["float32", "float16"]
 DeviceClass = Literal["any", "software"]
@@ -31,7 +32,8 @@ class TargetProfile:
     kernels' float type, `features` what a browser's adapter or a CPU must have (WebGPU's names, or Linux's)
     and `adapter` minima of numbers that describe an adapter (as in the lock), `dot_product` the instructions
     that a CPU's products of quantised weights are made of, `compiler` the program that links a shared
-    library and `max_batch_size` the number of sequences that one step takes.
+    library, `max_batch_size` the number of sequences that one step takes and `max_binding_bytes` how much of
+    a weight with the rows of a vocabulary a kernel binds at once, if that is limited.
     """
 
     name: str
@@ -47,6 +49,7 @@ class TargetProfile:
     dot_product: DotProduct | None = None
     compiler: str = "g++"
     max_batch_size: int = 4
+    max_binding_bytes: int | None = None
     group: str = ""
 
     @property
@@ -77,6 +80,7 @@ def _webgpu(dtype: DType, device_class: DeviceClass) -> TargetProfile:
         dtype=dtype,
         features=("shader-f16",) if dtype == "float16" else (),
         adapter=ADAPTERS[device_class],
+        max_binding_bytes=None if device_class == "software" else WEBGPU_BINDING_BYTES,
         group="webgpu",
     )
 

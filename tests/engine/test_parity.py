@@ -12,6 +12,8 @@ from transformers import LlamaForCausalLM
 from tests.browser import build_bundle, engine_page
 from tests.build.mlc_reader import read_tensors, stored_parameter
 from tests.engine.checkpoints import write_checkpoint
+from tests.gpu.models import binding
+from webbuild.build import BuildRequest, build
 
 TOKENS = np.random.default_rng(0).integers(3, 900, 40).tolist()
 SIZES = ("--context-window-size", "128", "--prefill-chunk-size", "32")
@@ -74,6 +76,26 @@ def test_shapes(browser: Browser, site: Path, site_url: str, tmp_path: Path, nam
     bundle = f"shape-{list(SHAPES).index(name)}"
     build_bundle(checkpoint, site / "bundles" / bundle, "--quant", "q0f32", *SIZES)
     assert_close(logits_in_browser(browser, site_url, bundle), reference(checkpoint))
+
+
+def test_a_vocabulary_that_is_bound_in_pieces(
+    browser: Browser, site: Path, site_url: str, tmp_path: Path
+) -> None:
+    shape = {"vocab_size": 1031, "tie_word_embeddings": True}
+    checkpoint, output = tmp_path / "checkpoint", site / "bundles" / "pieces"
+    write_checkpoint(checkpoint, **shape)
+    with binding(20_000):
+        build(
+            BuildRequest(
+                checkpoint=checkpoint,
+                output=output,
+                targets=("webgpu-f32",),
+                context_window_size=128,
+                prefill_chunk_size=32,
+            )
+        )
+    expected = reference(checkpoint, read_tensors(output))
+    assert_close(logits_in_browser(browser, site_url, "pieces"), expected)
 
 
 def test_half_precision_weights_are_widened(

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { ParameterShape } from "../../web/worker/engine/metadata.ts";
 import { parseTensors, type TensorRecord, tensorSlices } from "../../web/worker/engine/weights.ts";
 import { golden } from "./golden.ts";
 
@@ -20,7 +21,7 @@ function words(bytes: Uint8Array): number[] {
   return [...new Uint32Array(Uint8Array.from(bytes).buffer)];
 }
 
-type Wanted = Parameters<typeof tensorSlices>[2];
+type Wanted = ParameterShape["dtype"];
 
 /** What the store's files do. */
 function ranges(shard: Uint8Array<ArrayBuffer>) {
@@ -35,9 +36,20 @@ async function tensorBytes(
   wanted: Wanted,
   sliceBytes?: number,
 ): Promise<Uint8Array> {
+  const { name, shape } = entry;
+  return parameterBytes(shard, entry, { name, shape, dtype: wanted }, sliceBytes);
+}
+
+/** A parameter put together from its slices. */
+async function parameterBytes(
+  shard: Uint8Array<ArrayBuffer>,
+  entry: TensorRecord,
+  parameter: ParameterShape,
+  sliceBytes?: number,
+): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let position = 0;
-  for await (const { offset, bytes } of tensorSlices(ranges(shard), entry, wanted, sliceBytes)) {
+  for await (const { offset, bytes } of tensorSlices(ranges(shard), entry, parameter, sliceBytes)) {
     assert.equal(offset, position);
     position += bytes.length;
     pieces.push(bytes);
@@ -88,7 +100,7 @@ test("a tensor as big as an 8B model's embedding is read in slices of some MiB",
   };
   const entry = record("float32", "f32-to-bf16", [nbytes / 2], nbytes, 4);
   let total = 0;
-  for await (const { bytes } of tensorSlices(shard, entry, "float32")) total += bytes.length;
+  for await (const { bytes } of tensorSlices(shard, entry, { ...entry, dtype: "float32" })) total += bytes.length;
   assert.equal(total, 2 * nbytes);
   assert.ok(longest <= 4 << 20);
 });
@@ -96,7 +108,7 @@ test("a tensor as big as an 8B model's embedding is read in slices of some MiB",
 test("what the library wants as it is stored isn't copied", async () => {
   const shard = new Uint8Array(16);
   const entry = record("uint32", "raw", [2], 8, 8);
-  for await (const { bytes } of tensorSlices(ranges(shard), entry, "uint32")) {
+  for await (const { bytes } of tensorSlices(ranges(shard), entry, { ...entry, dtype: "uint32" })) {
     assert.equal(bytes.buffer, shard.buffer);
     assert.equal(bytes.byteOffset, 8);
   }
@@ -140,5 +152,21 @@ test("what is no list of shards is no tensor-cache.json", () => {
   const wrong = [null, {}, { ...shard, dataPath: 3 }, { ...shard, records: [null] }, ...broken];
   for (const records of [undefined, "x", ...wrong.map((shard) => [shard])]) {
     assert.throws(() => parseTensors({ records }, []), { code: "bundle_invalid" }, JSON.stringify(records));
+  }
+});
+
+test("a parameter is some rows of a tensor, wherever that lies and in whatever slices", async () => {
+  const rows = [[1, 2], [3, 4], [5, 6], [7, 8]];
+  const shard = new Uint8Array(Uint32Array.from([9, ...rows.flat()]).buffer);
+  const entry = record("uint32", "raw", [4, 2], 32, 4);
+  for (const sliceBytes of [4, 12, undefined]) {
+    const piece = { name: "w", shape: [2, 2], dtype: "uint32", first_row: 1 } as const;
+    assert.deepEqual(words(await parameterBytes(shard, entry, piece, sliceBytes)), [3, 4, 5, 6]);
+  }
+  const index = { records: [{ dataPath: "a", nbytes: 36, records: [entry] }] };
+  const wanted = (shape: number[], first_row: number): ParameterShape => ({ name: "w", shape, dtype: "uint32", first_row });
+  assert.ok(parseTensors(index, [wanted([2, 2], 2)]));
+  for (const refused of [wanted([2, 2], 3), wanted([2, 1], 0)]) {
+    assert.throws(() => parseTensors(index, [refused]), { code: "bundle_invalid", message: /from row/ });
   }
 });

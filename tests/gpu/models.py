@@ -1,10 +1,13 @@
 """Random checkpoints compiled for a GPU and called from this CPU, beside transformers' model of them."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from transformers import LlamaForCausalLM
 
@@ -14,6 +17,7 @@ from mlc_edge.model_runner import CacheSizes
 from mlc_edge.vulkan.runner import VulkanRunner
 from tests.build.checkpoints import write_checkpoint
 from tests.build.mlc_reader import read_tensors, stored_parameter
+from webbuild import targets
 from webbuild.build import BuildRequest, build
 
 # More than a few tokens, which are a step of as many sequences.
@@ -44,7 +48,12 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "odd-f16": ("f16", "q0f16", {**ODD, "tie_word_embeddings": True}),
     "odd-f32": ("f32", "q4f32_1", ODD),
     "odd-software-f32": ("software-f32", "q8f32", ODD),
+    "pieces-f16": ("f16", "q4mf16", {**NARROW, "vocab_size": 1031, "tie_word_embeddings": True}),
+    "pieces-f32": ("f32", "q0f32", {**NARROW, "vocab_size": 1031}),
+    "odd-pieces-f32": ("f32", "q4f32_1", ODD),
 }
+# What kernels bind of a vocabulary, where it is less than devices offer: three pieces, four and two.
+BINDING_BYTES = {"pieces-f16": 50_000, "pieces-f32": 300_000, "odd-pieces-f32": 400_000}
 Floats = np.ndarray
 
 
@@ -66,6 +75,11 @@ class GpuModel:
         """The limits that the library asks of an adapter."""
         return dict(read_lock(self.bundle).targets[self.target].needs.limits)
 
+    def pieces(self) -> list[dict[str, Any]]:
+        """Parameters that are rows of a stored tensor."""
+        params = self.open_runner(sequences=1).metadata["params"]
+        return [entry for entry in params if "first_row" in entry]
+
     def open_runner(self, *, sequences: int) -> VulkanRunner:
         """A runner with a KV cache, on the process's device."""
         sizes = CacheSizes(sequences, CONTEXT, CHUNK)
@@ -82,7 +96,7 @@ class GpuModel:
             return model(torch.tensor([tokens])).logits[0].numpy()
 
 
-def build_model(folder: Path, name: str) -> GpuModel:
+def build_model(folder: Path, name: str, *, mlc_compatible: bool = False) -> GpuModel:
     """One of MODELS, random, as a checkpoint and a bundle."""
     kind, quantization, shape = MODELS[name]
     target = target_name(kind)
@@ -95,6 +109,18 @@ def build_model(folder: Path, name: str) -> GpuModel:
         quantization=quantization,
         context_window_size=CONTEXT,
         prefill_chunk_size=CHUNK,
+        mlc_compatible=mlc_compatible,
     )
-    build(request)
+    with binding(BINDING_BYTES.get(name)):
+        build(request)
     return GpuModel(checkpoint, bundle, target)
+
+
+@contextmanager
+def binding(most: int | None) -> Iterator[None]:
+    """Where kernels bind at most so many bytes of a vocabulary, if they aren't to bind what they do."""
+    with pytest.MonkeyPatch.context() as patch:
+        if most is not None:
+            profiles = [replace(profile, max_binding_bytes=most) for profile in targets.PROFILES]
+            patch.setattr(targets, "PROFILES", profiles)
+        yield

@@ -1,12 +1,25 @@
 """Models of many widths on a GPU: prompts, second chunks, single tokens, forks, against transformers."""
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.build.checkpoints import CONFIG
-from tests.gpu.models import CHUNK, CONTEXT, MODELS, WIDE, Floats, GpuModel, target_name
+from tests.build.mlc_reader import read_tensors
+from tests.gpu.models import (
+    BINDING_BYTES,
+    CHUNK,
+    CONTEXT,
+    MODELS,
+    WIDE,
+    Floats,
+    GpuModel,
+    build_model,
+    target_name,
+)
 from webbuild.compiler import CompileOptions, compile_kernels
 from webbuild.models.llama_spec import LlamaConfig, parameter_table
 from webbuild.quantization.choices import choose_formats
@@ -39,6 +52,28 @@ def test_logits_are_those_of_transformers(model: Callable[[str], GpuModel], name
     close(runner.decode([0, 1], together), CHUNK + 6, CHUNK + 3)
     runner.pop(0, 3)
     close(runner.verify(0, TOKENS[CHUNK + 4 : CHUNK + 8]), *range(CHUNK + 4, CHUNK + 8))
+
+
+@pytest.mark.parametrize("name", BINDING_BYTES)
+def test_vocabularies_are_stored_whole_and_bound_in_pieces(
+    model: Callable[[str], GpuModel], name: str
+):
+    built = model(name)
+    stored = {name: len(values) for name, values in read_tensors(built.bundle).items()}
+    pieces = built.pieces()
+    assert {entry["name"].split(".")[-2] for entry in pieces} <= {"embed_tokens", "lm_head"}
+    for each in {entry["name"] for entry in pieces}:
+        begins = [(e["first_row"], e["shape"][0]) for e in pieces if e["name"] == each]
+        ends = [first + rows for first, rows in begins]
+        assert len(begins) > 1
+        assert [0, *ends] == [*(first for first, _ in begins), stored[each]]
+    bytes_of = [math.prod(e["shape"]) * np.dtype(e["dtype"]).itemsize for e in pieces]
+    assert max(bytes_of) <= BINDING_BYTES[name]
+
+
+@pytest.mark.usefixtures("device")
+def test_mlcs_runtimes_get_parameters_as_they_are_stored(tmp_path: Path):
+    assert build_model(tmp_path, "odd-pieces-f32", mlc_compatible=True).pieces() == []
 
 
 @pytest.mark.parametrize("board", ["jetson-orin", "pi5"])

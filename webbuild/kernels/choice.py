@@ -12,4 +12,5 @@ def kernels_for(profile: TargetProfile, formats: WeightFormats) -> Kernels:
     if profile.kernels == "cpu":
         dot_product = profile.dot_product if profile.interleaves(formats) else None
         return CpuKernels(formats.quantization.dtype, dot_product)
-    return GpuKernels(profile.dtype, barriers=profile.kernels == "gpu")
+    barriers = profile.kernels == "gpu"
+    return GpuKernels(profile.dtype, barriers=barriers, max_binding_bytes=profile.max_binding_bytes)

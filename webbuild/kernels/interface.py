@@ -53,11 +53,12 @@ class PagePrograms(NamedTuple):
 
 
 class StoredParameter(NamedTuple):
-    """A tensor that is part of a weight."""
+    """A tensor that is part of a weight, or those of its rows that begin with `first_row`."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    first_row: int | None = None
 
 
 class Norm(NamedTuple):
@@ -78,8 +79,8 @@ class Surroundings(NamedTuple):
 class Kernels(ABC):
     """Operations as one kind of device computes them, under TVM's current target.
 
-    `dtype` is the float type of what lies between operations. A stored weight is the tensors of `stored_as`,
-    in that order.
+    `dtype` is the float type of what lies between operations. A stored weight is the tensors of `stored_as`
+    or `stored_in_pieces`, in that order.
     """
 
     dtype: str
@@ -87,6 +88,12 @@ class Kernels(ABC):
     @abstractmethod
     def stored_as(self, rows: int, columns: int, format: TensorFormat) -> list[StoredParameter]:
         """What a weight [rows, columns] in `format` is stored as."""
+
+    def stored_in_pieces(
+        self, rows: int, columns: int, format: TensorFormat
+    ) -> list[StoredParameter]:
+        """Of a weight that may be larger than a buffer can be: `stored_as` of pieces, one after the other."""
+        return self.stored_as(rows, columns, format)
 
     @abstractmethod
     def layout(self, format: TensorFormat) -> str:

@@ -30,9 +30,10 @@ def stored_parameters(
     ]
 
 
-def _dequantize(
-    weight: tuple[te.Tensor, ...], row: tirx.Expr, k: tirx.Expr, format: TensorFormat
+def dequantize(
+    weight: Sequence[te.Tensor | tirx.Buffer], row: tirx.Expr, k: tirx.Expr, format: TensorFormat
 ) -> tirx.Expr:
+    """The value at [row, k], float32."""
     words, *floats = weight
     per_word = format.levels_per_word
     shift = tirx.Cast("uint32", (k % per_word) * format.bits)
@@ -76,7 +77,7 @@ def grouped_linear(
     def compute(x: te.Tensor, *weight: te.Tensor) -> te.Tensor:
         dequantized = te.compute(
             (weight[0].shape[0], x.shape[-1]),
-            lambda n, k: _dequantize(weight, n, k, format),
+            lambda n, k: dequantize(weight, n, k, format),
             name="dequantize",
         )
         return _matmul(x, dequantized, out_dtype)
@@ -93,7 +94,7 @@ def grouped_take(
     def compute(ids: te.Tensor, *weight: te.Tensor) -> te.Tensor:
         return te.compute(
             (ids.shape[0], width),
-            lambda i, k: tirx.Cast(out_dtype, _dequantize(weight, ids[i], k, format)),
+            lambda i, k: tirx.Cast(out_dtype, dequantize(weight, ids[i], k, format)),
             name=f"{format.name}_take",
         )
 

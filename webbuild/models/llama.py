@@ -95,7 +95,9 @@ class Model(nn.Module):
         self.dtype = numerics.dtype
         self.model = LlamaModel(config, numerics.of("model"))
         if not config.tie_word_embeddings:
-            self.lm_head = Linear(config.hidden_size, config.vocab_size, numerics.of("lm_head"))
+            self.lm_head = Linear(
+                config.hidden_size, config.vocab_size, numerics.of("lm_head"), in_pieces=True
+            )
 
     def _logits(self, x: Tensor) -> Tensor:
         head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head

@@ -208,8 +208,8 @@ async function uploadWeights(
 ): Promise<Pick<Times, "downloadMs" | "uploadMs">> {
   const start = performance.now();
   progress.enter("download");
-  const cache = parseTensors(await bundle.readJson(parameters, progress, signal), runner.metadata.params);
-  const wanted = new Map(runner.metadata.params.map((parameter) => [parameter.name, parameter]));
+  const { params } = runner.metadata;
+  const cache = parseTensors(await bundle.readJson(parameters, progress, signal), params);
   const open = (index: number): Promise<StoredFile> | null => {
     const record = cache.records[index];
     const shard = record ? bundle.open(record.dataPath, progress, signal) : null;
@@ -226,9 +226,10 @@ async function uploadWeights(
     if (!next) progress.enter("upload");
     const uploadStart = performance.now();
     for (const record of records) {
-      const parameter = wanted.get(record.name);
-      if (parameter) await uploadTensor(shard, record, parameter, { runner, rows });
-      signal.throwIfAborted();
+      for (const parameter of params.filter(({ name }) => name === record.name)) {
+        await uploadTensor(shard, record, parameter, { runner, rows });
+        signal.throwIfAborted();
+      }
     }
     uploadMs += performance.now() - uploadStart;
   }
@@ -241,7 +242,7 @@ async function uploadTensor(
   parameter: ParameterShape,
   { runner, rows }: { runner: ModelRunner; rows: StoredRows },
 ): Promise<void> {
-  const slices = tensorSlices(shard, record, parameter.dtype);
+  const slices = tensorSlices(shard, record, parameter);
   runner.allocate(parameter);
   for await (const slice of slices) {
     rows.keep(parameter, slice);

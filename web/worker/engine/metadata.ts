@@ -7,6 +7,8 @@ export interface ParameterShape {
   readonly name: string;
   readonly shape: readonly number[];
   readonly dtype: "uint32" | "float32" | "float16";
+  /** Of a parameter that is some rows of what is stored by its name: where they begin. */
+  readonly first_row?: number;
 }
 
 /** A weight [out_features, in_features] and how it is stored. */

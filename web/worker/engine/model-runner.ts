@@ -54,7 +54,7 @@ export class ModelRunner implements TestSubject, DrawSubject {
   readonly #api: DeviceApi;
   readonly #vm: VirtualMachine;
   #model: UploadedModel | null = null;
-  readonly #tensors = new Map<string, Tensor>();
+  readonly #tensors = new Map<ParameterShape, Tensor>();
   #unsettledBytes = 0;
   #distrustsDraws = false;
 
@@ -89,10 +89,11 @@ export class ModelRunner implements TestSubject, DrawSubject {
   }
 
   /** Makes room on the device for one parameter. */
-  allocate({ name, shape, dtype }: ParameterShape): void {
+  allocate(parameter: ParameterShape): void {
+    const { shape, dtype } = parameter;
     const tvm = this.#tvm;
     tvm.withNewScope(() => {
-      this.#tensors.set(name, tvm.detachFromCurrentScope(tvm.empty([...shape], dtype, tvm.webgpu())));
+      this.#tensors.set(parameter, tvm.detachFromCurrentScope(tvm.empty([...shape], dtype, tvm.webgpu())));
     });
   }
 
@@ -100,12 +101,12 @@ export class ModelRunner implements TestSubject, DrawSubject {
    * Copies a piece of an allocated parameter to the device; its bytes have the parameter's type.
    * Await it before the next: it waits where many bytes are on their way, which all take memory.
    */
-  async upload({ name }: ParameterShape, { offset, bytes }: Slice): Promise<void> {
+  async upload(parameter: ParameterShape, { offset, bytes }: Slice): Promise<void> {
     if (offset % 4 !== 0 || bytes.length % 4 !== 0) {
-      throw new Error(`WebGPU copies four bytes at a time, and a piece of ${name} doesn't end there`);
+      throw new Error(`WebGPU copies four bytes at a time, and a piece of ${parameter.name} doesn't end there`);
     }
-    const tensor = this.#tensors.get(name);
-    if (!tensor) throw new Error(`${name} isn't allocated`);
+    const tensor = this.#tensors.get(parameter);
+    if (!tensor) throw new Error(`${parameter.name} isn't allocated`);
     this.#device.write(tensor.getDataPtr(), offset, bytes);
     this.#unsettledBytes += bytes.length;
     if (this.#unsettledBytes >= MAX_UNSETTLED_BYTES) await this.settle();
@@ -127,7 +128,7 @@ export class ModelRunner implements TestSubject, DrawSubject {
       const found = MODEL_FUNCTIONS.map((name) => [name, keep(this.#vm.getFunction(name))]);
       this.#model = {
         functions: Object.fromEntries(found) as ModelFunctions,
-        parameters: keep(tvm.makeTVMArray(params.map(({ name }) => this.#tensors.get(name)))),
+        parameters: keep(tvm.makeTVMArray(params.map((each) => this.#tensors.get(each)))),
         pages: new KvPages(tvm, this.#device, this.#vm.getFunction("create_tir_paged_kv_cache"), this.metadata),
         token: keep(tvm.empty([1], "int32", tvm.webgpu())),
         logits: keep(tvm.empty([1, 1, vocabSize], "float32", tvm.cpu())),

@@ -39,11 +39,13 @@ export class StoredRows {
   }
 
   /** Takes what is wanted of a piece of a parameter, in the type in which the device gets it. */
-  keep({ name, shape, dtype }: ParameterShape, { offset, bytes }: Slice): void {
+  keep({ name, shape, dtype, first_row: first = 0 }: ParameterShape, slice: Slice): void {
     const wanted = this.#wanted.get(name);
     if (wanted === undefined) return;
+    const { bytes } = slice;
     const rows = wanted === null ? 1 : (shape[0] ?? 1);
     const size = shape.reduce((product, extent) => product * extent, dtype === "float16" ? 2 : 4) / rows;
+    const offset = slice.offset + first * size;
     const kept = this.#kept.get(name) ?? new Map<number, Uint8Array>();
     this.#kept.set(name, kept);
     for (const row of wanted ?? [0]) {

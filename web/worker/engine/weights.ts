@@ -25,14 +25,22 @@ export function parseTensors(content: object, parameters: readonly ParameterShap
   const shards = Array.isArray(cache.records) ? cache.records : [null];
   if (!shards.every(isShard)) throw invalid("tensor-cache.json is no list of shards and their tensors");
   const stored = new Map(cache.records.flatMap(({ records }) => records).map((r) => [r.name, r]));
-  const problems = parameters.flatMap(({ name, shape }) => {
+  const problems = parameters.flatMap((parameter) => {
+    const { name, shape, first_row: row } = parameter;
     const record = stored.get(name);
     if (!record) return [`${name} is missing`];
-    if (String(record.shape) === String(shape)) return [];
-    return [`${name} is ${record.shape.join(" x ")}, not ${shape.join(" x ")}`];
+    if (holds(record, parameter)) return [];
+    const from = row === undefined ? "" : ` from row ${row} on`;
+    return [`${name} is ${record.shape.join(" x ")}, not ${shape.join(" x ")}${from}`];
   });
   if (problems.length > 0) throw invalid(problems.join("; "));
   return cache;
+}
+
+function holds({ shape: stored }: TensorRecord, { shape, first_row: row }: ParameterShape): boolean {
+  if (row === undefined) return String(stored) === String(shape);
+  const [rows = 0, ...width] = shape;
+  return row + rows <= (stored[0] ?? 0) && String(stored.slice(1)) === String(width);
 }
 
 function isShard(shard: unknown): boolean {
@@ -85,7 +93,7 @@ export function conversionOf(
   // TVM's writer notes the format on tensors of every type, and encodes those of float32 alone.
   const stored = format === "f32-to-bf16" && dtype === "float32" ? "bfloat16" : dtype;
   const storedItem = ITEM_BYTES[stored] ?? NaN;
-  const needed = shape.reduce((product, extent) => product * extent, storedItem);
+  const needed = bytesOf(shape, storedItem);
   if (nbytes !== needed) throw invalid(`${name} takes ${nbytes} bytes, not ${needed}`);
   const item = ITEM_BYTES[wanted] ?? NaN;
   if (stored === wanted) return { storedItem, item, convert: (bytes) => bytes };
@@ -107,19 +115,24 @@ export interface Ranges {
   read(offset: number, length: number): Promise<Bytes>;
 }
 
-/** A tensor in pieces that are read one by one, of at most `sliceBytes` stored bytes each. */
+/** What a parameter is of a tensor, piece by piece as they are read, each of at most `sliceBytes` stored bytes. */
 export async function* tensorSlices(
   shard: Ranges,
   record: TensorRecord,
-  wanted: ParameterShape["dtype"],
+  wanted: ParameterShape,
   sliceBytes = SLICE_BYTES,
 ): AsyncGenerator<Slice, void> {
-  const { storedItem, item, convert } = conversionOf(record, wanted, shard.bytes);
-  const { byteOffset, nbytes } = record;
+  const { storedItem, item, convert } = conversionOf(record, wanted.dtype, shard.bytes);
+  const byteOffset = record.byteOffset + (wanted.first_row ?? 0) * bytesOf(wanted.shape.slice(1), storedItem);
+  const nbytes = bytesOf(wanted.shape, storedItem);
   for (let begin = 0; begin < nbytes; begin += sliceBytes) {
     const stored = await shard.read(byteOffset + begin, Math.min(sliceBytes, nbytes - begin));
     yield { offset: (begin / storedItem) * item, bytes: convert(stored) };
   }
+}
+
+function bytesOf(shape: readonly number[], item: number): number {
+  return shape.reduce((product, extent) => product * extent, item);
 }
 
 /** Turns 16-bit floats into the bits of 32-bit floats. */

@@ -1,9 +1,11 @@
 """What a GPU computes with, by the class of its device."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.relax.frontend.nn.llm import _kernel_common as tvm_tiles
@@ -18,6 +20,7 @@ from webbuild.kernels.gpu.attention_split import parts_bytes, split_decode
 from webbuild.kernels.gpu.drawing import draw
 from webbuild.kernels.gpu.matmul import matmul
 from webbuild.kernels.gpu.matvec import MatVec, is_step, matvec, suits
+from webbuild.kernels.gpu.pieces import pieces_of, take_of_pieces
 from webbuild.kernels.gpu.sorting import argsort_descending
 from webbuild.kernels.interface import (
     PAGE_TOKENS,
@@ -37,19 +40,40 @@ from webbuild.kernels.plain import (
 )
 from webbuild.quantization.formats import TensorFormat
 
+# Browsers copy four bytes at a time, whatever the type of a row's numbers.
+ALIGNED_ROWS = 8
+
 
 @dataclass(frozen=True)
 class GpuKernels(Kernels):
     """`barriers` says whether threads of a workgroup share work; scales are of type `dtype`, as values are.
 
     Where a CPU stands in for the GPU, waiting for each other costs threads more than sharing saves them.
+    `max_binding_bytes` is how much of a weight with the rows of a vocabulary a kernel binds.
     """
 
     dtype: str
     barriers: bool
+    max_binding_bytes: int | None = None
 
     def stored_as(self, rows: int, columns: int, format: TensorFormat) -> list[StoredParameter]:
         return stored_parameters(rows, columns, format, dtype=self.dtype, scale_dtype=self.dtype)
+
+    def stored_in_pieces(
+        self, rows: int, columns: int, format: TensorFormat
+    ) -> list[StoredParameter]:
+        whole = self.stored_as(rows, columns, format)
+        row_bytes = max(map(_bytes_of, whole)) // rows
+        if self.max_binding_bytes is None or rows * row_bytes <= self.max_binding_bytes:
+            return whole
+        most = self.max_binding_bytes // row_bytes // ALIGNED_ROWS * ALIGNED_ROWS
+        count = -(-rows // most)
+        each = -(-rows // (count * ALIGNED_ROWS)) * ALIGNED_ROWS
+        return [
+            part._replace(first_row=first)
+            for first in range(0, rows, each)
+            for part in self.stored_as(min(each, rows - first), columns, format)
+        ]
 
     def layout(self, format: TensorFormat) -> str:
         return format.name if format.bits else "plain"
@@ -58,11 +82,16 @@ class GpuKernels(Kernels):
         self, x: Tensor, weight: Sequence[Tensor], rows: int, format: TensorFormat, out_dtype: str
     ) -> Tensor:
         if self.fuses(int(x.shape[-1]), format):
-            task = self._task(x, rows, format, out_dtype=out_dtype)
+            pieces = tuple(int(words.shape[0]) for words, *_ in pieces_of(weight, format))
+            task = self._task(x, rows, format, out_dtype=out_dtype, pieces=pieces)
             return matvec(x, weight, task) if is_step(x) else matmul(x, weight, task)
-        if not format.bits:
-            return linear(x, weight[0], out_dtype)
-        return grouped_linear(x, weight, format, out_dtype)
+        results = [
+            grouped_linear(x, piece, format, out_dtype)
+            if format.bits
+            else linear(x, piece[0], out_dtype)
+            for piece in pieces_of(weight, format)
+        ]
+        return op.concat(results, dim=-1) if len(results) > 1 else results[0]
 
     def _task(self, x: Tensor, rows: int, format: TensorFormat, **how: Any) -> MatVec:
         columns = int(x.shape[-1])
@@ -94,6 +123,8 @@ class GpuKernels(Kernels):
     def take(
         self, weight: Sequence[Tensor], ids: Tensor, columns: int, format: TensorFormat
     ) -> Tensor:
+        if len(pieces_of(weight, format)) > 1:
+            return take_of_pieces(weight, ids, columns, format, self.dtype)
         if not format.bits:
             return take_rows(weight[0], ids)
         return grouped_take(weight, ids, columns, format, self.dtype)
@@ -160,6 +191,10 @@ class GpuKernels(Kernels):
     @property
     def narrows_indices(self) -> bool:
         return True
+
+
+def _bytes_of(parameter: StoredParameter) -> int:
+    return math.prod(parameter.shape) * np.dtype(parameter.dtype).itemsize
 
 
 def suits_tiles(shape: KVCacheShape, target: Target) -> bool:

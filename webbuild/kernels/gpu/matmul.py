@@ -12,7 +12,7 @@ from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.script.ir_builder import tirx as T
 
-from webbuild.kernels.gpu.matvec import MatVec, Rows
+from webbuild.kernels.gpu.matvec import MatVec, Piece, Rows
 from webbuild.kernels.program import build, rows_of
 from webbuild.quantization.formats import GROUP
 
@@ -68,14 +68,16 @@ def program(task: MatVec, tiling: Tiling | None = None, few: int = FEW) -> tirx.
             with T.Then():
                 rows.emit()
             with T.Else():
-                _Tile(rows, tiling or Tiling()).emit()
+                for piece in rows.pieces:
+                    _Tile(rows, piece, tiling or Tiling()).emit()
 
     return build("matmul", emit)
 
 
 class _Tile:
-    def __init__(self, rows: Rows, tiling: Tiling) -> None:
+    def __init__(self, rows: Rows, piece: Piece, tiling: Tiling) -> None:
         self.rows = rows
+        self.piece = piece
         self.task = rows.task
         self.tiling = tiling
         # Of both types, as much workgroup memory.
@@ -86,7 +88,7 @@ class _Tile:
     def emit(self) -> None:
         task, rows, threads = self.task, self.rows, self.tiling.threads
         turns = (rows.n + (TILE - 1)) // TILE
-        blocks = -(-task.outputs // self.outputs)
+        blocks = -(-self.piece.outputs // self.outputs)
         with (
             # Neighbours read the same of the weight.
             T.thread_binding(0, turns, thread="blockIdx.x") as turn,
@@ -138,17 +140,18 @@ class _Tile:
         self, weights: tirx.Buffer, first: tirx.Expr, column: tirx.Expr, thread: tirx.Expr
     ) -> None:
         """A thread has some columns of 4 rows, all in a word of each."""
-        rows, format, threads = self.rows, self.task.format, self.tiling.threads
+        rows, piece = self.rows, self.piece
+        format, threads = self.task.format, self.tiling.threads
         own = min(self.step * VECTORS // threads, format.levels_per_word)
         for turn in range(self.step * VECTORS // own // threads):
             flat = turn * threads + thread
             vector, k = T.bind(flat % VECTORS), T.bind(flat // VECTORS * own)
             outputs = [self._weight_row(first, vector, lane) for lane in range(LANES)]
             place = T.bind(column + k)
-            words = [T.bind(rows.words[row, place // format.levels_per_word]) for row in outputs]
+            words = [T.bind(piece.words[row, place // format.levels_per_word]) for row in outputs]
             floats = [
                 [T.bind(T.Cast("float32", each[row, place // GROUP])) for row in outputs]
-                for each in rows.floats
+                for each in piece.floats
             ]
             for index in range(own):
                 level = place % format.levels_per_word + index
@@ -162,12 +165,10 @@ class _Tile:
 
     def _weight_row(self, first: tirx.Expr, vector: tirx.Expr, lane: int) -> tirx.Expr:
         """Of the tile's rows, as `_row_vector` numbers them."""
-        outputs = self.task.outputs
         if not self.task.gated:
-            return T.bind(T.min(first + vector * LANES + lane, outputs - 1))
+            return T.bind(self.piece.row(first + vector * LANES + lane, 0))
         half = VECTORS // ROW_VECTORS
-        row = T.min(first + vector % half * LANES + lane, outputs - 1)
-        return T.bind(row + vector // half * outputs)
+        return T.bind(self.piece.row(first + vector % half * LANES + lane, vector // half))
 
     def _multiply(
         self,
@@ -209,13 +210,13 @@ class _Tile:
             for part in range(parts):
                 place = T.bind(first_output + self._row_vector(thread, part) * LANES)
                 for lane in range(LANES):
-                    with T.If(tirx.all(row < rows.n, place + lane < task.outputs)), T.Then():
+                    with T.If(tirx.all(row < rows.n, place + lane < self.piece.outputs)), T.Then():
                         value = _element(totals[token, part], lane)
                         if task.gated:
                             gate = T.bind(value)
                             let_through = _element(totals[token, 1], lane)
                             value = gate / (T.float32(1) + T.exp(-gate)) * let_through
-                        rows.write(value, row, place + lane)
+                        rows.write(value, row, self.piece.first + place + lane)
 
 
 def _vector(values: Sequence[tirx.Expr]) -> tirx.Expr:

@@ -28,7 +28,8 @@ class MatVec:
     """What a program computes; `epsilon` is None where inputs aren't normalised.
 
     A `gated` weight has rows for gates, then as many for what they let through. One that is `batched` may be
-    given several inputs at little more than the cost of one.
+    given several inputs at little more than the cost of one. `pieces` are the rows of each, where the weight,
+    not gated then, is in several.
     """
 
     rows: int
@@ -40,6 +41,7 @@ class MatVec:
     gated: bool = False
     residual: bool = False
     batched: bool = False
+    pieces: tuple[int, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -85,6 +87,23 @@ def program(task: MatVec) -> tirx.PrimFunc:
     return build("matvec", lambda: Rows(task).emit())
 
 
+@dataclass(frozen=True)
+class Piece:
+    """The weight's tensors of the `outputs` that begin with `first`."""
+
+    first: int
+    outputs: int
+    words: tirx.Buffer
+    floats: Sequence[tirx.Buffer]
+
+    def row(self, index: tirx.Expr, part: tirx.Expr | int) -> tirx.Expr:
+        """Of the weight: an output's, or with part 1 the one that it gates.
+
+        Past the end it is the last one again, whose sum nobody stores.
+        """
+        return T.min(index, self.outputs - 1) + part * self.outputs
+
+
 class Rows:
     """Emits the arguments, and kernels."""
 
@@ -99,10 +118,9 @@ class Rows:
         self.teams = THREADS // self.lanes
         self.n = size("n")
         self.x = argument("x", (self.n, task.columns), task.dtype)
-        self.words = argument("words", (task.rows, self.per_row), "uint32")
-        floats = ["scales", "minimums"] if task.format.has_minimums else ["scales"]
-        by_group = (task.rows, task.columns // GROUP)
-        self.floats = [argument(name, by_group, task.dtype) for name in floats]
+        self.pieces: list[Piece] = []
+        for rows in task.pieces or (task.rows,):
+            self.pieces.append(self._piece(rows))
         if task.epsilon is not None:
             self.norm_weight = argument("norm_weight", (task.columns,), task.dtype)
         if task.residual:
@@ -112,20 +130,34 @@ class Rows:
         """Sums of products that a lane has for an input; after them, if it is normalised, its squares'."""
         self.sums = self.products + (task.epsilon is not None)
 
+    def _piece(self, rows: int) -> Piece:
+        """The next one, of so many rows."""
+        task, number = self.task, len(self.pieces)
+        names = ["scales", "minimums"] if task.format.has_minimums else ["scales"]
+        words = argument(f"words_{number}", (rows, self.per_row), "uint32")
+        by_group = (rows, task.columns // GROUP)
+        floats = [argument(f"{name}_{number}", by_group, task.dtype) for name in names]
+        first = sum(piece.outputs for piece in self.pieces)
+        return Piece(first, rows // 2 if task.gated else rows, words, floats)
+
     def emit(self) -> None:
         """The kernels, for what is alone and for several together."""
         if not self.task.batched:
-            self._kernel(1)
+            self._kernels(1)
             return
         with T.If(self.n == 1):
             with T.Then():
-                self._kernel(1)
+                self._kernels(1)
             with T.Else():
-                self._kernel(INPUTS)
+                self._kernels(INPUTS)
 
-    def _kernel(self, together: int) -> None:
-        """One whose workgroups have so many inputs."""
-        blocks = -(-self.task.outputs // (self.teams * ROWS))
+    def _kernels(self, together: int) -> None:
+        """Those whose workgroups have so many inputs, one for each piece."""
+        for piece in self.pieces:
+            self._kernel(together, piece)
+
+    def _kernel(self, together: int, piece: Piece) -> None:
+        blocks = -(-piece.outputs // (self.teams * ROWS))
         turns = (self.n + (together - 1)) // together if together > 1 else 1
         with (
             T.thread_binding(0, turns * blocks, thread="blockIdx.x") as place,
@@ -148,22 +180,27 @@ class Rows:
             with T.serial(0, -(-self.per_row // self.lanes)) as step:
                 word = T.bind(step * self.lanes + lane)
                 with T.If(word < self.per_row), T.Then():
-                    self._add_word(totals, inputs, first, word)
+                    self._add_word(totals, inputs, piece, first, word)
             for index, sums in enumerate(shared):
                 T.buffer_store(sums, totals[index], [thread])
             self._reduce(shared, thread, lane)
             results = [sums[thread - lane] for sums in shared]
             for index in range(ROWS):
-                is_its_turn = tirx.all(lane == index, first + index < self.task.outputs)
+                is_its_turn = tirx.all(lane == index, first + index < piece.outputs)
                 with T.If(is_its_turn), T.Then():
                     for number, row in enumerate(inputs):
                         own = results[number * self.sums : (number + 1) * self.sums]
                         is_there = turn * together + number < self.n
                         with T.If(is_there), T.Then():
-                            self._store(own, row, first + index, index)
+                            self._store(own, row, piece.first + first + index, index)
 
     def _add_word(
-        self, totals: tirx.Buffer, inputs: list[tirx.Expr], first: tirx.Expr, word: tirx.Expr
+        self,
+        totals: tirx.Buffer,
+        inputs: list[tirx.Expr],
+        piece: Piece,
+        first: tirx.Expr,
+        word: tirx.Expr,
     ) -> None:
         """The products of a word in all of the team's rows of the weight."""
         format = self.task.format
@@ -175,8 +212,8 @@ class Rows:
         products = T.alloc_buffer((len(inputs),), "float32", scope="local")
         group = T.bind(word // format.words_per_group)
         with T.unroll(0, self.products) as index:
-            output = T.bind(self._weight_row(first, index))
-            T.buffer_store(levels, self.words[output, word], [0])
+            output = T.bind(piece.row(first + index % ROWS, index // ROWS))
+            T.buffer_store(levels, piece.words[output, word], [0])
             for number in range(len(inputs)):
                 T.buffer_store(products, T.float32(0), [number])
             with T.unroll(0, count) as k:
@@ -185,7 +222,7 @@ class Rows:
                     value = values[number * (count + 1) + k] * level
                     T.buffer_store(products, products[number] + value, [number])
             scale, *minimum = (
-                T.bind(T.Cast("float32", tensor[output, group])) for tensor in self.floats
+                T.bind(T.Cast("float32", tensor[output, group])) for tensor in piece.floats
             )
             for number in range(len(inputs)):
                 value = products[number] * scale
@@ -217,14 +254,6 @@ class Rows:
                 value = T.bind(value * T.Cast("float32", self.norm_weight[word * count + k]))
             T.buffer_store(values, value, [first + k])
             T.buffer_store(values, values[total] + value, [total])
-
-    def _weight_row(self, first: tirx.Expr, index: tirx.Expr) -> tirx.Expr:
-        """Of a team: its rows, then those that they gate.
-
-        Past the end it is the last one again, whose sum nobody stores.
-        """
-        row = T.min(first + index % ROWS, self.task.outputs - 1)
-        return row + index // ROWS * self.task.outputs
 
     def centred(self, levels: tirx.Expr, k: tirx.Expr) -> tirx.Expr:
         """The level `k` of a word, 0 for the value 0."""
