@@ -116,10 +116,11 @@ bench-kernels: $(VENV)/.test-installed web-assets emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/python -m benchmarks.browser_kernels
 
-# A decode step's products and attention on a GPU by Vulkan: our programs against TVM's own.
+# Products of a token and of a prompt, and attention, on a GPU by Vulkan: our programs against TVM's own.
 bench-gpu: $(VENV)/.test-installed
 	webbuild/install_system_packages.sh g++ mesa-vulkan-drivers
 	$(BIN)/python -m benchmarks.gpu_products
+	$(BIN)/python -m benchmarks.gpu_products --tokens 128
 	$(BIN)/python -m benchmarks.gpu_attention
 
 # A decode step's commands in the browser: our dispatcher against the one of npm's web-runtime.
@@ -127,7 +128,7 @@ bench-dispatch: $(VENV)/.test-installed emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/python -m benchmarks.dispatch
 
-# What a decode step tells a GPU to do, kernel by kernel.
+# What a token and a chunk of a prompt tell a GPU to do, kernel by kernel.
 step-table: $(VENV)/.test-installed emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/python -m benchmarks.step_table

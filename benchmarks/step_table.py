@@ -1,8 +1,8 @@
-"""What a decode step in the browser tells a GPU to do: `python -m benchmarks.step_table [--shape 1.1b]`.
+"""What steps in the browser tell a GPU to do: `python -m benchmarks.step_table [--shape 1.1b]`.
 
-Prints a table in Markdown. The library has a model's widths and few of its layers, and its kernels are
-compiled without their work: nothing is measured, all is counted. Bytes are those of the buffers that a kernel
-may read or write.
+Prints tables in Markdown, for a token and for a chunk of a prompt. The library has a model's widths and few
+of its layers, and its kernels are compiled without their work: nothing is measured, all is counted. Bytes
+are those of the buffers that a kernel may read or write.
 """
 
 import argparse
@@ -43,43 +43,54 @@ def compile_library(shape: Shape, path: Path) -> None:
     build_library(config, formats, profile, path, options)
 
 
-def steps(shape: Shape) -> dict[int, Dispatches]:
-    """A step's dispatches, by context."""
+def steps(shape: Shape) -> tuple[list[Dispatches], Dispatches]:
+    """A token's dispatches after each of CONTEXTS, and those of a chunk."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         compile_library(shape, folder / "library.wasm")
         bundle_script(Path(__file__).with_suffix(".ts"), folder / "table.js")
         (folder / "page.html").write_text(SCRIPT)
-        found = {}
         with serving(folder) as url, chromium(software=True) as browser:
-            for context in CONTEXTS:
+
+            def ask(function: str, tokens: int) -> Dispatches:
                 page = browser.new_page()
                 page.set_default_timeout(300_000)
                 page.goto(f"{url}page.html")
                 page.wait_for_function("globalThis.ready === true")
-                ask = "(context) => stepAfter('library.wasm', context)"
-                found[context] = page.evaluate(ask, context)
+                found: Dispatches = page.evaluate(
+                    f"(tokens) => {function}('library.wasm', tokens)", tokens
+                )
                 page.close()
-        return found
+                return found
+
+            return [ask("stepAfter", context) for context in CONTEXTS], ask("prompt", CHUNK)
 
 
-def table(shape: Shape, found: dict[int, Dispatches]) -> str:
-    """Markdown: a row for each of a layer's kernels, then for what comes once a step."""
-    first, *others = found.values()
+def table(shape: Shape, unit: str, found: list[Dispatches]) -> str:
+    """Markdown: a row for each of a layer's kernels, then for what comes once a `unit`."""
+    first, *others = found
     counts = Counter(dispatch["name"] for dispatch in first)
     last = {name: [by_name(step)[name] for step in (first, *others)] for name in counts}
-    in_layers = {name: count // LAYERS for name, count in counts.items() if count % LAYERS == 0}
-    once = {name: count for name, count in counts.items() if name not in in_layers}
-    rows = [row(name, f"{count} a layer", last[name]) for name, count in in_layers.items()]
-    rows += [row(name, f"{count} a token", last[name]) for name, count in once.items()]
+    in_layers = {name: count // LAYERS for name, count in counts.items()}
+    once = {name: count % LAYERS for name, count in counts.items()}
+    rows = [
+        row(name, often(in_layers[name], once[name], unit), last[name])
+        for name in sorted(counts, key=lambda name: in_layers[name] == 0)
+    ]
     a_layer = sum(in_layers.values())
     total = shape.num_hidden_layers * a_layer + sum(once.values())
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS), *rows]
     lines += [
         "",
-        f"{a_layer} dispatches a layer, {total} a token of {shape.num_hidden_layers} layers.",
+        f"{a_layer} dispatches a layer, {total} a {unit} of {shape.num_hidden_layers} layers.",
     ]
     return "\n".join(lines)
+
+
+def often(in_layers: int, once: int, unit: str) -> str:
+    """How often a kernel is launched."""
+    parts = {f"{in_layers} a layer": in_layers, f"{once} a {unit}": once}
+    return ", ".join(text for text, count in parts.items() if count)
 
 
 def by_name(step: Dispatches) -> dict[str, dict[str, Any]]:
@@ -102,7 +113,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="1.1b")
     shape = SHAPES[parser.parse_args().shape]
-    print(table(shape, steps(shape)))
+    tokens, chunk = steps(shape)
+    print(table(shape, "token", tokens), table(shape, "chunk", [chunk]), sep="\n\n")
 
 
 if __name__ == "__main__":

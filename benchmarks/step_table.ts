@@ -1,4 +1,4 @@
-/** What a library's decode step tells a GPU to do, kernel by kernel. */
+/** What a library's steps tell a GPU to do, kernel by kernel. */
 import { open } from "./steps.ts";
 
 interface Kernel {
@@ -71,6 +71,13 @@ Object.assign(globalThis, {
     await opened.read(context);
     dispatched = [];
     await opened.step();
+    return dispatched;
+  },
+  /** The dispatches of a prompt of so many tokens. */
+  async prompt(url: string, tokens: number): Promise<Dispatch[]> {
+    const opened = await open("ours", await (await fetch(url)).arrayBuffer(), tokens, note);
+    dispatched = [];
+    await opened.read(tokens);
     return dispatched;
   },
   ready: true,
