@@ -1,5 +1,6 @@
 """Products of rows and a weight with what surrounds them, on the device and in NumPy."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,23 +45,25 @@ class Product:
         self.minimums = floats(case.rows, groups) if case.format.has_minimums else None
         self.residual = floats(self.n, case.outputs)
 
-    def of_device(
-        self, program: tirx.PrimFunc, folder: Path, first: int | None = None
-    ) -> np.ndarray:
-        """What the program makes of the inputs, or of the `first` ones."""
+    def on_device(self, program: tirx.PrimFunc, folder: Path) -> Callable[[int], np.ndarray]:
+        """What the program makes of so many of the inputs, the first ones."""
         case = self.case
         folder.mkdir(exist_ok=True)
-        found = np.zeros_like(self.residual[:first], case.out_dtype)
         (profile,) = profiles_for(target_name("f32"), "q4f16_1")
         with Target(profile.tvm_target, host=profile.tvm_host) as target:
             call = compiled({"product": program}, target, folder / "product.so")
-        optional = [
-            *([self.minimums] if self.minimums is not None else []),
-            *([self.norm] if case.epsilon is not None else []),
-            *([self.residual[:first]] if case.residual else []),
-        ]
-        call("product")(self.x[:first], self.words, self.scales, *optional, found)
-        return found
+
+        def of_first(n: int) -> np.ndarray:
+            found = np.zeros_like(self.residual[:n], case.out_dtype)
+            optional = [
+                *([self.minimums] if self.minimums is not None else []),
+                *([self.norm] if case.epsilon is not None else []),
+                *([self.residual[:n]] if case.residual else []),
+            ]
+            call("product")(self.x[:n], self.words, self.scales, *optional, found)
+            return found
+
+        return of_first
 
     def of_numpy(self, term_rounding: float) -> tuple[np.ndarray, np.ndarray]:
         """In float64, and how far from it a result may be: sums by their terms, results by their type."""

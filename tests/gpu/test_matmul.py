@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.gpu.products import Product, named
-from webbuild.kernels.gpu.matmul import FEW, TILE, Tiling, program
+from webbuild.kernels.gpu.matmul import FEW, TILE, program
 from webbuild.kernels.gpu.matvec import MatVec
 from webbuild.quantization.formats import Q4, Q4M, Q8
 
@@ -27,29 +27,18 @@ CASES = [
 SUM = {"float32": 1e-6, "float16": 6e-4}
 
 
-@pytest.mark.parametrize("n", [1, FEW, FEW + 1, TILE, 2 * TILE + 1])
 @pytest.mark.parametrize("case", CASES, ids=named)
 @pytest.mark.usefixtures("device")
-def test_product_is_that_of_numpy(case: MatVec, n: int, tmp_path: Path):
-    product = Product(case, n)
-    found = product.of_device(program(case), tmp_path)
+def test_product_is_that_of_numpy(case: MatVec, tmp_path: Path):
+    product = Product(case, 2 * TILE + 1)
     expected, bounds = product.of_numpy(SUM[case.dtype])
-    assert (np.abs(found - expected) <= bounds).all()
-
-
-@pytest.mark.usefixtures("device")
-def test_threads_with_fewer_tokens_compute_the_same(tmp_path: Path):
-    product = Product(replace(HALF, gated=True), TILE + 9)
-    wide, narrow = (
-        product.of_device(program(product.case, Tiling(vectors)), tmp_path / str(vectors))
-        for vectors in (2, 1)
-    )
-    np.testing.assert_array_equal(wide, narrow)
+    multiply = product.on_device(program(case), tmp_path)
+    for n in (1, FEW, FEW + 1, TILE, 2 * TILE + 1):
+        assert (np.abs(multiply(n) - expected[:n]) <= bounds[:n]).all(), n
 
 
 @pytest.mark.usefixtures("device")
 def test_a_prompt_gets_the_same_whatever_follows_it(tmp_path: Path):
     product = Product(replace(WHOLE, residual=True), TILE + 20)
-    task = program(product.case)
-    whole = product.of_device(task, tmp_path)
-    np.testing.assert_array_equal(product.of_device(task, tmp_path, first=TILE), whole[:TILE])
+    multiply = product.on_device(program(product.case), tmp_path)
+    np.testing.assert_array_equal(multiply(TILE), multiply(TILE + 20)[:TILE])

@@ -6,7 +6,7 @@ its own, in vectors of 4, whose sums are in float32. A few tokens are a step of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tvm import tirx
 from tvm.relax.frontend.nn import Tensor, op
@@ -18,28 +18,18 @@ from webbuild.quantization.formats import GROUP
 
 # Tokens of a tile, and rows of the weight: gates and what they let through count apart.
 TILE = 64
-# A gated result needs a gate's vector and another.
-ROW_VECTORS = 2
 LANES = 4
 VECTORS = TILE // LANES
-# Tokens that neighbouring threads read of take neighbouring columns in turns of so many.
+# A thread's: of a gated result, a gate's vector and another.
+ROW_VECTORS = 2
+TOKEN_VECTORS = 2
+THREADS = VECTORS // ROW_VECTORS * (VECTORS // TOKEN_VECTORS)
+# Columns of a token that neighbouring threads read.
 NEIGHBOURS = 8
 # Columns that are written at once lie in different banks.
 TOKEN_STRIDE = VECTORS + 1
 # More tokens than these are worth a tile.
 FEW = 16
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """`token_vectors` of 4 tokens are a thread's."""
-
-    token_vectors: int = 2
-
-    @property
-    def threads(self) -> int:
-        """Of a workgroup."""
-        return VECTORS // ROW_VECTORS * (VECTORS // self.token_vectors)
 
 
 def matmul(
@@ -56,7 +46,7 @@ def matmul(
     return op.reshape(y, (*lead, task.outputs))
 
 
-def program(task: MatVec, tiling: Tiling | None = None, few: int = FEW) -> tirx.PrimFunc:
+def program(task: MatVec) -> tirx.PrimFunc:
     """x [n, columns], the weight's tensors, the residual and the result [n, outputs].
 
     `task` has no norm.
@@ -64,43 +54,42 @@ def program(task: MatVec, tiling: Tiling | None = None, few: int = FEW) -> tirx.
 
     def emit() -> None:
         rows = Rows(replace(task, batched=True))
-        with T.If(rows.n <= few):
+        with T.If(rows.n <= FEW):
             with T.Then():
                 rows.emit()
             with T.Else():
                 for piece in rows.pieces:
-                    _Tile(rows, piece, tiling or Tiling()).emit()
+                    _Tile(rows, piece).emit()
 
     return build("matmul", emit)
 
 
 class _Tile:
-    def __init__(self, rows: Rows, piece: Piece, tiling: Tiling) -> None:
+    def __init__(self, rows: Rows, piece: Piece) -> None:
         self.rows = rows
         self.piece = piece
         self.task = rows.task
-        self.tiling = tiling
         # Of both types, as much workgroup memory.
         self.step = GROUP if self.task.dtype == "float16" else GROUP // 2
         self.outputs = TILE // 2 if self.task.gated else TILE
         """Of a tile, for each token."""
 
     def emit(self) -> None:
-        task, rows, threads = self.task, self.rows, self.tiling.threads
+        task, rows = self.task, self.rows
         turns = (rows.n + (TILE - 1)) // TILE
         blocks = -(-self.piece.outputs // self.outputs)
         with (
             # Neighbours read the same of the weight.
             T.thread_binding(0, turns, thread="blockIdx.x") as turn,
             T.thread_binding(0, blocks, thread="blockIdx.y") as block,
-            T.thread_binding(0, threads, thread="threadIdx.x") as thread,
+            T.thread_binding(0, THREADS, thread="threadIdx.x") as thread,
         ):
             first_token = T.bind(turn * TILE)
             first_output = T.bind(block * self.outputs)
             vector = f"{task.dtype}x{LANES}"
             weights = T.alloc_buffer((self.step * VECTORS,), vector, scope="shared")
             tokens = T.alloc_buffer((self.step * TOKEN_STRIDE,), vector, scope="shared")
-            count = self.tiling.token_vectors * LANES
+            count = TOKEN_VECTORS * LANES
             totals = T.alloc_buffer((count, ROW_VECTORS), f"float32x{LANES}", scope="local")
             for token in range(count):
                 for part in range(ROW_VECTORS):
@@ -120,16 +109,16 @@ class _Tile:
         return thread % (VECTORS // ROW_VECTORS) + part * (VECTORS // ROW_VECTORS)
 
     def _token_vector(self, thread: tirx.Expr, part: int) -> tirx.Expr:
-        groups = VECTORS // self.tiling.token_vectors
+        groups = VECTORS // TOKEN_VECTORS
         return thread // (VECTORS // ROW_VECTORS) + part * groups
 
     def _read_tokens(
         self, tokens: tirx.Buffer, first: tirx.Expr, column: tirx.Expr, thread: tirx.Expr
     ) -> None:
         """Past the end it is the last one again, whose results nobody stores."""
-        rows, threads = self.rows, self.tiling.threads
-        for turn in range(self.step * VECTORS // threads):
-            flat = turn * threads + thread
+        rows = self.rows
+        for turn in range(self.step * VECTORS // THREADS):
+            flat = turn * THREADS + thread
             group = T.bind(flat // NEIGHBOURS % VECTORS)
             k = T.bind(flat // NEIGHBOURS // VECTORS * NEIGHBOURS + flat % NEIGHBOURS)
             own = [T.min(first + group * LANES + lane, rows.n - 1) for lane in range(LANES)]
@@ -141,10 +130,10 @@ class _Tile:
     ) -> None:
         """A thread has some columns of 4 rows, all in a word of each."""
         rows, piece = self.rows, self.piece
-        format, threads = self.task.format, self.tiling.threads
-        own = min(self.step * VECTORS // threads, format.levels_per_word)
-        for turn in range(self.step * VECTORS // own // threads):
-            flat = turn * threads + thread
+        format = self.task.format
+        own = min(self.step * VECTORS // THREADS, format.levels_per_word)
+        for turn in range(self.step * VECTORS // own // THREADS):
+            flat = turn * THREADS + thread
             vector, k = T.bind(flat % VECTORS), T.bind(flat // VECTORS * own)
             outputs = [self._weight_row(first, vector, lane) for lane in range(LANES)]
             place = T.bind(column + k)
@@ -184,7 +173,7 @@ class _Tile:
             T.bind(T.Cast(wide, weights[k * VECTORS + self._row_vector(thread, part)]))
             for part in range(ROW_VECTORS)
         ]
-        for part in range(self.tiling.token_vectors):
+        for part in range(TOKEN_VECTORS):
             place = k * TOKEN_STRIDE + self._token_vector(thread, part)
             group = T.bind(T.Cast(wide, tokens[place]))
             for lane in range(LANES):
@@ -204,7 +193,7 @@ class _Tile:
         """What of a thread's results is in the result."""
         task, rows = self.task, self.rows
         parts = 1 if task.gated else ROW_VECTORS
-        for token in range(self.tiling.token_vectors * LANES):
+        for token in range(TOKEN_VECTORS * LANES):
             vector = self._token_vector(thread, token // LANES)
             row = T.bind(first_token + vector * LANES + token % LANES)
             for part in range(parts):
