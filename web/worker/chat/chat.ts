@@ -41,9 +41,9 @@ export class Chat {
   /** The conversation that is to be shown, once it is read. */
   #opening = "";
   readonly #growth = paced(() => this.#saveGrowth(), SAVE_EVERY_MS);
-  /** The answer that another tab writes, and the one that others see as written: until it is kept. */
+  /** The answer that another tab writes, and those that others see as written: until they are kept. */
   #watched: string | null = null;
-  #lockedBy: Answering | null = null;
+  readonly #unkept = new Set<Answering>();
   readonly library: Library;
   readonly #titles: Titles;
 
@@ -176,7 +176,8 @@ export class Chat {
     // What another tab has added by now is gone on from, and not taken back.
     await thread.refreshSoon();
     const last = this.messages.at(-1);
-    const isElsewhere = this.#lockedBy?.answer.id !== id && (await isHeld(writingLock({ id })));
+    const isOwn = [...this.#unkept].some(({ answer }) => answer.id === id);
+    const isElsewhere = !isOwn && (await isHeld(writingLock({ id })));
     const isFree = last?.id === id && isCutShort(last) && !isElsewhere;
     if (thread !== this.#thread || this.#answering) return true;
     if (isFree) void this.#write(Answering.on(thread, last));
@@ -215,7 +216,6 @@ export class Chat {
 
   /** Deletes a conversation; the returned function brings it back. Null if the browser's storage doesn't work. */
   async remove({ id }: Conversation): Promise<(() => Promise<void>) | null> {
-    const { store } = this.#parts;
     try {
       const thread = await this.library.thread(id);
       const { conversation, messages } = thread?.snapshot() ?? {};
@@ -223,7 +223,7 @@ export class Chat {
       this.#discard(id);
       await this.library.refresh();
       return async () => {
-        if (conversation && messages) await store.create(conversation, messages);
+        if (conversation && messages) await this.#parts.store.create(conversation, messages);
         await this.library.refresh();
       };
     } catch (error) {
@@ -235,8 +235,7 @@ export class Chat {
   /** Takes conversations over that aren't there yet. */
   async restore(all: readonly Archived[]): Promise<void> {
     await this.library.add(all);
-    const { id } = this.conversation;
-    if (all.some(({ conversation }) => conversation.id === id)) await this.#follow({ id, kind: "changed" });
+    if (all.some(({ conversation: { id } }) => id === this.conversation.id)) await this.#follow({ id: this.conversation.id, kind: "changed" });
     else await this.library.refresh();
   }
 
@@ -269,7 +268,8 @@ export class Chat {
     this.#opening = run.thread.id;
     if (!this.isTemporary) nameInAddress(run.thread.id);
     const lock = holdNamed(writingLock(run.answer));
-    this.#answering = this.#lockedBy = run;
+    this.#answering = run;
+    this.#unkept.add(run);
     transcript.update(this.messages, run.answer.id);
     transcript.toEnd();
     this.#explainWait();
@@ -285,7 +285,7 @@ export class Chat {
     this.#parts.onChange();
     if (run.thread === this.#thread && !this.#answering) void this.#titles.consider(run.thread);
     await kept;
-    if (this.#lockedBy === run) this.#lockedBy = null;
+    this.#unkept.delete(run);
     this.library.forgetWords(run.thread.id);
   }
 
