@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Sequence, type Text } from "../../web/worker/engine/sequence.ts";
+import { dice } from "./dice.ts";
 import { PlainStore } from "./kv-store.ts";
 
 const GRID = 8;
@@ -10,17 +11,19 @@ const TOKENS = Array.from({ length: 30 }, (_, n) => n);
 /** Sequences on a device that notes its chunks' lengths; each takes `ms`. */
 function sequenceOf(prefillChunkSize = GRID, ms = 0, store = new PlainStore()) {
   const chunks: number[] = [];
+  const forward = async (chunk: readonly number[], sequence: number) => {
+    assert.notEqual(chunk.length, 0);
+    chunks.push(chunk.length);
+    const end = performance.now() + ms;
+    while (performance.now() < end);
+    return Float64Array.of(store.forward(chunk, sequence));
+  };
   const runner = {
     metadata: { prefill_chunk_size: prefillChunkSize },
     sequences: store,
     gpu: { explain: async (error: unknown) => error },
-    forward: async (chunk: readonly number[], sequence: number) => {
-      assert.notEqual(chunk.length, 0);
-      chunks.push(chunk.length);
-      const end = performance.now() + ms;
-      while (performance.now() < end);
-      return Float64Array.of(store.forward(chunk, sequence));
-    },
+    forward,
+    append: async (chunk: readonly number[], sequence: number) => void (await forward(chunk, sequence)),
   };
   const states = {
     async *readState(sequence: number) {
@@ -138,15 +141,6 @@ test("a device that is lost between steps is told as such", async () => {
   const layers = (async function* () {})();
   await assert.rejects(sequence.adopt(TOKENS, { onGrid: 24, layers }), { code: "device_lost" });
 });
-
-/** Numbers that look random, the same every time. */
-function dice(seed: number): (sides: number) => number {
-  let state = seed;
-  return (sides) => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-    return (state >>> 8) % sides;
-  };
-}
 
 /** A text's logits with nothing cached. */
 async function alone(text: Text, prefillChunkSize = GRID): Promise<number[]> {

@@ -21,8 +21,9 @@ interface Touch {
  */
 export class Penalties {
   readonly applies: boolean;
+  /** Whether they depend on what was drawn. */
+  readonly countsTokens: boolean;
   readonly #settings: SamplingSettings;
-  readonly #countsTokens: boolean;
   readonly #touches = new Map<number, Touch>();
   #scores = new Float32Array(0);
   #adjustments: Adjustments = { ids: new Int32Array(0), values: new Float32Array(0) };
@@ -30,15 +31,15 @@ export class Penalties {
   constructor(settings: SamplingSettings, prompt: readonly number[]) {
     const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = settings;
     this.#settings = settings;
-    this.#countsTokens = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
-    this.applies = this.#countsTokens || logitBias.size > 0;
+    this.countsTokens = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
+    this.applies = this.countsTokens || logitBias.size > 0;
     for (const [id, bias] of logitBias) this.#touch(id).bias = bias;
     if (repetitionPenalty !== 1) for (const id of prompt) this.#touch(id).repeated = true;
   }
 
   /** The answer has one more token. */
   drew(id: number): void {
-    if (!this.#countsTokens) return;
+    if (!this.countsTokens) return;
     const touch = this.#touch(id);
     touch.count += 1;
     touch.repeated = true;
