@@ -24,11 +24,13 @@ REQUESTS: list[dict[str, Any]] = [
     # To the end of the context.
     {"max_tokens": None, "temperature": 1},
 ]
-# Tells, since it was last asked, how many steps were on their way at once, and of how many submits.
+# Tells, since it was last asked, how many steps were on their way at once, of how many submits, and the bytes
+# that were written.
 NOTES = """
 let underWay = 0;
 let most = 0;
 let submits = 0;
+let written = 0;
 const { mapAsync } = GPUBuffer.prototype;
 GPUBuffer.prototype.mapAsync = async function (...args) {
   most = Math.max(most, (underWay += 1));
@@ -39,11 +41,16 @@ GPUQueue.prototype.submit = function (...args) {
   submits += 1;
   return submit.apply(this, args);
 };
+const { writeBuffer } = GPUQueue.prototype;
+GPUQueue.prototype.writeBuffer = function (...args) {
+  written += (args[4] ?? args[2].length) * (args[2].BYTES_PER_ELEMENT ?? 1);
+  return writeBuffer.apply(this, args);
+};
 const channel = new BroadcastChannel("notes");
 channel.onmessage = ({ data }) => {
   if (data !== "tell") return;
-  channel.postMessage({ most, submits });
-  most = submits = 0;
+  channel.postMessage({ most, submits, written });
+  most = submits = written = 0;
 };"""
 TOLD = """() => new Promise((resolve) => {
   const channel = new BroadcastChannel("notes");
@@ -126,6 +133,24 @@ def test_two_steps_are_on_their_way_and_one_submit_makes_a_token(
         assert told["most"] == most
         # The prompt is there but for what its last chunk lacks, which is one step.
         assert told["submits"] == COMMON["max_tokens"]
+
+
+def test_what_penalties_change_is_all_that_is_written(
+    pages: tuple[EnginePage, EnginePage],
+) -> None:
+    page = pages[0]
+    written = {}
+    for penalty in (1.0, 1.1):
+        for count in (8, 16):
+            request = {**COMMON, "repetition_penalty": penalty, "max_tokens": count}
+            # The second one finds all else as it left it.
+            page.complete(**request)
+            page.run(TOLD)
+            page.complete(**request)
+            written[penalty, count] = page.run(TOLD)["written"]
+    plain, penalised = (written[penalty, 16] - written[penalty, 8] for penalty in (1.0, 1.1))
+    # An id and two numbers; and the input, which is no device's own where it waits for the token.
+    assert penalised - plain <= 8 * 4 * (3 + 1)
 
 
 def test_stops_in_the_middle_of_what_is_in_flight(pages: tuple[EnginePage, EnginePage]) -> None:

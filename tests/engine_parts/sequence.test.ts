@@ -96,6 +96,52 @@ test("on a slow device chunks shrink, but not to nothing", async () => {
   assert.deepEqual(chunks, [32, 8, 8, 8, 4]);
 });
 
+/** A device whose chunks are done when the test says so. */
+function slowly(runner: ReturnType<typeof sequenceOf>["runner"]) {
+  const waiting: ((error?: Error) => void)[] = [];
+  const { append } = runner;
+  runner.append = async (chunk, sequence) => {
+    const done = new Promise<void>((resolve, reject) => {
+      waiting.push((error) => (error ? reject(error) : resolve()));
+    });
+    await append(chunk, sequence);
+    await done;
+  };
+  return async (error?: Error): Promise<void> => {
+    waiting.shift()?.(error);
+    await new Promise((resolve) => setTimeout(resolve));
+  };
+}
+
+test("a quick device has its next chunk before it is done, and no third one", async () => {
+  const { sequence, runner, chunks, held } = sequenceOf();
+  const done = slowly(runner);
+  const computing = sequence.logitsAfter(textOf(TOKENS), going);
+  // How quick it is isn't known before the first one is done.
+  for (const given of [1, 3, 4]) {
+    assert.equal(chunks.length, given);
+    await done();
+  }
+  await done();
+  await computing;
+  assert.deepEqual(held(), [TOKENS]);
+});
+
+test("chunks that fail when their prompt is stopped leave nothing", async () => {
+  const { sequence, runner, chunks, held } = sequenceOf();
+  const done = slowly(runner);
+  const controller = new AbortController();
+  const computing = sequence.logitsAfter(textOf(TOKENS), controller.signal);
+  computing.catch(() => undefined);
+  await done();
+  controller.abort();
+  await done();
+  await done(new Error("refused"));
+  await assert.rejects(computing, /refused/);
+  assert.equal(chunks.length, 3);
+  assert.deepEqual(held(), []);
+});
+
 test("an abort ends a prompt between two chunks", async () => {
   const { sequence, chunks } = sequenceOf();
   const controller = new AbortController();
