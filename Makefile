@@ -14,7 +14,7 @@ LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGG
 LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
 REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup emscripten chat run vulkan-plugin real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-gpu bench-dispatch bench-drawing step-table bench-page screenshots recording web-assets clean
+.PHONY: setup emscripten chat run vulkan-plugin real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-gpu bench-dispatch bench-drawing bench-flight bench-script step-table bench-page screenshots recording web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -137,6 +137,16 @@ step-table: $(VENV)/.test-installed emscripten
 bench-drawing: $(VENV)/.test-installed emscripten
 	webbuild/install_system_packages.sh chromium
 	$(BIN)/python -m benchmarks.drawing
+
+# Decoding in the browser with one, two and three steps in flight.
+bench-flight: $(VENV)/.test-installed emscripten
+	webbuild/install_system_packages.sh chromium
+	$(BIN)/python -m benchmarks.flight
+
+# CPU time of a token's script in the browser, at the shape of a 1B model.
+bench-script: $(VENV)/.test-installed emscripten
+	webbuild/install_system_packages.sh chromium
+	$(BIN)/python -m benchmarks.token_script --profile
 
 # A first visit over a slow network, and what holds up the page while answers come.
 bench-page: $(VENV)/.test-installed web-assets emscripten

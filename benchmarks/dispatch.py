@@ -9,6 +9,7 @@ import argparse
 import json
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,21 @@ def build_library(folder: Path) -> Path:
 
 
 def cpu_time(browser: Browser, page: Page, way: str) -> float:
-    """Milliseconds of the thread's time that a step takes: other programs don't lengthen it."""
+    """Milliseconds of the thread's time that a step takes."""
+    script = "([way, steps]) => round(way, steps)"
+    return main_thread_ms(browser, page, lambda: page.evaluate(script, [way, STEPS])) / STEPS
+
+
+def main_thread_ms(browser: Browser, page: Page, work: Callable[[], object]) -> float:
+    """Time of the page's main thread while `work` is done: other programs don't lengthen it."""
     browser.start_tracing(page=page, categories=[TASKS])
-    page.evaluate("([way, steps]) => round(way, steps)", [way, STEPS])
+    work()
     events = json.loads(browser.stop_tracing())["traceEvents"]
     names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
     tasks = [e for e in events if e["name"] == "RunTask"]
     pages = [e for e in tasks if names.get((e["pid"], e["tid"])) == "CrRendererMain"]
     total: float = sum(task.get("tdur", 0) for task in pages) / 1000
-    return total / STEPS
+    return total
 
 
 def run(rounds: int, *, software: bool) -> dict[str, Any]:

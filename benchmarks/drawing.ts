@@ -39,9 +39,9 @@ async function measure(url: string, vocabSize: number, settings: object, tokens:
   const sampling = samplingOf(settings);
   const samplers = [1, 2].map(() => new Sampler(sampling, 3, 0, [])) as [Sampler, Sampler];
   const times = { device: { script: [], wall: [] } as Times, host: { script: [], wall: [] } as Times };
-  const turn = async (which: "device" | "host", begin: () => void, end: () => void) => {
+  const turn = async (which: "device" | "host", begin: () => () => unknown) => {
     const start = performance.now();
-    begin();
+    const end = begin();
     device.flush();
     const begun = performance.now();
     await gpu.guard(device.settle());
@@ -55,17 +55,15 @@ async function measure(url: string, vocabSize: number, settings: object, tokens:
   for (let n = 0; n < tokens; n++) {
     const request = samplers[0].request(vocabSize);
     dispatches = 0;
-    await turn(
-      "device",
-      () => tvm.withNewScope(() => draws.launch(logits, request)),
-      () => samplers[0].sample(draws.drawn(request)),
-    );
+    await turn("device", () => {
+      const drawn = tvm.withNewScope(() => draws.launch(logits, request));
+      return () => samplers[0].sample(drawn());
+    });
     counts.push(dispatches);
-    await turn(
-      "host",
-      () => void copied.copyFrom(logits),
-      () => samplers[1].sample(copied.toArray() as Float32Array),
-    );
+    await turn("host", () => {
+      copied.copyFrom(logits);
+      return () => samplers[1].sample(copied.toArray() as Float32Array);
+    });
   }
   gpu.close();
   return { times, dispatches: counts.at(-1) };

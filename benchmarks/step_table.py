@@ -33,10 +33,9 @@ Dispatches = list[dict[str, Any]]
 
 
 def compile_library(shape: Shape, path: Path) -> None:
-    """A browser's library for GPUs, of that shape but for the number of layers."""
-    few = replace(shape, num_hidden_layers=LAYERS)
+    """A browser's library for GPUs."""
     longest = {"max_position_embeddings": max(*CONTEXTS, MAX_CONTEXT) + CHUNK}
-    config = LlamaConfig.from_huggingface({**model_config(few), **longest})
+    config = LlamaConfig.from_huggingface({**model_config(shape), **longest})
     formats = choose_formats(parameter_table(config), find_quantization("q4f32_1"))
     (profile,) = profiles_for("webgpu-f32", "q4f32_1")
     options = CompileOptions(context_window_size=max(CONTEXTS) + CHUNK, prefill_chunk_size=CHUNK)
@@ -47,7 +46,7 @@ def steps(shape: Shape) -> tuple[list[Dispatches], Dispatches]:
     """A token's dispatches after each of CONTEXTS, and those of a chunk."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        compile_library(shape, folder / "library.wasm")
+        compile_library(replace(shape, num_hidden_layers=LAYERS), folder / "library.wasm")
         bundle_script(Path(__file__).with_suffix(".ts"), folder / "table.js")
         (folder / "page.html").write_text(SCRIPT)
         with serving(folder) as url, chromium(software=True) as browser:

@@ -29,6 +29,13 @@ def bundles(checkpoint: Path, site: Path) -> Path:
 
 
 @pytest.fixture(scope="package")
+def drawing_bundle(site: Path, checkpoint: Path) -> None:
+    """tiny-drawing, with a library whose kernels draw; context 128, chunks of 32."""
+    options = ("--target", "webgpu-f32", "--quant", "q4f32_1", *SIZES)
+    build_bundle(checkpoint, site / "bundles/tiny-drawing", *options)
+
+
+@pytest.fixture(scope="package")
 def tiny(browser: Browser, site_url: str, bundles: Path) -> Iterator[EnginePage]:
     """A page that has loaded tiny-q0f32; tests leave it loaded."""
     with engine_page(browser, site_url) as page:

@@ -54,13 +54,13 @@ class Library {
     // What belongs to no token is never a number.
     const all = new Float32Array(this.#vocabSize).fill(NaN);
     all.set(row);
-    this.#tvm.withNewScope(() => {
+    const drawn = this.#tvm.withNewScope(() => {
       const tensor = this.#tvm.empty([1, 1, all.length], "float32", this.#tvm.webgpu());
       this.#device.write(tensor.getDataPtr(), 0, new Uint8Array(all.buffer));
-      this.#draws.launch(tensor, request);
+      return this.#draws.launch(tensor, request);
     });
     await this.#gpu.guard(this.#device.settle());
-    return sampler.sample(this.#draws.drawn(request));
+    return sampler.sample(drawn());
   }
 }
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from tvm.relax.frontend import nn
 from tvm.target import Target
 
-from tests.browser import build_bundle, bundle_script, engine_page, serving
+from tests.browser import bundle_script, engine_page, serving
 from webbuild.kernels.choice import kernels_for
 from webbuild.kernels.drawing import Drawing, drawing_spec
 from webbuild.numerics import Numerics
@@ -168,14 +168,6 @@ def answers_in(browser: Browser, url: str, hook: str) -> tuple[list[Any], int]:
         page.complete(**common, top_logprobs=3, **ASKED[-1])
         assert page.run(TOLD)["made"] == 0
         return found, notes["most"]
-
-
-@pytest.fixture(scope="module")
-def drawing_bundle(site: Path, checkpoint: Path) -> None:
-    """tiny-drawing, with a library that draws."""
-    sizes = ("--context-window-size", "128", "--prefill-chunk-size", "32")
-    options = ("--target", "webgpu-f32", "--quant", "q4f32_1", *sizes)
-    build_bundle(checkpoint, site / "bundles/tiny-drawing", *options)
 
 
 def test_answers_are_the_same_as_with_logits_on_the_host(

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Sequence, type Text } from "../../web/worker/engine/sequence.ts";
+import { dice } from "./dice.ts";
 import { PlainStore } from "./kv-store.ts";
 
 const GRID = 8;
@@ -10,17 +11,19 @@ const TOKENS = Array.from({ length: 30 }, (_, n) => n);
 /** Sequences on a device that notes its chunks' lengths; each takes `ms`. */
 function sequenceOf(prefillChunkSize = GRID, ms = 0, store = new PlainStore()) {
   const chunks: number[] = [];
+  const forward = async (chunk: readonly number[], sequence: number) => {
+    assert.notEqual(chunk.length, 0);
+    chunks.push(chunk.length);
+    const end = performance.now() + ms;
+    while (performance.now() < end);
+    return Float64Array.of(store.forward(chunk, sequence));
+  };
   const runner = {
     metadata: { prefill_chunk_size: prefillChunkSize },
     sequences: store,
     gpu: { explain: async (error: unknown) => error },
-    forward: async (chunk: readonly number[], sequence: number) => {
-      assert.notEqual(chunk.length, 0);
-      chunks.push(chunk.length);
-      const end = performance.now() + ms;
-      while (performance.now() < end);
-      return Float64Array.of(store.forward(chunk, sequence));
-    },
+    forward,
+    append: async (chunk: readonly number[], sequence: number) => void (await forward(chunk, sequence)),
   };
   const states = {
     async *readState(sequence: number) {
@@ -93,6 +96,52 @@ test("on a slow device chunks shrink, but not to nothing", async () => {
   assert.deepEqual(chunks, [32, 8, 8, 8, 4]);
 });
 
+/** A device whose chunks are done when the test says so. */
+function slowly(runner: ReturnType<typeof sequenceOf>["runner"]) {
+  const waiting: ((error?: Error) => void)[] = [];
+  const { append } = runner;
+  runner.append = async (chunk, sequence) => {
+    const done = new Promise<void>((resolve, reject) => {
+      waiting.push((error) => (error ? reject(error) : resolve()));
+    });
+    await append(chunk, sequence);
+    await done;
+  };
+  return async (error?: Error): Promise<void> => {
+    waiting.shift()?.(error);
+    await new Promise((resolve) => setTimeout(resolve));
+  };
+}
+
+test("a quick device has its next chunk before it is done, and no third one", async () => {
+  const { sequence, runner, chunks, held } = sequenceOf();
+  const done = slowly(runner);
+  const computing = sequence.logitsAfter(textOf(TOKENS), going);
+  // How quick it is isn't known before the first one is done.
+  for (const given of [1, 3, 4]) {
+    assert.equal(chunks.length, given);
+    await done();
+  }
+  await done();
+  await computing;
+  assert.deepEqual(held(), [TOKENS]);
+});
+
+test("chunks that fail when their prompt is stopped leave nothing", async () => {
+  const { sequence, runner, chunks, held } = sequenceOf();
+  const done = slowly(runner);
+  const controller = new AbortController();
+  const computing = sequence.logitsAfter(textOf(TOKENS), controller.signal);
+  computing.catch(() => undefined);
+  await done();
+  controller.abort();
+  await done();
+  await done(new Error("refused"));
+  await assert.rejects(computing, /refused/);
+  assert.equal(chunks.length, 3);
+  assert.deepEqual(held(), []);
+});
+
 test("an abort ends a prompt between two chunks", async () => {
   const { sequence, chunks } = sequenceOf();
   const controller = new AbortController();
@@ -138,15 +187,6 @@ test("a device that is lost between steps is told as such", async () => {
   const layers = (async function* () {})();
   await assert.rejects(sequence.adopt(TOKENS, { onGrid: 24, layers }), { code: "device_lost" });
 });
-
-/** Numbers that look random, the same every time. */
-function dice(seed: number): (sides: number) => number {
-  let state = seed;
-  return (sides) => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-    return (state >>> 8) % sides;
-  };
-}
 
 /** A text's logits with nothing cached. */
 async function alone(text: Text, prefillChunkSize = GRID): Promise<number[]> {

@@ -65,8 +65,9 @@ export class Generation implements OpenText {
     return this.tokens.length - this.promptLength;
   }
 
-  get drawing(): DrawRequest {
-    return this.#sampler.request(this.#context.activeVocabSize);
+  drawing(ahead: number): DrawRequest | null {
+    const foreseen = ahead === 0 || (this.#sampler.foresees && !this.#isFull(ahead));
+    return foreseen ? this.#sampler.request(this.#context.activeVocabSize, ahead) : null;
   }
 
   /** Draws the next token from float32[vocabulary], or takes the one that was drawn. */
@@ -91,10 +92,11 @@ export class Generation implements OpenText {
     return this.#event(text, stopped ? "stop" : reason);
   }
 
-  #isFull(): boolean {
+  /** Whether that's all, with so many tokens more. */
+  #isFull(more = 0): boolean {
     const { request, contextWindowSize } = this.#context;
-    if (this.tokens.length >= contextWindowSize) return true;
-    return request.maxTokens !== null && this.length >= request.maxTokens;
+    if (this.tokens.length + more >= contextWindowSize) return true;
+    return request.maxTokens !== null && this.length + more >= request.maxTokens;
   }
 
   #event(text: string, finish: FinishReason | null): TokenEvent {

@@ -13,6 +13,8 @@ export const PAGE_TOKENS = 16;
 /** Fewer tokens are worth no page. */
 const LEAST_TOKENS = PAGE_TOKENS;
 const MOST_SEQUENCES = 64;
+/** In the place of a token that the device drew and nobody has read. No text has it. */
+export const UNREAD = -1;
 /** A number that no text's sequence has. */
 export const SELF_TEST_SEQUENCE = -1;
 
@@ -125,13 +127,28 @@ export class KvCache {
     this.#free(pagesOf(tokens.length + count) - pagesOf(tokens.length));
   }
 
-  /** Notes what the device has appended, in one chunk. */
+  /** Notes what the device appends, in one chunk. */
   append(chunk: readonly number[]): void {
     const current = this.#current;
     if (current.onGrid === current.tokens.length && chunk.length === this.grid) {
       current.onGrid += chunk.length;
     }
     for (const token of chunk) current.tokens.push(token);
+  }
+
+  /** Notes that the growing sequence has `token` where it had an unread one. */
+  learn(place: number, token: number): void {
+    this.#current.tokens[place] = token;
+  }
+
+  /** The growing sequence's token. */
+  at(place: number): number | undefined {
+    return this.#current.tokens[place];
+  }
+
+  /** Drops what the growing sequence has beyond so many tokens. */
+  cutTo(length: number): void {
+    this.#cut(this.#current, length);
   }
 
   /** Forgets the growing sequence: what a failed step left of it is unknown. */

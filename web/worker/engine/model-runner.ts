@@ -34,7 +34,7 @@ interface UploadedModel {
   functions: ModelFunctions;
   parameters: TVMArray;
   pages: KvPages;
-  /** int32[1] on the device: the input of a decode step. */
+  /** int32[1] on the device: the input of a decode step that the host gives. */
   token: Tensor;
   /** float32[1, 1, vocabulary] on the CPU. */
   logits: Tensor;
@@ -165,12 +165,20 @@ export class ModelRunner implements TestSubject, DrawSubject {
     if (layer !== pages.layers) throw new Error(`${layer} layers came of ${pages.layers}`);
   }
 
-  /** Appends tokens to a sequence, at most a prefill chunk; logits float32[vocabulary] after the last one. */
+  /**
+   * Appends tokens to a sequence, at most a prefill chunk. As `forward` and `draw` do, it hands the device the step
+   * before it returns, and settles when the device has done it: several may be under way.
+   */
+  async append(tokens: readonly number[], sequence: number): Promise<void> {
+    await this.#step(tokens, sequence, () => () => undefined);
+  }
+
+  /** The same with the logits float32[vocabulary] after the last token; one at a time. */
   async forward(tokens: readonly number[], sequence: number): Promise<Float32Array> {
     const { logits } = this.#ready;
-    return this.#step(tokens, sequence, {
-      take: (found) => void logits.copyFrom(found),
-      give: () => logits.toArray() as Float32Array,
+    return this.#step(tokens, sequence, (found) => {
+      logits.copyFrom(found);
+      return () => logits.toArray() as Float32Array;
     });
   }
 
@@ -185,23 +193,18 @@ export class ModelRunner implements TestSubject, DrawSubject {
   }
 
   async drawBy(logits: Float32Array<ArrayBuffer>, request: DrawRequest): Promise<Drawn> {
-    const draws = this.#draws;
-    this.#tvm.withNewScope(() => {
+    const drawn = this.#tvm.withNewScope(() => {
       const tensor = this.#tvm.empty([1, 1, logits.length], "float32", this.#tvm.webgpu());
       this.#write(tensor, new Uint8Array(logits.buffer));
-      draws.launch(tensor, request);
+      return this.#draws.launch(tensor, request);
     });
     await this.gpu.guard(this.#device.settle());
-    return draws.drawn(request);
+    return drawn();
   }
 
-  /** The same where the device draws a token by the logits, which stay there. */
-  async draw(tokens: readonly number[], sequence: number, request: DrawRequest): Promise<Drawn> {
-    const draws = this.#draws;
-    return this.#step(tokens, sequence, {
-      take: (found) => draws.launch(found, request),
-      give: () => draws.drawn(request),
-    });
+  /** The same where the device draws a token by the logits, which stay there; null appends the one that it drew last. */
+  async draw(tokens: readonly number[] | null, sequence: number, request: DrawRequest): Promise<Drawn> {
+    return this.#step(tokens, sequence, (found) => this.#draws.launch(found, request));
   }
 
   async run(
@@ -276,39 +279,46 @@ export class ModelRunner implements TestSubject, DrawSubject {
     return this.#model;
   }
 
-  /** `take` launches what is done with the logits, float32[1, 1, vocabulary]; `give` has its result. */
+  /** `take` launches what is done with the logits, float32[1, 1, vocabulary]; what it returns has the result. */
   async #step<T>(
-    tokens: readonly number[],
+    tokens: readonly number[] | null,
     sequence: number,
-    { take, give }: { take: (logits: Tensor) => void; give: () => T },
+    take: (logits: Tensor) => () => T,
   ): Promise<T> {
     try {
-      this.#launch(tokens, sequence, take);
+      const result = this.#launch(tokens, sequence, take);
       await this.gpu.guard(this.#device.settle());
-      return give();
+      return result();
     } catch (error) {
       throw await this.gpu.explain(error);
     }
   }
 
-  #launch(tokens: readonly number[], sequence: number, take: (logits: Tensor) => void): void {
+  #launch<T>(tokens: readonly number[] | null, sequence: number, take: (logits: Tensor) => T): T {
     const tvm = this.#tvm;
-    const { functions, parameters, pages, token } = this.#ready;
+    const { functions, parameters, pages } = this.#ready;
+    const count = tokens?.length ?? 1;
     tvm.beginScope();
     try {
-      const single = tokens.length === 1;
-      const ids = single ? token : tvm.empty([tokens.length], "int32", tvm.webgpu());
-      this.#write(ids, new Uint8Array(Int32Array.from(tokens).buffer));
+      const ids = tokens ? this.#given(tokens) : this.#draws.token;
       const embedded = functions.embed(ids, parameters) as Tensor;
-      const rows = embedded.view([1, tokens.length, embedded.shape[1] ?? 0]);
-      pages.beginStep(sequence, tokens.length);
-      const run = single ? functions.decode : functions.prefill;
+      const rows = embedded.view([1, count, embedded.shape[1] ?? 0]);
+      pages.beginStep(sequence, count);
+      const run = count === 1 ? functions.decode : functions.prefill;
       const outputs = run(rows, pages.object, parameters) as TVMArray;
       pages.endStep();
-      take(outputs.get(0) as Tensor);
+      return take(outputs.get(0) as Tensor);
     } finally {
       tvm.endScope();
     }
+  }
+
+  /** Token ids on the device; several are attached to the current scope. */
+  #given(tokens: readonly number[]): Tensor {
+    const single = tokens.length === 1;
+    const ids = single ? this.#ready.token : this.#tvm.empty([tokens.length], "int32", this.#tvm.webgpu());
+    this.#write(ids, new Uint8Array(Int32Array.from(tokens).buffer));
+    return ids;
   }
 
   /** Numbers in the library's float type, attached to the current scope. */

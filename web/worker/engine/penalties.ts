@@ -7,6 +7,8 @@ const FEWEST_ADJUSTMENTS = 16;
 
 /** What one choice does to a token's score. */
 interface Touch {
+  /** Among the adjustments. */
+  readonly place: number;
   bias: number;
   /** How often the answer has it. */
   count: number;
@@ -21,27 +23,26 @@ interface Touch {
  */
 export class Penalties {
   readonly applies: boolean;
+  /** Whether they depend on what was drawn. */
+  readonly countsTokens: boolean;
   readonly #settings: SamplingSettings;
-  readonly #countsTokens: boolean;
   readonly #touches = new Map<number, Touch>();
   #scores = new Float32Array(0);
-  #adjustments: Adjustments = { ids: new Int32Array(0), values: new Float32Array(0) };
+  #adjustments = noAdjustments(FEWEST_ADJUSTMENTS);
 
   constructor(settings: SamplingSettings, prompt: readonly number[]) {
     const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = settings;
     this.#settings = settings;
-    this.#countsTokens = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
-    this.applies = this.#countsTokens || logitBias.size > 0;
-    for (const [id, bias] of logitBias) this.#touch(id).bias = bias;
-    if (repetitionPenalty !== 1) for (const id of prompt) this.#touch(id).repeated = true;
+    this.countsTokens = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
+    this.applies = this.countsTokens || logitBias.size > 0;
+    for (const [id, bias] of logitBias) this.#touch(id, { bias });
+    if (repetitionPenalty !== 1) for (const id of prompt) this.#touch(id, { repeated: true });
   }
 
   /** The answer has one more token. */
   drew(id: number): void {
-    if (!this.#countsTokens) return;
-    const touch = this.#touch(id);
-    touch.count += 1;
-    touch.repeated = true;
+    if (!this.countsTokens) return;
+    this.#touch(id, { count: (this.#touches.get(id)?.count ?? 0) + 1, repeated: true });
   }
 
   /** Scores float32[vocabulary] of such logits, which aren't changed; overwritten by the next call. */
@@ -56,24 +57,9 @@ export class Penalties {
     return scores;
   }
 
-  /** The same for the device, which rounds each step to float32; overwritten by the next call. Null if none apply. */
+  /** The same for the device, which rounds each step to float32; changed by the next token. Null if none apply. */
   adjustments(): Adjustments | null {
-    if (!this.applies) return null;
-    let room = Math.max(this.#adjustments.ids.length, FEWEST_ADJUSTMENTS);
-    while (room < this.#touches.size) room *= 2;
-    if (room > this.#adjustments.ids.length) {
-      this.#adjustments = { ids: new Int32Array(room).fill(-1), values: new Float32Array(2 * room) };
-    }
-    const { ids, values } = this.#adjustments;
-    const { repetitionPenalty, presencePenalty, frequencyPenalty } = this.#settings;
-    let place = 0;
-    for (const [id, { bias, count, repeated }] of this.#touches) {
-      ids[place] = id;
-      values[2 * place] = repeated ? repetitionPenalty : 1;
-      values[2 * place + 1] = bias - (count > 0 ? presencePenalty + count * frequencyPenalty : 0);
-      place += 1;
-    }
-    return this.#adjustments;
+    return this.applies ? this.#adjustments : null;
   }
 
   #score(logit: number, { bias, count, repeated }: Touch): number {
@@ -86,11 +72,29 @@ export class Penalties {
     return Math.min(Math.max(score, -LARGEST_FINITE), LARGEST_FINITE);
   }
 
-  #touch(id: number): Touch {
-    const found = this.#touches.get(id);
-    if (found) return found;
-    const touch = { bias: 0, count: 0, repeated: false };
+  #touch(id: number, change: Partial<Touch>): void {
+    const place = this.#touches.size;
+    const touch = { place, bias: 0, count: 0, repeated: false, ...this.#touches.get(id), ...change };
     this.#touches.set(id, touch);
-    return touch;
+    this.#adjust(id, touch);
   }
+
+  #adjust(id: number, { place, bias, count, repeated }: Touch): void {
+    const { ids: full } = this.#adjustments;
+    if (place === full.length) {
+      const { values } = this.#adjustments;
+      this.#adjustments = noAdjustments(2 * full.length);
+      this.#adjustments.ids.set(full);
+      this.#adjustments.values.set(values);
+    }
+    const { ids, values } = this.#adjustments;
+    const { repetitionPenalty, presencePenalty, frequencyPenalty } = this.#settings;
+    ids[place] = id;
+    values[2 * place] = repeated ? repetitionPenalty : 1;
+    values[2 * place + 1] = bias - (count > 0 ? presencePenalty + count * frequencyPenalty : 0);
+  }
+}
+
+function noAdjustments(room: number): Adjustments {
+  return { ids: new Int32Array(room).fill(-1), values: new Float32Array(2 * room) };
 }

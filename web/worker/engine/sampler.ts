@@ -58,9 +58,14 @@ export class Sampler {
     this.#penalties = new Penalties(settings, prompt);
   }
 
-  /** What draws the next token among the first `count` on a device. */
-  request(count: number): DrawRequest {
-    const u = uniform(this.#seed, this.#choice, this.#position);
+  /** Whether what is drawn next changes nothing about how the tokens after it are drawn. */
+  get foresees(): boolean {
+    return !this.#penalties.countsTokens;
+  }
+
+  /** What draws a token among the first `count` on a device: the next one, or the one that comes `ahead` of it. */
+  request(count: number, ahead = 0): DrawRequest {
+    const u = uniform(this.#seed, this.#choice, this.#position + ahead);
     return { settings: drawSettings(this.#settings, count, u), adjustments: this.#penalties.adjustments() };
   }
 

@@ -66,8 +66,11 @@ function limitOf(limits: GPUSupportedLimits, name: string): number {
 export class Gpu {
   readonly device: GPUDevice;
   readonly #gone: Promise<never>;
+  /** Ends the waiting of each who waits for work. A race with `#gone` would keep a bit of all that ever was. */
+  readonly #waiting = new Set<(failure: unknown) => void>();
   #failure: EngineError | null = null;
   #closing = false;
+  #isGone = false;
 
   /** `onLost` is called once, if the device goes away by itself. */
   static async open(
@@ -100,6 +103,8 @@ export class Gpu {
       const known = this.#failure !== null;
       this.fail(lost(reason));
       if (!this.#closing && !known) onLost(reason);
+      this.#isGone = true;
+      for (const reject of this.#waiting) reject(this.#failure);
       throw this.#failure;
     });
     this.#gone.catch(() => undefined);
@@ -133,12 +138,19 @@ export class Gpu {
 
   /** Waits for work of the device; throws the device's failure if there is one. */
   async guard<T>(work: Promise<T>): Promise<T> {
+    let stop: (failure: unknown) => void = () => undefined;
     try {
-      const value = await Promise.race([work, this.#gone]);
+      const value = await new Promise<T>((resolve, reject) => {
+        this.#waiting.add((stop = reject));
+        work.then(resolve, reject);
+        if (this.#isGone) reject(this.#failure);
+      });
       if (this.#failure) throw this.#failure;
       return value;
     } catch (error) {
       throw await this.explain(error);
+    } finally {
+      this.#waiting.delete(stop);
     }
   }
 
