@@ -7,6 +7,7 @@ command_of() {
     dbus) echo dbus-daemon ;;
     emscripten) echo emcc ;;
     g++-aarch64-linux-gnu) echo aarch64-linux-gnu-g++ ;;
+    g++-x86-64-linux-gnu) echo x86_64-linux-gnu-g++ ;;
     iproute2) echo ip ;;
     qemu-user-static) echo qemu-aarch64-static ;;
     systemd) echo systemd-run ;;
@@ -30,6 +31,8 @@ packages_of() {
   case "$1" in
     # A headless machine may have no font at all.
     chromium) echo chromium fonts-liberation ;;
+    # Under this name for other machines only.
+    g++-"$(uname -m | tr _ -)"-linux-gnu) echo g++ ;;
     *) echo "$1" ;;
   esac
 }

@@ -1,15 +1,16 @@
 """Raspberry Pis: the daemon answers as on x86-64, each CPU takes its library, none gets a wrong one."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from mlc_edge import EngineConfig, MLCEngine
-from mlc_edge.vulkan.build import compile_plugin
 from tests.arm.conftest import RunOnArm
 from tests.arm.root import ArmRoot
 from tests.daemon.daemons import started
+from tests.packages import copy_packages
 
 BOARDS = [("cortex-a72", "pi4"), ("cortex-a76", "pi5")]
 QUESTIONS = ("What is the capital of France?", "What is 12 + 30?", "Tell me a story.")
@@ -74,14 +75,16 @@ def test_doctor_tells_the_architecture(run_on_arm: RunOnArm):
     assert report["target"] == "pi5"
 
 
-def test_the_vulkan_plugin_compiled_here_loads_there(run_on_arm: RunOnArm, tmp_path: Path):
+def test_the_vulkan_plugin_of_the_package_loads_there(
+    root: ArmRoot, run_on_arm: RunOnArm, tmp_path: Path
+):
     """There is no Vulkan driver in the emulated system: wgpu-native starts and finds no adapter."""
-    plugin = tmp_path / "plugin.so"
-    compile_plugin(plugin, "aarch64-linux-gnu-g++")
+    packages = copy_packages(tmp_path / "packages", shipped=True)
     script = (
-        "import sys; from pathlib import Path; from mlc_edge.vulkan import device\n"
-        "device.plugin_library = lambda: Path(sys.argv[1])\n"
-        "print(device.adapters())\n"
+        "from mlc_edge.vulkan import build, device\n"
+        "print(build.plugin_library().parent, build.plugin_origin(), device.adapters())"
     )
-    done = run_on_arm("cortex-a76", "-c", script, plugin)
-    assert (done.returncode, done.stdout.strip()) == (0, "()"), done.stderr
+    found = os.pathsep.join((str(packages), str(root.folder / "site")))
+    done = run_on_arm("cortex-a76", "-c", script, PYTHONPATH=found)
+    folder = packages / "mlc_edge/vulkan/shipped"
+    assert (done.returncode, done.stdout.strip()) == (0, f"{folder} shipped ()"), done.stderr
