@@ -73,7 +73,7 @@ wheel: web-assets vulkan-plugins
 
 test: $(VENV)/.test-installed web-assets emscripten vulkan-plugins
 	webbuild/install_system_packages.sh chromium curl dbus firefox-esr g++ g++-aarch64-linux-gnu gir1.2-webkit2-4.1 iproute2 \
-	  mesa-vulkan-drivers python3-gi qemu-user-static systemd webkit2gtk-driver xvfb
+	  libvulkan-dev mesa-vulkan-drivers python3-gi qemu-user-static systemd webkit2gtk-driver xvfb
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n 2
 
@@ -95,7 +95,7 @@ check: $(VENV)/.test-installed node_modules/.package-lock.json
 
 # Plants the faults of tests/mutants/*.toml, one at a time: AREA=store, JOBS=2.
 mutants: $(VENV)/.test-installed web-assets emscripten
-	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu mesa-vulkan-drivers qemu-user-static
+	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu libvulkan-dev mesa-vulkan-drivers qemu-user-static
 	$(BIN)/python -m tests.mutants $(AREA) --jobs $(or $(JOBS),1)
 
 bench: $(VENV)/.test-installed web-assets emscripten

@@ -20,6 +20,7 @@ command_of() {
 is_there() {
   case "$1" in
     gir1.2-webkit2-4.1) ls /usr/lib/*/girepository-1.0/WebKit2-4.1.typelib >/dev/null 2>&1 ;;
+    libvulkan-dev) [ -e /usr/include/vulkan/vk_layer.h ] ;;
     mesa-vulkan-drivers) ls /usr/share/vulkan/icd.d/lvp_icd* >/dev/null 2>&1 ;;
     # For the system's own Python.
     python3-gi) /usr/bin/python3 -c 'import gi' >/dev/null 2>&1 ;;
