@@ -52,7 +52,7 @@ def run_on_arm(root: ArmRoot) -> RunOnArm:
             text=True,
             env={**os.environ, **root.environment(), **extra},
             cwd=root.folder if "PYTHONPATH" in extra else PROJECT,
-            timeout=300,
+            timeout=600,
         )
 
     return run
