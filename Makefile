@@ -14,7 +14,7 @@ LLAMA_CPP_FLAGS := -DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VNNI=ON -DGG
 LLAMA_CPP_WHEEL := $(or $(MLC_EDGE_CACHE),$(HOME)/.cache/mlc-edge)/wheels/$(shell echo '$(LLAMA_CPP) $(LLAMA_CPP_FLAGS)' | cksum | cut -d' ' -f1)
 REAL_MODEL := build/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup emscripten chat run vulkan-plugin real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-gpu bench-dispatch bench-drawing bench-flight bench-script step-table bench-page screenshots recording web-assets clean
+.PHONY: setup emscripten chat run vulkan-plugin vulkan-plugins wheel real-model npm-package test test-real check mutants bench bench-engine bench-cpu bench-kernels bench-gpu bench-dispatch bench-drawing bench-flight bench-script step-table bench-page screenshots recording web-assets clean
 
 setup: $(VENV)/.run-installed web-assets
 
@@ -61,9 +61,19 @@ vulkan-plugin: setup
 	$(BIN)/python -m pip install --quiet --editable '.[vulkan]'
 	$(BIN)/python -m mlc_edge.vulkan.build
 
-test: $(VENV)/.test-installed web-assets emscripten
+# The same for all machines that a wheel is for.
+vulkan-plugins: $(VENV)/.run-installed
+	webbuild/install_system_packages.sh g++-x86-64-linux-gnu g++-aarch64-linux-gnu
+	$(BIN)/python -m pip install --quiet --editable '.[vulkan]'
+	$(BIN)/python -m mlc_edge.vulkan.ship
+
+# What devices install: pages and plugins are in it.
+wheel: web-assets vulkan-plugins
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+test: $(VENV)/.test-installed web-assets emscripten vulkan-plugins
 	webbuild/install_system_packages.sh chromium curl dbus firefox-esr g++ g++-aarch64-linux-gnu gir1.2-webkit2-4.1 iproute2 \
-	  mesa-vulkan-drivers python3-gi qemu-user-static systemd webkit2gtk-driver xvfb
+	  libvulkan-dev mesa-vulkan-drivers python3-gi qemu-user-static systemd webkit2gtk-driver xvfb
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n 2
 
@@ -85,7 +95,7 @@ check: $(VENV)/.test-installed node_modules/.package-lock.json
 
 # Plants the faults of tests/mutants/*.toml, one at a time: AREA=store, JOBS=2.
 mutants: $(VENV)/.test-installed web-assets emscripten
-	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu mesa-vulkan-drivers qemu-user-static
+	webbuild/install_system_packages.sh chromium curl g++ g++-aarch64-linux-gnu libvulkan-dev mesa-vulkan-drivers qemu-user-static
 	$(BIN)/python -m tests.mutants $(AREA) --jobs $(or $(JOBS),1)
 
 bench: $(VENV)/.test-installed web-assets emscripten

@@ -1,4 +1,4 @@
-"""What `pip install` brings: the wheel has the pages with their bundled scripts, and the command."""
+"""What `pip install` brings: the wheel has the pages with their scripts, Vulkan's plugins and the command."""
 
 import re
 import subprocess
@@ -32,6 +32,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         r"mlc_edge/pocket/tokenizer_config\.json",
         r"mlc_edge/vulkan/plugin/gpu\.h",
         r"mlc_edge/vulkan/plugin/tvm\.cc",
+        r"mlc_edge/vulkan/shipped/plugin-aarch64-\w+-\w+\.so",
+        r"mlc_edge/vulkan/shipped/plugin-x86_64-\w+-\w+\.so",
         r"webbuild/build\.py",
         r"webbuild/wasm/headers/include/tvm/support/io\.h",
         r"web/host\.py",

@@ -7,6 +7,7 @@ command_of() {
     dbus) echo dbus-daemon ;;
     emscripten) echo emcc ;;
     g++-aarch64-linux-gnu) echo aarch64-linux-gnu-g++ ;;
+    g++-x86-64-linux-gnu) echo x86_64-linux-gnu-g++ ;;
     iproute2) echo ip ;;
     qemu-user-static) echo qemu-aarch64-static ;;
     systemd) echo systemd-run ;;
@@ -19,6 +20,7 @@ command_of() {
 is_there() {
   case "$1" in
     gir1.2-webkit2-4.1) ls /usr/lib/*/girepository-1.0/WebKit2-4.1.typelib >/dev/null 2>&1 ;;
+    libvulkan-dev) [ -e /usr/include/vulkan/vk_layer.h ] ;;
     mesa-vulkan-drivers) ls /usr/share/vulkan/icd.d/lvp_icd* >/dev/null 2>&1 ;;
     # For the system's own Python.
     python3-gi) /usr/bin/python3 -c 'import gi' >/dev/null 2>&1 ;;
@@ -30,6 +32,8 @@ packages_of() {
   case "$1" in
     # A headless machine may have no font at all.
     chromium) echo chromium fonts-liberation ;;
+    # Under this name for other machines only.
+    g++-"$(uname -m | tr _ -)"-linux-gnu) echo g++ ;;
     *) echo "$1" ;;
   esac
 }

@@ -19,7 +19,7 @@ from mlc_edge.errors import BundleError, CheckpointError, MlcEdgeError
 from mlc_edge.trust import Trust, configured_keys
 from mlc_edge.verification import check_bundle, check_weights
 from mlc_edge.version import __version__
-from mlc_edge.vulkan.build import is_compiled
+from mlc_edge.vulkan.build import plugin_origin
 from mlc_edge.vulkan.device import Adapter, probe_adapters
 
 # A decode step reads all weights once, and the kernels reach this share of the bandwidth that a plain
@@ -59,7 +59,8 @@ class Problem:
 class Diagnosis:
     """All that `mlc-edge doctor` says; bandwidth in bytes a second, sizes in bytes.
 
-    `adapters` are Vulkan's, None where what asks for them isn't compiled yet, none where that fails.
+    `plugin` is Vulkan's: "shipped" or "compiled", None where it isn't compiled yet. `adapters` are Vulkan's,
+    None where there is no plugin to ask for them, none where that fails.
     """
 
     board: str
@@ -73,6 +74,7 @@ class Diagnosis:
     memory_bandwidth: float
     gpu: str | None
     vulkan: tuple[str, ...]
+    plugin: str | None
     adapters: tuple[Adapter, ...] | None
     temperature_c: float | None
     throttled: tuple[str, ...]
@@ -95,7 +97,8 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
     bandwidth = read_bandwidth(threads.decode_threads)
     target = suits(device.cpu)
     asked, problem = _asked_model(model, device, bandwidth) if model else (None, None)
-    found, failure = _adapters()
+    plugin = plugin_origin()
+    found, failure = _adapters() if plugin else (None, [])
     problems = (*_problems(device, target), *failure)
     return Diagnosis(
         board=device.board,
@@ -109,6 +112,7 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
         memory_bandwidth=bandwidth,
         gpu=device.gpu,
         vulkan=device.vulkan,
+        plugin=plugin,
         adapters=found,
         temperature_c=device.temperature_c,
         throttled=device.throttled,
@@ -122,9 +126,9 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
     )
 
 
-def _adapters() -> tuple[tuple[Adapter, ...] | None, list[Problem]]:
+def _adapters() -> tuple[tuple[Adapter, ...], list[Problem]]:
     try:
-        return (probe_adapters() if is_compiled() else None), []
+        return probe_adapters(), []
     except MlcEdgeError as error:
         remedy = "Models run on the CPU; update the GPU's driver, and see docs/vulkan.md."
         return (), [Problem(f"Vulkan's adapters can't be asked for: {error}", remedy)]

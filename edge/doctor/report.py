@@ -13,6 +13,11 @@ GIB = 1 << 30
 SHOWN_FEATURES = (
     "asimd asimddp asimdhp i8mm bf16 sve sve2 avx2 fma f16c avx_vnni avx512f avx512_vnni avx512_bf16"
 ).split()
+PLUGINS = {
+    "shipped": "came with this program",
+    "compiled": "compiled here",
+    None: "compiled when Vulkan is first used",
+}
 
 
 def print_report(diagnosis: Diagnosis) -> None:
@@ -56,6 +61,7 @@ def _facts(diagnosis: Diagnosis) -> Table:
         ),
         ("GPU", diagnosis.gpu or "none found"),
         ("Vulkan drivers", ", ".join(diagnosis.vulkan) or "none found"),
+        ("Vulkan plugin", PLUGINS[diagnosis.plugin]),
         ("Vulkan adapters", "\n".join(_adapters(diagnosis.adapters))),
         ("temperature", "not measured" if heat is None else f"{heat:.0f} °C"),
         ("held back", ", ".join(diagnosis.throttled) or "no"),

@@ -69,6 +69,8 @@ install_program() {
   "${pip[@]}" --no-deps --force-reinstall "$WHEEL"
   "${pip[@]}" --find-links "$WHEELS" --upgrade "${WHEEL}[edge]" ||
     fail "$WHEELS lacks wheels for this device: run collect-wheels.sh --python $("$PYTHON" -c "$version" | tr ' ' .)."
+  # What collect-wheels.sh --vulkan brought: a library, which needs nothing of Python.
+  find "$WHEELS" -maxdepth 1 -name 'wgpu-*.whl' -exec "${pip[@]}" --no-deps --ignore-requires-python {} +
   mkdir -p "$(dirname "$COMMAND")"
   ln -sfn "${PROGRAM#"$ROOT"}/bin/mlc-edge" "$COMMAND"
 }

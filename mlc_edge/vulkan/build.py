@@ -1,8 +1,9 @@
-"""Compiles the plugin that gives TVM's runtime a Vulkan device, once for each set of versions."""
+"""Finds the plugin that gives TVM's runtime a Vulkan device, or compiles it once for these versions."""
 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from mlc_edge.errors import ConfigError, ToolchainError
 from mlc_edge.files import hash_file
@@ -21,6 +23,10 @@ from mlc_edge.places import cache_folder
 SOURCES = Path(__file__).parent / "plugin"
 # What TVM's headers include and its wheel lacks: the build for browsers needs the same.
 SUPPORT = Path(__file__).parents[2] / "webbuild/wasm/headers"
+# Where mlc_edge.vulkan.ship puts what the package brings.
+SHIPPED = Path(__file__).parent / "shipped"
+# What is shipped runs with this one and newer ones: that of JetPack 6, older than Raspberry Pi OS 12's.
+GLIBC = (2, 35)
 FLAGS = ("-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-s")
 COMPILERS = ("g++", "clang++")
 WHEELS = ("apache-tvm", "apache-tvm-ffi", "wgpu")
@@ -28,7 +34,13 @@ PARTIAL = ".partial-"
 FOLDER_MODE, PLUGIN_MODE = 0o700, 0o755
 # Of a SHA-256 in hexadecimal.
 DIGITS = 16
-INSTALL = "install it with `pip install 'mlc-edge[vulkan]'`, which takes Python 3.11 or newer."
+# Its library runs whatever Python there is, but its metadata refuses older ones.
+FOR_OLDER_PYTHON = "pip install --no-deps --ignore-requires-python wgpu==0.32.0"
+INSTALL = (
+    f"install it with `{FOR_OLDER_PYTHON}`."
+    if sys.version_info < (3, 11)
+    else "install it with `pip install 'mlc-edge[vulkan]'`."
+)
 
 
 def wgpu_native() -> Path:
@@ -40,11 +52,14 @@ def wgpu_native() -> Path:
 
 
 def plugin_library() -> Path:
-    """The plugin for this machine, compiled now if it isn't in the user's cache.
+    """The plugin for this machine: the package's if it fits, else one that is compiled once.
 
-    Raises ConfigError if a package is missing or others may write where the plugin is, ToolchainError if
-    there is no compiler or it fails.
+    It fits if it was made of these sources and for the versions that are installed. Raises ConfigError if a
+    package is missing or others may write where plugins are compiled, ToolchainError if there is no compiler
+    or it fails.
     """
+    if shipped := _shipped():
+        return shipped
     if _folder().exists():
         _require_own(_folder())
     library = _compiled() or _compile()
@@ -52,9 +67,41 @@ def plugin_library() -> Path:
     return library
 
 
+def plugin_origin() -> Literal["shipped", "compiled"] | None:
+    """Where `plugin_library` would find the plugin; None if it would have to compile it."""
+    if find_spec("wgpu") is None:
+        return None
+    if _shipped():
+        return "shipped"
+    return "compiled" if _compiled() else None
+
+
 def is_compiled() -> bool:
     """Whether `plugin_library` would find it compiled."""
-    return find_spec("wgpu") is not None and _compiled() is not None
+    return plugin_origin() is not None
+
+
+def named_plugin(folder: Path, machine: str, digest: str = "*") -> Path:
+    """The place of a plugin in `folder`; `machine` as uname tells it.
+
+    Its name tells what it was made of and for, and its content's hash.
+    """
+    return folder / f"plugin-{machine}-{_fingerprint(machine)}-{digest}.so"
+
+
+def whole_plugins(folder: Path, machine: str) -> Iterator[Path]:
+    """Those that are as they were compiled.
+
+    A power cut may leave others, which would end the process that loads them.
+    """
+    for path in sorted(folder.glob(named_plugin(folder, machine).name)):
+        if path.stem.endswith(f"-{plugin_digest(path)}"):
+            yield path
+
+
+def plugin_digest(path: Path) -> str:
+    """Of its content, as its name tells it."""
+    return hash_file(path)[:DIGITS]
 
 
 def compile_plugin(library: Path, compiler: str) -> None:
@@ -100,9 +147,9 @@ def _compile_with(compiler: str) -> Path:
     for left in _folder().glob(f"{PARTIAL}*"):
         # What a killed process began.
         shutil.rmtree(left)
-    unnamed = _cached(f"new-{os.getpid()}")
+    unnamed = _folder() / f"new-{os.getpid()}.so"
     compile_plugin(unnamed, compiler)
-    return unnamed.replace(_cached(_digest(unnamed)))
+    return unnamed.replace(named_plugin(_folder(), _machine(), plugin_digest(unnamed)))
 
 
 @contextmanager
@@ -119,13 +166,30 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _compiled() -> Path | None:
-    """One that is whole, and that others may not write.
+def _shipped() -> Path | None:
+    # Whoever may write it may write this program as well: it isn't asked whose it is.
+    if _glibc() < GLIBC:
+        return None
+    return next(whole_plugins(SHIPPED, _machine()), None)
 
-    A power cut may leave another, which would end the process that loads it.
-    """
-    closed = (p for p in sorted(_folder().glob(_cached("*").name)) if not _is_open(p))
-    return next((path for path in closed if path.stem.endswith(f"-{_digest(path)}")), None)
+
+def _compiled() -> Path | None:
+    """One that others may not write."""
+    found = whole_plugins(_folder(), _machine())
+    return next((path for path in found if not _is_open(path)), None)
+
+
+def _glibc() -> tuple[int, ...]:
+    """This machine's; empty for another C library."""
+    try:
+        told = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (OSError, ValueError):
+        told = ""
+    return tuple(map(int, re.findall(r"\d+", told)))
+
+
+def _machine() -> str:
+    return os.uname().machine
 
 
 def _is_open(path: Path) -> bool:
@@ -147,14 +211,6 @@ def _folder() -> Path:
     return cache_folder() / "vulkan"
 
 
-def _cached(digest: str) -> Path:
-    return _folder() / f"plugin-{_fingerprint()}-{digest}.so"
-
-
-def _digest(path: Path) -> str:
-    return hash_file(path)[:DIGITS]
-
-
 def _includes() -> Iterator[str]:
     tvm, ffi, wgpu = map(_package, ("tvm", "tvm_ffi", "wgpu"))
     folders = (tvm / "include", tvm, ffi / "include", wgpu / "resources")
@@ -162,10 +218,10 @@ def _includes() -> Iterator[str]:
         yield f"-I{folder}"
 
 
-def _fingerprint() -> str:
-    digest = hashlib.sha256(f"{FLAGS} {os.uname().machine}\n".encode())
-    # Raises ConfigError where wgpu is missing.
-    digest.update(f"{wgpu_native()}\n".encode())
+def _fingerprint(machine: str) -> str:
+    # Raises ConfigError where it is missing.
+    _package("wgpu")
+    digest = hashlib.sha256(f"{FLAGS} {machine}\n".encode())
     for wheel in WHEELS:
         digest.update(f"{wheel} {version(wheel)}\n".encode())
     for folder in (SOURCES, SUPPORT):

@@ -43,16 +43,16 @@ def pi5_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_on_arm(root: ArmRoot) -> RunOnArm:
-    """Runs `python` with arguments on an emulated CPU."""
+    """Runs `python` with arguments on an emulated CPU; `extra` is added to the environment."""
 
-    def run(cpu: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    def run(cpu: str, *arguments: object, **extra: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [*root.python(cpu), *map(str, arguments)],
             capture_output=True,
             text=True,
-            env={**os.environ, **root.environment()},
-            cwd=PROJECT,
-            timeout=300,
+            env={**os.environ, **root.environment(), **extra},
+            cwd=root.folder if "PYTHONPATH" in extra else PROJECT,
+            timeout=600,
         )
 
     return run

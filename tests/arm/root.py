@@ -20,7 +20,7 @@ except ModuleNotFoundError:
     import tomli as tomllib
 
 PROJECT = Path(__file__).parents[2]
-PACKAGES = ("python3", "libstdc++6")
+PACKAGES = ("python3", "libstdc++6", "mesa-vulkan-drivers")
 EXTRAS = ("edge", "vulkan", "web")
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 QEMU = "qemu-aarch64-static"
@@ -42,6 +42,8 @@ class ArmRoot:
             "PYTHONHOME": str(self.folder / "root/usr"),
             "PYTHONPATH": os.pathsep.join((str(PROJECT), str(self.folder / "site"))),
             "PYTHONDONTWRITEBYTECODE": "1",
+            # qemu finds it below the root; those of GPUs are there, too.
+            "VK_DRIVER_FILES": "/usr/share/vulkan/icd.d/lvp_icd.aarch64.json",
         }
 
 

@@ -1,15 +1,18 @@
 """Raspberry Pis: the daemon answers as on x86-64, each CPU takes its library, none gets a wrong one."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from mlc_edge import EngineConfig, MLCEngine
-from mlc_edge.vulkan.build import compile_plugin
 from tests.arm.conftest import RunOnArm
 from tests.arm.root import ArmRoot
+from tests.build.conftest import run_build
+from tests.conftest import POCKET
 from tests.daemon.daemons import started
+from tests.packages import copy_packages
 
 BOARDS = [("cortex-a72", "pi4"), ("cortex-a76", "pi5")]
 QUESTIONS = ("What is the capital of France?", "What is 12 + 30?", "Tell me a story.")
@@ -74,14 +77,28 @@ def test_doctor_tells_the_architecture(run_on_arm: RunOnArm):
     assert report["target"] == "pi5"
 
 
-def test_the_vulkan_plugin_compiled_here_loads_there(run_on_arm: RunOnArm, tmp_path: Path):
-    """There is no Vulkan driver in the emulated system: wgpu-native starts and finds no adapter."""
-    plugin = tmp_path / "plugin.so"
-    compile_plugin(plugin, "aarch64-linux-gnu-g++")
+@pytest.fixture(scope="session")
+def shipping(root: ArmRoot, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of one who installed this project's packages with Vulkan's plugins."""
+    packages = tmp_path_factory.mktemp("shipping") / "packages"
+    copy_packages(packages, shipped=True)
+    return {"PYTHONPATH": os.pathsep.join((str(packages), str(root.folder / "site")))}
+
+
+def test_the_packages_vulkan_plugin_finds_adapters(run_on_arm: RunOnArm, shipping: dict[str, str]):
     script = (
-        "import sys; from pathlib import Path; from mlc_edge.vulkan import device\n"
-        "device.plugin_library = lambda: Path(sys.argv[1])\n"
-        "print(device.adapters())\n"
+        "from mlc_edge.vulkan import build, device\n"
+        "print(build.plugin_origin(), *(adapter.kind for adapter in device.adapters()))"
     )
-    done = run_on_arm("cortex-a76", "-c", script, plugin)
-    assert (done.returncode, done.stdout.strip()) == (0, "()"), done.stderr
+    done = run_on_arm("cortex-a76", "-c", script, **shipping)
+    assert (done.returncode, done.stdout.strip()) == (0, "shipped software"), done.stderr
+
+
+def test_a_model_answers_by_vulkan(run_on_arm: RunOnArm, shipping: dict[str, str], tmp_path: Path):
+    bundle = tmp_path / "pocket-q4f16_1"
+    options = ("--target", "vulkan-aarch64-software-f32", "--quant", "q4f16_1", "--no-measure")
+    built = run_build(POCKET, *options, "-o", bundle)
+    assert built.returncode == 0, built.stderr
+    asked = ("chat", bundle, "--device", "vulkan", "--prompt", "What is 17 + 25?")
+    done = run_on_arm("cortex-a76", "-m", "mlc_edge", *asked, **shipping)
+    assert (done.returncode, done.stdout) == (0, "17 + 25 = 42.\n"), done.stderr

@@ -19,7 +19,7 @@ def kit_command(output: Path) -> list[object]:
     """Collects what an owner copies to a device; here, to one like this machine."""
     shown = subprocess.run([DEVICE_PYTHON, "--version"], check=True, capture_output=True, text=True)
     version = ".".join(shown.stdout.split()[1].split(".")[:2])
-    options = ["--python", version, "--arch", os.uname().machine]
+    options = ["--python", version, "--arch", os.uname().machine, "--vulkan"]
     return [INSTALL / "collect-wheels.sh", *options, output]
 
 

@@ -29,6 +29,7 @@ FIELDS = {
     "memory_bandwidth": float,
     "gpu": str | None,
     "vulkan": list,
+    "plugin": str | None,
     "adapters": list | None,
     "temperature_c": float | None,
     "throttled": list,

@@ -84,6 +84,17 @@ def test_the_installed_daemon_answers_who_has_the_key(root: Path) -> None:
     assert "42" in answer["choices"][0]["message"]["content"]
 
 
+def test_vulkan_needs_nothing_else(root: Path, tmp_path: Path) -> None:
+    script = "from mlc_edge.vulkan import build; print(build.plugin_origin(), build.wgpu_native())"
+    command = [root / "opt/mlc-edge/bin/python", "-c", script]
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=inherited, check=True
+    )
+    origin, library = done.stdout.split(" ", 1)
+    assert origin == "shipped" and Path(library.strip()).is_relative_to(root)
+
+
 def test_settings_suit_the_board_and_the_key_is_secret(root: Path) -> None:
     settings = root / "etc/mlc-edge"
     assert (settings / "config.toml").read_text() == CONFIGS[1].read_text()

@@ -114,15 +114,6 @@ def test_a_bundle_without_a_library_for_it_is_told(pocket_bundle: Path):
     assert "--target vulkan-" in done.stderr
 
 
-def test_the_plugin_needs_a_compiler_once(bundle: Path, tmp_path: Path):
-    empty = tmp_path / "bin"
-    empty.mkdir()
-    cache = {"MLC_EDGE_CACHE": str(tmp_path / "cache")}
-    done = run(bundle, "--port", 0, "--device", "vulkan", PATH=str(empty), **cache)
-    assert done.returncode == 2
-    assert "there is no C++ compiler: install one" in done.stderr
-
-
 def test_auto_takes_it_where_a_bundle_has_nothing_else(tmp_path: Path):
     only = tmp_path / "pocket-q4f16_1"
     result = run_build(

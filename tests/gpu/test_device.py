@@ -1,12 +1,7 @@
 """The Vulkan device itself: what it is asked to do for a token, what it refuses, and its end."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +11,7 @@ from tvm.runtime import empty, tensor
 from mlc_edge.bundle import BundleTarget, Needs
 from mlc_edge.devices import DeviceChoice
 from mlc_edge.errors import ConfigError, EngineError
-from mlc_edge.files import hash_file
 from mlc_edge.model_runner import CacheSizes
-from mlc_edge.vulkan.build import plugin_library
 from mlc_edge.vulkan.device import adapters, find_adapter, open_device, take_statistics
 from mlc_edge.vulkan.runner import build_target
 from tests.gpu.models import CHUNK, GpuModel, target_name
@@ -157,61 +150,6 @@ for work in (lambda: runner.decode([0], [3]), runner.reset, lambda: runner.decod
     done = python(KERNEL + lose, model("software-f16").bundle)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the Vulkan device is lost: it was destroyed") == 3
-
-
-def doctor(cache: Path) -> dict[str, Any]:
-    script = "import sys; sys.argv = ['mlc-edge', 'doctor', '--json']; from mlc_edge.cli import main; main()"
-    done = python(script, MLC_EDGE_CACHE=str(cache))
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@pytest.mark.parametrize(("length", "mode"), [(30000, 0o755), (-1, 0o775)])
-def test_a_plugin_that_is_damaged_or_open_to_others_is_compiled_again(
-    tmp_path: Path, length: int, mode: int
-):
-    whole = plugin_library()
-    damaged = tmp_path / "vulkan" / whole.name
-    damaged.parent.mkdir()
-    damaged.write_bytes(whole.read_bytes()[: length if length > 0 else None])
-    damaged.chmod(mode)
-    (damaged.parent / ".partial-killed").mkdir()
-    assert doctor(tmp_path)["adapters"] is None
-    done = python("from mlc_edge.vulkan.build import main; main()", MLC_EDGE_CACHE=str(tmp_path))
-    compiled = Path(done.stdout.strip())
-    assert not list(damaged.parent.glob(".partial-*"))
-    assert compiled.stat().st_mode & 0o022 == 0
-    assert compiled.parent == damaged.parent and compiled.name.endswith(
-        f"-{hash_file(compiled)[:16]}.so"
-    )
-    assert doctor(tmp_path)["adapters"][0]["kind"] == "software"
-
-
-@pytest.mark.parametrize("mode", [0o775, 0o757])
-def test_a_plugin_in_a_folder_that_others_may_write_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
-):
-    whole = plugin_library()
-    folder = tmp_path / "vulkan"
-    folder.mkdir()
-    shutil.copy(whole, folder)
-    monkeypatch.setenv("MLC_EDGE_CACHE", str(tmp_path))
-    assert plugin_library() == folder / whole.name
-    folder.chmod(mode)
-    with pytest.raises(ConfigError, match=rf"may be written by other users.*chmod go-w {folder}"):
-        plugin_library()
-
-
-def test_the_doctor_reports_whatever_becomes_of_vulkan(tmp_path: Path):
-    fingerprint = plugin_library().name.rpartition("-")[0]
-    (tmp_path / "vulkan").mkdir()
-    # Whole, and no library.
-    digest = hashlib.sha256(b"no library").hexdigest()[:16]
-    (tmp_path / "vulkan" / f"{fingerprint}-{digest}.so").write_bytes(b"no library")
-    report = doctor(tmp_path)
-    assert report["adapters"] == [] and report["usable"]
-    (problem,) = (p for p in report["problems"] if "Vulkan" in p["what"])
-    assert digest in problem["what"]
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise SystemExit(3)", "del runner"])

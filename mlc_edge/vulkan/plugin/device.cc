@@ -34,8 +34,11 @@ const std::map<WGPUFeatureName, const char*> kFeatures = {
 void OnError(WGPUDevice const*, WGPUErrorType type, WGPUStringView message, void*, void*) {
   // The first one is the cause.
   if (!complaint.message.empty()) return;
-  complaint.kind = type == WGPUErrorType_OutOfMemory ? "MemoryError" : "RuntimeError";
   complaint.message = Text(message);
+  // wgpu-native gives a driver's want of memory the type of a mistake.
+  bool is_memory = type == WGPUErrorType_OutOfMemory ||
+                   complaint.message.find("Not enough memory left") != std::string::npos;
+  complaint.kind = is_memory ? "MemoryError" : "RuntimeError";
 }
 
 void OnLoss(WGPUDevice const*, WGPUDeviceLostReason, WGPUStringView message, void*, void*) {
