@@ -16,7 +16,7 @@ from mlc_edge.errors import ToolchainError
 from webbuild.architectures import model_class, parameter_table
 from webbuild.chat_config import model_config
 from webbuild.cuda.compiler import find_compiler
-from webbuild.cuda.packing import pack_with_ptx
+from webbuild.cuda.packing import leave_source, pack_with_ptx
 from webbuild.kernels.choice import kernels_for
 from webbuild.kernels.drawing import DRAWING_FUNCTIONS, Drawing, drawing_spec
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS, cache_buffers
@@ -188,6 +188,8 @@ def _optimise(exported: _Exported, profile: TargetProfile, options: CompileOptio
 def _generate(optimised: Optimised, metadata: dict[str, Any], target: Target) -> Any:
     """Machine code and kernels, with `metadata` in them."""
     module = _with_metadata(optimised.module, {**metadata, "memory_usage": optimised.memory_usage})
+    if target.kind.name == "cuda":
+        leave_source()
     return tvm.compile(module, target=target, relax_pipeline=None)
 
 

@@ -17,7 +17,8 @@ LIBRARY = "libcuda.so.1"
 INTEGRATED, MAJOR, MINOR = 18, 75, 76
 NAME_BYTES = 256
 NO_DRIVER = (
-    f"NVIDIA's driver ({LIBRARY}) is not installed here: install it, or use --device cpu or vulkan"
+    f"there is no GPU for CUDA: NVIDIA's driver ({LIBRARY}) is not installed. Install it, or use "
+    "--device cpu or vulkan."
 )
 
 
@@ -72,7 +73,7 @@ def list_gpus() -> Sequence[Gpu]:
     try:
         driver = _Driver(ctypes.CDLL(LIBRARY))
     except OSError as error:
-        raise ConfigError(f"there is no GPU for CUDA: {NO_DRIVER} ({error}).") from error
+        raise ConfigError(NO_DRIVER) from error
     return tuple(driver.gpu(index) for index in range(driver.count()))
 
 

@@ -51,18 +51,20 @@ _libraries: list[ctypes.CDLL] = []
 
 
 def _load_cudart() -> ctypes.CDLL:
-    """By its full path where Python has it, else by name; others then find it by its name, too."""
-    try:
-        return ctypes.CDLL(str(_packaged() or CUDART), ctypes.RTLD_GLOBAL)
-    except OSError as error:
-        raise ConfigError(f"CUDA's runtime, {CUDART}, is missing ({error}): {INSTALL}.") from error
+    """The system's, which is its driver's, else the package's; TVM's runtime then finds it by its name."""
+    problems = []
+    for name in (CUDART, *_packaged()):
+        try:
+            return ctypes.CDLL(str(name), ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            problems.append(str(error))
+    raise ConfigError(f"CUDA's runtime can't be loaded ({'; '.join(problems)}): {INSTALL}.")
 
 
-def _packaged() -> Path | None:
+def _packaged() -> list[Path]:
     try:
         spec = importlib.util.find_spec(PACKAGES)
     except ModuleNotFoundError:
-        return None
+        return []
     places = (spec.submodule_search_locations if spec else None) or ()
-    found = [Path(place, "lib", CUDART) for place in places]
-    return next((path for path in found if path.exists()), None)
+    return [Path(place, "lib", CUDART) for place in places]

@@ -30,6 +30,8 @@ FIELDS = {
     "gpu": str | None,
     "vulkan": list,
     "adapters": list | None,
+    "gpus": list,
+    "no_gpus": str,
     "temperature_c": float | None,
     "throttled": list,
     "disk_free_bytes": int,

@@ -14,6 +14,8 @@ from mlc_edge.errors import ToolchainError
 # How TVM's CUDA modules call what they hold.
 SOURCE, PTX = b"cuda", b"ptx"
 LIBRARY_ITSELF = b"_lib"
+# Of TVM's runtime for CUDA, which is loaded where a driver is.
+CREATE = "ffi.Module.create.cuda"
 PACKED_IN = """\
 .section .rodata
 .balign 64
@@ -22,6 +24,14 @@ PACKED_IN = """\
 .incbin "{path}"
 .section .note.GNU-stack,"",%progbits
 """
+
+
+def leave_source() -> None:
+    """Have TVM leave C++ in its modules on machines with a driver, too: it would compile for their GPU."""
+    from tvm_ffi.registry import get_global_func, remove_global_func
+
+    if get_global_func(CREATE, allow_missing=True) is not None:
+        remove_global_func(CREATE)
 
 
 def pack_with_ptx(compile: Callable[[str], bytes]) -> Callable[[Any, bool, str, str], str]:
