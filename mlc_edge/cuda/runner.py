@@ -5,12 +5,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy.typing as npt
+
 from mlc_edge.bundle import BundleLock, BundleTarget
 from mlc_edge.cuda.driver import CUDA_NATIVE, Gpu, find_gpu
 from mlc_edge.cuda.runtime import free_bytes, load_runtime
 from mlc_edge.errors import BundleError, EngineError
 from mlc_edge.memory import available_bytes
 from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads
+
+
+# Characters of an error.
+MOST_TOLD = 400
 
 
 class CudaRunner(ModelRunner):
@@ -53,6 +59,11 @@ class CudaRunner(ModelRunner):
         with self._device_errors():
             super().create_cache(sizes)
 
+    def call_with_parameters(self, function: str, *arguments: Any) -> list[npt.NDArray[Any]]:
+        """As ModelRunner; raises EngineError for a GPU that can't compute it."""
+        with self._device_errors():
+            return super().call_with_parameters(function, *arguments)
+
     def _choose_target(self, lock: BundleLock, names: Sequence[str]) -> str:
         return choose_target(lock, self.gpu, names)
 
@@ -72,10 +83,12 @@ class CudaRunner(ModelRunner):
             yield
         # TVM's own are ValueError and TypeError, for a library that doesn't fit the lock.
         except (MemoryError, RuntimeError, TypeError, ValueError) as error:
-            lacks_memory = isinstance(error, MemoryError) or "out of memory" in str(error)
+            # TVM appends the library's PTX.
+            problem = str(error).partition("\n")[0][:MOST_TOLD]
+            lacks_memory = isinstance(error, MemoryError) or "out of memory" in problem
             raise EngineError(
                 "out_of_memory" if lacks_memory else "internal",
-                f"cuda:{self.gpu.index} ({self.gpu.name}) can't run this model: {error}.",
+                f"cuda:{self.gpu.index} ({self.gpu.name}) can't run this model: {problem}.",
                 "Use --device cpu, a smaller model or one that was built for a shorter context.",
             ) from error
 

@@ -26,14 +26,25 @@ def compile_driver(folder: Path) -> None:
     def compile_part(name: str) -> Path:
         made = folder / f"{name}.o"
         include = f"-I{packages}/include"
-        subprocess.run(["g++", *FLAGS, include, "-c", SOURCES / f"{name}.cc", "-o", made], check=True)
+        subprocess.run(
+            ["g++", *FLAGS, include, "-c", SOURCES / f"{name}.cc", "-o", made], check=True
+        )
         return made
 
     with ThreadPoolExecutor() as threads:
         objects = list(threads.map(compile_part, parts))
     shared = ("g++", *FLAGS, "-shared")
     driver, runtime = folder / DRIVER, folder / RUNTIME
-    subprocess.run([*shared, f"-Wl,-soname,{DRIVER},--version-script={SOURCES / 'cuda.map'}", "-o", driver, *objects], check=True)
+    subprocess.run(
+        [
+            *shared,
+            f"-Wl,-soname,{DRIVER},--version-script={SOURCES / 'cuda.map'}",
+            "-o",
+            driver,
+            *objects,
+        ],
+        check=True,
+    )
     versions = f"-Wl,-soname,{RUNTIME},--version-script={SOURCES / 'cudart.map'}"
     command = [*shared, versions, "-o", runtime, SOURCES / "cudart.cc", driver]
     subprocess.run(command, check=True)

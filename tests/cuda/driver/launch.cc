@@ -79,14 +79,16 @@ void RunBlock(Block& block, const Kernel& kernel) {
   }
 }
 
-void SetSpecials(Thread& thread, const Kernel& kernel, Dim at, Dim block, Dim grid, Dim size) {
+// Places of registers that tell a thread where it is, with which of the numbers below each holds.
+std::vector<std::pair<int, int>> Specials(const Kernel& kernel) {
+  static const std::vector<std::string> names = {"%tid", "%ctaid", "%nctaid", "%ntid"};
+  std::vector<std::pair<int, int>> found;
   for (auto& [name, place] : kernel.specials) {
-    std::map<std::string, Dim> dims = {{"%tid", at}, {"%ctaid", block}, {"%nctaid", grid}, {"%ntid", size}};
-    auto found = dims.find(name.substr(0, name.find('.')));
-    if (found == dims.end()) throw Error("register " + name);
-    const Dim& dim = found->second;
-    thread.registers[place] = name.back() == 'x' ? dim.x : name.back() == 'y' ? dim.y : dim.z;
+    auto known = std::find(names.begin(), names.end(), name.substr(0, name.find('.')));
+    if (known == names.end()) throw Error("register " + name);
+    found.emplace_back(place, 3 * (known - names.begin()) + (name.back() - 'x'));
   }
+  return found;
 }
 
 }  // namespace
@@ -94,6 +96,7 @@ void SetSpecials(Thread& thread, const Kernel& kernel, Dim at, Dim block, Dim gr
 void Launch(const Kernel& kernel, Dim grid, Dim size, int64_t dynamic_shared_bytes,
             const std::vector<uint64_t>& parameters) {
   if (dynamic_shared_bytes > 0 && !kernel.dynamic_shared) throw Error("nobody uses the shared memory");
+  auto specials = Specials(kernel);
   Block block;
   block.threads.resize(size.x * size.y * size.z);
   for (unsigned number = 0; number < grid.x * grid.y * grid.z; ++number) {
@@ -113,7 +116,9 @@ void Launch(const Kernel& kernel, Dim grid, Dim size, int64_t dynamic_shared_byt
       }
       thread.next = 0;
       thread.state = State::kReady;
-      SetSpecials(thread, kernel, at, place, grid, size);
+      unsigned numbers[] = {at.x,   at.y,   at.z,   place.x, place.y, place.z,
+                            grid.x, grid.y, grid.z, size.x,  size.y,  size.z};
+      for (auto [register_place, number] : specials) thread.registers[register_place] = numbers[number];
     }
     RunBlock(block, kernel);
   }

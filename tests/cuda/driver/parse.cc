@@ -71,6 +71,8 @@ class KernelReader {
  private:
   void Declare(const std::string& line, int64_t* bytes, std::map<std::string, int64_t>* places) {
     auto [name, size] = Array(line);
+    // A single variable, of which none is wider.
+    if (size == 0) size = 8;
     *bytes = (*bytes + 63) / 64 * 64;
     (*places)[name] = *bytes;
     *bytes += size;
