@@ -79,7 +79,8 @@ class Needs:
     """What a device must offer: WebGPU features by name, and limits at least as large.
 
     `adapter` has minima of numbers that describe an adapter: WebGPU's `subgroupMinSize`, and `isSoftware`,
-    which is 1 where a CPU stands in for the GPU, and else 0.
+    which is 1 where a CPU stands in for the GPU, and else 0; CUDA's `computeCapability`, 87 for 8.7, and
+    `cudaVersion` that the driver knows, 13000 for 13.0.
     """
 
     features: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mlc_edge.bundle import ABI_VERSION
 from mlc_edge.cpu import host_cpu
+from mlc_edge.cuda.driver import CUDA_NATIVE, gpus
 from mlc_edge.errors import BundleError, CheckpointError, ConfigError, MlcEdgeError
 from mlc_edge.files import FOLDER, FileError, read_json
 from mlc_edge.gguf_names import part_names
@@ -268,11 +269,13 @@ def _is_whole(bundle: Path, report: Progress) -> bool:
 
 
 def _key(source: Path, target: str) -> str:
-    """Changes with the source's files, the target, this package's version; with the CPU if that is meant."""
+    """Changes with the source's files, the target, this package's version; with what "native" means here."""
     parts = [__version__, str(ABI_VERSION), target, str(source)]
     if target == NATIVE:
         cpu = host_cpu()
         parts += [cpu.arch, *sorted(cpu.features)]
+    if target == CUDA_NATIVE:
+        parts += [str(gpu.capability) for gpu in gpus()]
     for path in _files_of(source):
         status = path.stat()
         parts.append(f"{path.name} {status.st_size} {status.st_mtime_ns}")

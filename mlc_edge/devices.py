@@ -8,16 +8,19 @@ from typing import Literal, get_args
 from mlc_edge.bundle import BundleLock, read_lock
 from mlc_edge.compiled import Progress
 from mlc_edge.cpu import choose_target, host_cpu
+from mlc_edge.cuda.driver import CUDA_NATIVE, find_gpu, gpus
+from mlc_edge.cuda.runner import CudaRunner
+from mlc_edge.cuda.runner import suits as suits_gpu
 from mlc_edge.errors import BundleError, ConfigError
 from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads, named_targets
 from mlc_edge.vulkan.build import is_compiled
 from mlc_edge.vulkan.device import find_adapter
 from mlc_edge.vulkan.runner import VulkanRunner, build_target
 
-Computing = Literal["cpu", "vulkan"]
-EXPECTED_DEVICE = "auto, cpu, vulkan, or vulkan:1 for the second adapter"
+Computing = Literal["cpu", "vulkan", "cuda"]
+EXPECTED_DEVICE = "auto, cpu, vulkan, cuda, or vulkan:1 for the second adapter"
 DEVICE_HELP = (
-    "What computes: cpu, vulkan, or vulkan:1 for the second adapter that `mlc-edge doctor` lists. "
+    "What computes: cpu, vulkan, cuda, or vulkan:1 for the second adapter that `mlc-edge doctor` lists. "
     "auto: the fastest of them with this model, measured once."
 )
 
@@ -32,23 +35,17 @@ class DeviceChoice:
     @classmethod
     def parse(cls, text: str) -> "DeviceChoice":
         """Raises ConfigError that says what was expected."""
-        match = re.fullmatch(r"(auto|cpu)|vulkan(?::(\d{1,3}))?", text)
+        match = re.fullmatch(r"(auto|cpu)|(vulkan|cuda)(?::(\d{1,3}))?", text)
         if match is None:
             raise ConfigError(f"device is {text!r}: use {EXPECTED_DEVICE}.")
-        if match[1]:
-            return cls(match[1])  # type: ignore[arg-type]
-        return cls("vulkan", int(match[2] or 0))
+        return cls(match[1] or match[2], int(match[3] or 0))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"vulkan:{self.index}" if self.kind == "vulkan" else self.kind
+        return f"{self.kind}:{self.index}" if self.kind in ("vulkan", "cuda") else self.kind
 
     def require(self, target: str | None) -> None:
         """Raise ConfigError if `target` is for another device, by its name."""
-        if (
-            target
-            and self.kind != "auto"
-            and target.startswith("vulkan") != (self.kind == "vulkan")
-        ):
+        if target and self.kind not in ("auto", _device_of(target)):
             raise ConfigError(f"target {target} is not for the device {self.kind}: leave one out.")
 
     def build_target(self, report: Progress) -> str | None:
@@ -56,11 +53,18 @@ class DeviceChoice:
 
         Raises ConfigError if there is no such device.
         """
+        if self.kind == "cuda":
+            find_gpu(self.index)
+            return CUDA_NATIVE
         if self.kind != "vulkan":
             return None
         if not is_compiled():
             report("compiling the plugin for Vulkan (once)", None)
         return build_target(find_adapter(self.index))
+
+
+def _device_of(target: str) -> str:
+    return next((kind for kind in ("vulkan", "cuda") if target.startswith(kind)), "cpu")
 
 
 def open_runner(
@@ -75,8 +79,11 @@ def open_runner(
 
     Raises MlcEdgeError as the runners do.
     """
-    if _device_kind(bundle, device, target) == "vulkan":
+    kind = _device_kind(bundle, device, target)
+    if kind == "vulkan":
         return VulkanRunner(bundle, target, adapter=device.index, sizes=sizes, threads=threads)
+    if kind == "cuda":
+        return CudaRunner(bundle, target, index=device.index, sizes=sizes, threads=threads)
     return ModelRunner(bundle, target, sizes=sizes, threads=threads)
 
 
@@ -96,9 +103,12 @@ def _device_kind(bundle: Path, device: DeviceChoice, target: str | None) -> str:
         return kind
     if device.kind != "auto":
         return device.kind
-    if not suits_cpu(lock) and any(t.device == "vulkan" for t in lock.targets.values()):
-        return "vulkan"
-    return "cpu"
+    if suits_cpu(lock):
+        return "cpu"
+    kinds = {each.device for each in lock.targets.values()}
+    if "cuda" in kinds and ("vulkan" not in kinds or any(suits_gpu(lock, gpu) for gpu in gpus())):
+        return "cuda"
+    return "vulkan" if "vulkan" in kinds else "cpu"
 
 
 def suits_cpu(lock: BundleLock) -> bool:

@@ -23,6 +23,8 @@ from typing import Any
 from mlc_edge.bundle import LOCK_NAME, BundleLock, read_lock
 from mlc_edge.compiled import Progress
 from mlc_edge.cpu import host_cpu
+from mlc_edge.cuda.driver import gpus
+from mlc_edge.cuda.runner import suits as suits_gpu
 from mlc_edge.devices import DeviceChoice, open_runner, suits_cpu
 from mlc_edge.errors import ToolchainError
 from mlc_edge.files import FileError, read_json, read_plain, write_json
@@ -72,12 +74,15 @@ def choose_device(
     adapters = [adapter for adapter in _adapters(lock) if is_worthwhile(lock, adapter)]
     devices = [DeviceChoice("cpu")] if suits_cpu(lock) else []
     devices += [DeviceChoice("vulkan", adapter.index) for adapter in adapters]
+    by_cuda = [gpu for gpu in gpus() if suits_gpu(lock, gpu)]
+    devices += [DeviceChoice("cuda", gpu.index) for gpu in by_cuda]
     if len(devices) < 2:
         return asked
-    gpus = [(adapter.index, adapter.name, adapter.driver) for adapter in adapters]
+    known = [(adapter.index, adapter.name, adapter.driver) for adapter in adapters]
+    known += [(gpu.index, gpu.name, gpu.driver) for gpu in by_cuda]
     cpu = host_cpu()
     # A set's order changes from one process to the next.
-    machine = f"{cpu.model} {cpu.arch} {sorted(cpu.features)} {gpus} {__version__}"
+    machine = f"{cpu.model} {cpu.arch} {sorted(cpu.features)} {known} {__version__}"
     return fastest(bundle, devices, machine, report)
 
 

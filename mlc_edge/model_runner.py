@@ -16,6 +16,7 @@ from mlc_edge.bundle import ABI_VERSION, REBUILD, BundleLock, read_lock
 from mlc_edge.cpu import choose_target, host_cpu, physical_cores
 from mlc_edge.errors import BundleError
 from mlc_edge.files import read_plain
+from mlc_edge.memory import available_bytes
 from mlc_edge.parameters import ParameterSet
 from mlc_edge.text_files import CHAT_CONFIG
 from mlc_edge.tvm_runtime import import_runtime
@@ -100,6 +101,10 @@ class ModelRunner:
     def memory_note(self) -> str:
         """What there is to say about where "the machine's memory" isn't all that counts."""
         return ""
+
+    def available_bytes(self) -> int:
+        """Memory for weights and cache that nobody uses."""
+        return available_bytes()
 
     @property
     def max_cache_tokens(self) -> int:

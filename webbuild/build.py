@@ -22,6 +22,7 @@ from mlc_edge.verification import remember
 from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
+from webbuild.cuda.compiler import find_compiler
 from webbuild.destination import check_destination, check_space, find_same_build
 from webbuild.effort import Rounding, check_calibration, measure_quality, open_quantizer
 from webbuild.fingerprint import build_fingerprint
@@ -123,7 +124,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
             request.rounding.effort,
             request.rounding.text_hash or "",
             str(request.size or ""),
-            *(profile.name for profile in plan.profiles),
+            *map(_describe, plan.profiles),
             request.output.resolve().name,
             str(plan.context_window_size),
             str(plan.prefill_chunk_size),
@@ -177,6 +178,8 @@ def _plan(request: BuildRequest) -> _Plan:
     profiles = tuple({profile.name: profile for profile in found}.values())
     for profile in profiles:
         find_linker(profile) if profile.linker == "shared" else find_emscripten()
+        if profile.device == "cuda":
+            find_compiler(profile.name)
     context = _context_window_size(request, source.model.context_length)
     chunk = min(request.prefill_chunk_size or DEFAULT_PREFILL_CHUNK, context)
     return _Plan(request, source, formats, profiles, context, chunk)
@@ -261,6 +264,12 @@ def _weight_bytes(plan: _Plan) -> int:
     if isinstance(plan.source, PublishedWeights):
         return plan.source.total_bytes
     return plan_weights(plan.source.table, plan.formats).total_bytes
+
+
+def _describe(profile: TargetProfile) -> str:
+    """What tells it from others of its name: machines differ, and so do compilers of CUDA."""
+    compiler = find_compiler(profile.name).version if profile.device == "cuda" else ""
+    return f"{profile.name} {sorted(profile.adapter.items())} {compiler}"
 
 
 def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
@@ -359,7 +368,7 @@ def _mlc_runtimes(plan: _Plan) -> set[str]:
     return {
         WEB_LLM if profile.in_browsers else MLC_LLM
         for profile in plan.profiles
-        if not profile.interleaves(plan.formats) and profile.device != "vulkan"
+        if not profile.interleaves(plan.formats) and profile.device not in ("vulkan", "cuda")
     }
 
 
@@ -376,7 +385,7 @@ def _compile(plan: _Plan, profile: TargetProfile, folder: Path, progress: Progre
     )
     library = folder / profile.library
     info = build_library(plan.source.model, plan.formats, profile, library, options)
-    needs = Needs(profile.features, info.limits, profile.adapter)
+    needs = Needs(profile.features, info.limits, {**profile.adapter, **info.adapter})
     interleaved = profile.interleaves(plan.formats)
     index = INTERLEAVED_INDEX if interleaved else TENSOR_CACHE_NAME
     return BundleTarget(profile.device, profile.library, index, info.parameter_bytes, needs)

@@ -25,7 +25,8 @@ TARGET_HELP = (
     "webgpu (all WebGPU libraries of the quantization) or a single one, native (this machine's CPU), "
     "pi4, pi5, jetson-orin, jetson-thor, aarch64, x86-64 (with AVX2), x86-64-v4; vulkan-x86-64 or "
     "vulkan-aarch64 (GPUs by Vulkan, also jetson-orin-vulkan and pi5-vulkan; with -software for drivers that "
-    "compute on the CPU); repeatable."
+    "compute on the CPU); cuda-sm87 (Jetson Orin), cuda-sm110 (Jetson Thor), cuda-sm90 (x86-64), cuda-native "
+    "(this machine's GPUs); repeatable."
 )
 
 

@@ -16,6 +16,8 @@ from mlc_edge.errors import ToolchainError
 from mlc_edge.weight_index import FIRST_ROW
 from webbuild.architectures import model_class, parameter_table
 from webbuild.chat_config import model_config
+from webbuild.cuda.compiler import find_compiler
+from webbuild.cuda.packing import leave_source, pack_with_ptx
 from webbuild.kernels.choice import kernels_for
 from webbuild.kernels.drawing import DRAWING_FUNCTIONS, Drawing, drawing_spec
 from webbuild.kernels.kv_cache import EVERYDAY_PROGRAMS, cache_buffers
@@ -55,10 +57,11 @@ class CompileOptions:
 
 @dataclass(frozen=True)
 class LibraryInfo:
-    """What a device must offer to run a library."""
+    """What a device must offer to run a library; `adapter` beside what its target asks for."""
 
     parameter_bytes: int
     limits: dict[str, int]
+    adapter: dict[str, int]
 
 
 def build_library(
@@ -83,10 +86,10 @@ def build_library(
         buffers = _buffers(exported, optimised, metadata, options)
         limits = gpu_limits(sources.values(), buffers) if sources else {}
     output.parent.mkdir(parents=True, exist_ok=True)
-    _link(executable, profile, output)
     return LibraryInfo(
         parameter_bytes=sum(map(parameter_bytes, metadata["params"])),
         limits=limits,
+        adapter=_link(executable, profile, output),
     )
 
 
@@ -196,6 +199,8 @@ def _optimise(exported: _Exported, profile: TargetProfile, options: CompileOptio
 def _generate(optimised: Optimised, metadata: dict[str, Any], target: Target) -> Any:
     """Machine code and kernels, with `metadata` in them."""
     module = _with_metadata(optimised.module, {**metadata, "memory_usage": optimised.memory_usage})
+    if target.kind.name == "cuda":
+        leave_source()
     return tvm.compile(module, target=target, relax_pipeline=None)
 
 
@@ -236,18 +241,26 @@ def _programs_by_stage(launched: dict[str, list[str]]) -> dict[str, list[str]]:
     }
 
 
-def _link(executable: Any, profile: TargetProfile, output: Path) -> None:
+def _link(executable: Any, profile: TargetProfile, output: Path) -> dict[str, int]:
+    """Write the library; returns minima of an adapter that follow from what compiled its kernels."""
     try:
         if profile.linker == "wasm":
             from webbuild.wasm.link import link
 
             executable.export_library(str(output), fcompile=link)
-        else:
-            from tvm.support import cc
+            return {}
+        from tvm.support import cc
 
-            executable.export_library(
-                str(output), fcompile=cc.cross_compiler(find_linker(profile), options=LINK_OPTIONS)
-            )
+        link_shared = cc.cross_compiler(find_linker(profile), options=LINK_OPTIONS)
+        if profile.device != "cuda":
+            executable.export_library(str(output), fcompile=link_shared)
+            return {}
+        compiler = find_compiler(profile.name)
+        pack = pack_with_ptx(
+            lambda source: compiler.compile(source, profile.adapter["computeCapability"])
+        )
+        executable.export_library(str(output), fcompile=link_shared, fpack_imports=pack)
+        return {"cudaVersion": compiler.version}
     except RuntimeError as error:
         raise ToolchainError(f"linking {output.name} failed: {error}") from error
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import mlc_edge.bundle
 import mlc_edge.chat_template
 import mlc_edge.cpu
+import mlc_edge.cuda.driver
 import mlc_edge.engine.control_tokens
 import mlc_edge.engine.sampling_defaults
 import mlc_edge.gguf_names
@@ -25,6 +26,7 @@ BORDERS = (
     mlc_edge.bundle,
     mlc_edge.chat_template,
     mlc_edge.cpu,
+    mlc_edge.cuda.driver,
     mlc_edge.engine.control_tokens,
     mlc_edge.engine.sampling_defaults,
     mlc_edge.gguf_names,

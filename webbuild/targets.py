@@ -1,11 +1,12 @@
 """Target profiles: everything that the pipeline knows about a device. Adding a board is adding one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from mlc_edge.bundle import BROWSER_DEVICES, Device
 from mlc_edge.cpu import CPU_TARGETS, VULKAN_TARGETS, Cpu, host_cpu, suits
+from mlc_edge.cuda.driver import CUDA_NATIVE, list_gpus
 from mlc_edge.errors import ConfigError
 from webbuild.quantization.formats import WeightFormats
 
@@ -14,12 +15,25 @@ WEBGPU_LIMITS = {"max_num_threads": 256, "max_shared_memory_per_block": 16384}
 WEBGPU_BINDING_BYTES = 128 << 20
 
 DType = Literal["float32", "float16"]
+SUFFIXES: dict[DType, str] = {"float16": "f16", "float32": "f32"}
 DeviceClass = Literal["any", "software"]
 # What an adapter's description must say. There is no class for subgroups: TVM's sums by them read lanes by
 # their number in the workgroup, which WGSL leaves undefined beyond the subgroup's size.
 ADAPTERS: dict[DeviceClass, dict[str, int]] = {
     "any": {},
     "software": {"isSoftware": 1},
+}
+# What every GPU that CUDA 13 knows offers a block of threads, and kernels are made for.
+CUDA_LIMITS = {
+    "max_num_threads": 256,
+    "max_shared_memory_per_block": 49152,
+    "thread_warp_size": 32,
+}
+# Compute capabilities, and the architectures of the CPUs beside such GPUs: Jetson Orin, Jetson Thor, H100.
+CUDA_TARGETS = {
+    "cuda-sm87": (87, "aarch64"),
+    "cuda-sm110": (110, "aarch64"),
+    "cuda-sm90": (90, "x86_64"),
 }
 DotProduct = Literal["avx512vnni", "avx2", "dotprod", "neon"]
 
@@ -67,7 +81,7 @@ _WASM_HOST = {"kind": "llvm", "mtriple": "wasm32-unknown-unknown-wasm", "vector-
 
 def _webgpu(dtype: DType, device_class: DeviceClass) -> TargetProfile:
     """A browser's GPU; "any" is hardware that nothing else is known of."""
-    suffix = {"float16": "f16", "float32": "f32"}[dtype]
+    suffix = SUFFIXES[dtype]
     name = f"webgpu-{suffix}" if device_class == "any" else f"webgpu-{device_class}-{suffix}"
     return TargetProfile(
         name=name,
@@ -121,6 +135,37 @@ def _vulkan(arch: str, browsers: TargetProfile) -> TargetProfile:
     )
 
 
+def _cuda(group: str, capability: int, arch: str) -> Iterator[TargetProfile]:
+    """NVIDIA's GPUs of that compute capability (87 for 8.7) or a later one, called from a CPU of `arch`."""
+    for dtype in get_args(DType):
+        name = f"{group}-{SUFFIXES[dtype]}"
+        yield TargetProfile(
+            name=name,
+            library=f"lib/{name}.so",
+            tvm_target={"kind": "cuda", "arch": f"sm_{capability}", **CUDA_LIMITS},
+            tvm_host={"kind": "llvm", "mtriple": f"{arch}-linux-gnu"},
+            device="cuda",
+            kernels="gpu",
+            linker="shared",
+            dtype=dtype,
+            features=(arch,),
+            adapter={"computeCapability": capability},
+            compiler=f"{arch}-linux-gnu-g++",
+            group=group,
+        )
+
+
+def _cuda_native() -> Iterator[TargetProfile]:
+    """For all of this machine's GPUs; raises ConfigError if there is none."""
+    found = list_gpus()
+    if not found:
+        raise ConfigError(
+            f"--target {CUDA_NATIVE}: NVIDIA's driver finds no GPU here: "
+            f"name one of {', '.join(CUDA_TARGETS)}."
+        )
+    return _cuda(CUDA_NATIVE, min(gpu.capability for gpu in found), host_cpu().arch)
+
+
 CPU_PROFILES = (
     _cpu("pi4", "cortex-a72", "neon", "+neon"),
     _cpu("pi5", "cortex-a76", "dotprod", "+neon +dotprod"),
@@ -149,21 +194,28 @@ WEBGPU_PROFILES = tuple(
 VULKAN_PROFILES = tuple(
     _vulkan(arch, profile) for arch in VULKAN_TARGETS for profile in WEBGPU_PROFILES
 )
-PROFILES = (*WEBGPU_PROFILES, *VULKAN_PROFILES, *CPU_PROFILES)
+CUDA_PROFILES = tuple(
+    profile for group, machine in CUDA_TARGETS.items() for profile in _cuda(group, *machine)
+)
+PROFILES = (*WEBGPU_PROFILES, *VULKAN_PROFILES, *CUDA_PROFILES, *CPU_PROFILES)
 GROUPS = tuple(dict.fromkeys(profile.group for profile in PROFILES if profile.group))
 # Boards whose GPUs take what any does.
 BOARD_GROUPS = {"jetson-orin-vulkan": "vulkan-aarch64", "pi5-vulkan": "vulkan-aarch64"}
-KNOWN_TARGETS = (*GROUPS, *BOARD_GROUPS, *(profile.name for profile in PROFILES), "native")
+KNOWN_TARGETS = (
+    *(*GROUPS, CUDA_NATIVE, *BOARD_GROUPS),
+    *(*(profile.name for profile in PROFILES), "native"),
+)
 
 
 def profiles_for(target: str, quantization: str) -> list[TargetProfile]:
     """Profiles that `--target target` builds: one, or all of a group.
 
     Weights in full-precision formats (`f32` in the quantisation's name) get no float16 kernels.
-    Raises ConfigError for an unknown target.
+    Raises ConfigError for an unknown target, and for one of this machine's that doesn't suit it.
     """
     wanted = BOARD_GROUPS.get(target, target)
-    found = [p for p in PROFILES if wanted in (p.name, p.group)]
+    known = _cuda_native() if target.startswith(CUDA_NATIVE) else PROFILES
+    found = [p for p in known if wanted in (p.name, p.group)]
     if target == "native":
         cpu = host_cpu()
         native = _native(cpu)
@@ -183,4 +235,7 @@ def profiles_for(target: str, quantization: str) -> list[TargetProfile]:
             f"target {target!r} has float16 kernels and {quantization} is a float32 format: "
             "use q4f16_1 or q0f16, or the target webgpu-f32."
         )
+    if target == fitting[0].group and fitting[0].device == "cuda":
+        # All of them compute in float16: there is no need of both.
+        return [min(fitting, key=lambda profile: profile.dtype)]
     return fitting

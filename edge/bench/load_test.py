@@ -20,6 +20,7 @@ from mlc_edge import AsyncMLCEngine, EngineConfig
 from mlc_edge.bundle import read_lock
 from mlc_edge.compiled import PACKAGES
 from mlc_edge.cpu import host_cpu
+from mlc_edge.cuda.driver import find_gpu
 from mlc_edge.devices import DeviceChoice
 from mlc_edge.errors import ConfigError
 from mlc_edge.version import __version__
@@ -123,9 +124,10 @@ async def _measure(plan: LoadTest) -> tuple[list[dict[str, Any]], dict[str, Any]
 
 def _adapter(plan: LoadTest, target: str) -> str | None:
     """The GPU's name; None if the CPU computed."""
-    if not target.startswith("vulkan"):
-        return None
-    return find_adapter(DeviceChoice.parse(plan.device).index).name
+    index = DeviceChoice.parse(plan.device).index
+    if target.startswith("cuda"):
+        return find_gpu(index).name
+    return find_adapter(index).name if target.startswith("vulkan") else None
 
 
 class _Prompts:

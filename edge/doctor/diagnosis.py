@@ -15,6 +15,7 @@ from edge.hardware.profile import Profile
 from edge.hardware.sysfs import ROOT
 from mlc_edge.bundle import LOCK_NAME, read_lock
 from mlc_edge.cpu import Cpu, suits
+from mlc_edge.cuda.driver import Gpu, list_gpus
 from mlc_edge.errors import BundleError, CheckpointError, MlcEdgeError
 from mlc_edge.trust import Trust, configured_keys
 from mlc_edge.verification import check_bundle, check_weights
@@ -60,7 +61,8 @@ class Diagnosis:
     """All that `mlc-edge doctor` says; bandwidth in bytes a second, sizes in bytes.
 
     `plugin` is Vulkan's: "shipped" or "compiled", None where it isn't compiled yet. `adapters` are Vulkan's,
-    None where there is no plugin to ask for them, none where that fails.
+    None where there is no plugin to ask for them, none where that fails; `gpus` are CUDA's, and
+    `no_gpus` says why there are none.
     """
 
     board: str
@@ -76,6 +78,8 @@ class Diagnosis:
     vulkan: tuple[str, ...]
     plugin: str | None
     adapters: tuple[Adapter, ...] | None
+    gpus: tuple[Gpu, ...]
+    no_gpus: str
     temperature_c: float | None
     throttled: tuple[str, ...]
     disk_free_bytes: int
@@ -99,6 +103,7 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
     asked, problem = _asked_model(model, device, bandwidth) if model else (None, None)
     plugin = plugin_origin()
     found, failure = _adapters() if plugin else (None, [])
+    gpus, no_gpus = _gpus()
     problems = (*_problems(device, target), *failure)
     return Diagnosis(
         board=device.board,
@@ -114,6 +119,8 @@ def diagnose(model: str | None, root: Path = ROOT) -> Diagnosis:
         vulkan=device.vulkan,
         plugin=plugin,
         adapters=found,
+        gpus=gpus,
+        no_gpus=no_gpus,
         temperature_c=device.temperature_c,
         throttled=device.throttled,
         disk_free_bytes=device.disk_free_bytes,
@@ -132,6 +139,13 @@ def _adapters() -> tuple[tuple[Adapter, ...], list[Problem]]:
     except MlcEdgeError as error:
         remedy = "Models run on the CPU; update the GPU's driver, and see docs/vulkan.md."
         return (), [Problem(f"Vulkan's adapters can't be asked for: {error}", remedy)]
+
+
+def _gpus() -> tuple[tuple[Gpu, ...], str]:
+    try:
+        return tuple(list_gpus()), "none found"
+    except MlcEdgeError as error:
+        return (), str(error)
 
 
 def _fit(size: ModelSize, device: Device, bandwidth: float) -> Fit:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from edge.doctor.diagnosis import DECODE_EFFICIENCY, STEP_OVERHEAD_S, Diagnosis, Fit
 from edge.hardware.model_size import CONTEXT_TOKENS
+from mlc_edge.cuda.driver import Gpu
 from mlc_edge.vulkan.device import Adapter
 
 GIB = 1 << 30
@@ -63,6 +64,7 @@ def _facts(diagnosis: Diagnosis) -> Table:
         ("Vulkan drivers", ", ".join(diagnosis.vulkan) or "none found"),
         ("Vulkan plugin", PLUGINS[diagnosis.plugin]),
         ("Vulkan adapters", "\n".join(_adapters(diagnosis.adapters))),
+        ("CUDA", "\n".join(map(_gpu, diagnosis.gpus)) or diagnosis.no_gpus),
         ("temperature", "not measured" if heat is None else f"{heat:.0f} °C"),
         ("held back", ", ".join(diagnosis.throttled) or "no"),
         ("disk", f"{diagnosis.disk_free_bytes / GIB:.1f} GiB free"),
@@ -70,6 +72,14 @@ def _facts(diagnosis: Diagnosis) -> Table:
     ):
         table.add_row(name, value)
     return table
+
+
+def _gpu(gpu: Gpu) -> str:
+    whose = "of the machine's memory" if gpu.shares_memory else "of its own memory"
+    return (
+        f"cuda:{gpu.index}: {gpu.name}, {gpu.driver}, {_size(gpu.memory_bytes)} {whose}; takes libraries "
+        f"for compute capability {gpu.capability / 10} or less, the newest of them: cuda-native"
+    )
 
 
 def _adapters(found: tuple[Adapter, ...] | None) -> Iterator[str]:

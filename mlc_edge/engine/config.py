@@ -8,7 +8,6 @@ from mlc_edge.devices import DeviceChoice
 from mlc_edge.engine.conversation import ContextPolicy
 from mlc_edge.engine.kv_cache import PAGE_TOKENS
 from mlc_edge.errors import ConfigError, EngineError
-from mlc_edge.memory import available_bytes
 from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads
 
 Mode = Literal["local", "interactive", "server"]
@@ -27,7 +26,7 @@ RESERVE_SHARE = 0.1
 class EngineConfig:
     """None stands for a default that suits the device and the mode.
 
-    `device` is "auto", "cpu", "vulkan" or "vulkan:1" for the second adapter.
+    `device` is "auto", "cpu", "vulkan", "cuda", or "vulkan:1" for the second adapter.
     `local` answers a few requests at once, `interactive` one, `server` as many as the library takes.
     `max_total_tokens` is the KV cache's size, `memory_limit_bytes` bounds weights, cache and all else,
     `max_queue` counts requests that wait for a place. `deterministic` is for requests that don't say:
@@ -87,7 +86,7 @@ def cache_sizes(config: EngineConfig, runner: ModelRunner) -> CacheSizes:
     contexts = {"local": min(LOCAL_CONTEXTS, batch), "interactive": 1, "server": batch}
     wanted = config.max_total_tokens or contexts[config.mode] * context
     besides = runner.parameter_bytes + runner.workspace_bytes
-    usable = _usable_bytes(config)
+    usable = _usable_bytes(config, runner)
     affordable = max(0, usable - besides) // runner.kv_bytes_per_token
     most = min(affordable, runner.max_cache_tokens)
     tokens = min(wanted, most) // PAGE_TOKENS * PAGE_TOKENS
@@ -105,9 +104,9 @@ def cache_sizes(config: EngineConfig, runner: ModelRunner) -> CacheSizes:
     return CacheSizes(batch, tokens, runner.prefill_chunk_size)
 
 
-def _usable_bytes(config: EngineConfig) -> int:
+def _usable_bytes(config: EngineConfig, runner: ModelRunner) -> int:
     """For weights, workspace and cache, of which nothing is in memory yet."""
-    available = int(available_bytes() * (1 - RESERVE_SHARE))
+    available = int(runner.available_bytes() * (1 - RESERVE_SHARE))
     if config.memory_limit_bytes is None:
         return available
     return max(0, min(available, config.memory_limit_bytes - PROCESS_BYTES))

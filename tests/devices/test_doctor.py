@@ -31,6 +31,8 @@ FIELDS = {
     "vulkan": list,
     "plugin": str | None,
     "adapters": list | None,
+    "gpus": list,
+    "no_gpus": str,
     "temperature_c": float | None,
     "throttled": list,
     "disk_free_bytes": int,

@@ -22,7 +22,7 @@ from tests.gpu.processes import python
 def test_what_memory_is_too_small_for_is_not_uploaded(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mlc_edge.engine.config.available_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("mlc_edge.model_runner.available_bytes", lambda: 1 << 20)
     take_statistics()
     with pytest.raises(EngineError) as refused:
         MLCEngine(bundle, EngineConfig(device="vulkan"))

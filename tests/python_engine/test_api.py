@@ -215,7 +215,7 @@ def test_memory_that_the_weights_will_take_is_not_given_to_the_cache(
     open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
 ):
     weights = open_engine().stats().parameter_bytes
-    monkeypatch.setattr("mlc_edge.engine.config.available_bytes", lambda: weights)
+    monkeypatch.setattr("mlc_edge.model_runner.available_bytes", lambda: weights)
     with pytest.raises(EngineError, match="too little memory"):
         open_engine()
 

@@ -181,7 +181,7 @@ class GpuKernels(Kernels):
         gpu = dlight.gpu
         return [
             *([] if self.barriers else [DirectReduction()]),
-            gpu.Matmul(),
+            _Matmul(),
             gpu.GEMV(),
             gpu.Reduction(),
             gpu.GeneralReduction(),
@@ -195,6 +195,15 @@ class GpuKernels(Kernels):
 
 def _bytes_of(parameter: StoredParameter) -> int:
     return math.prod(parameter.shape) * np.dtype(parameter.dtype).itemsize
+
+
+class _Matmul(dlight.gpu.Matmul):
+    """dlight's tiles without tensor cores, for which TVM 0.27 crashes on products with sums of float32."""
+
+    def apply(self, func: tirx.PrimFunc, target: Target, tunable: bool) -> Any:
+        if isinstance(func, tirx.PrimFunc):
+            func = func.with_attr("dlight.do_not_tensorize", True)
+        return super().apply(func, target, tunable)
 
 
 def suits_tiles(shape: KVCacheShape, target: Target) -> bool:

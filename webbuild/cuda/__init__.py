@@ -1,0 +1,1 @@
+"""Kernels for NVIDIA's GPUs as a library holds them: compilers, and what they compile put in its place."""
