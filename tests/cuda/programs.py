@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm.support import cc
 from tvm.target import Target
-from tvm_ffi import load_module
 
+from tests.gpu.programs import Function, functions, named
 from webbuild.cuda.compiler import find_compiler
 from webbuild.cuda.packing import leave_source, pack_with_ptx
 from webbuild.targets import CUDA_LIMITS
@@ -21,28 +20,14 @@ TARGET = Target(
 )
 
 
-def compiled(programs: dict[str, Any], path: Path) -> Callable[[str], Callable[..., None]]:
+def compiled(programs: dict[str, Any], path: Path) -> Callable[[str], Function]:
     """Programs by name; arrays that they are called with become what they write."""
-    named = {name: program.with_attr("global_symbol", name) for name, program in programs.items()}
     compiler = find_compiler("cuda")
     leave_source()
-    tvm.compile(tvm.IRModule(named), target=TARGET).export_library(
-        str(path),
-        fcompile=cc.cross_compiler("g++"),
-        fpack_imports=pack_with_ptx(lambda source: compiler.compile(source, CAPABILITY)),
-    )
-    library, gpu = load_module(path), tvm.device("cuda", 0)
-
-    def function(name: str) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
-            tensors = [
-                tvm.runtime.tensor(a, gpu) if isinstance(a, np.ndarray) else a for a in arguments
-            ]
-            library[name](*tensors)
-            for array, tensor in zip(arguments, tensors, strict=True):
-                if isinstance(array, np.ndarray):
-                    array[...] = tensor.numpy()
-
-        return call
-
-    return function
+    with TARGET:
+        tvm.compile(named(programs), target=TARGET).export_library(
+            str(path),
+            fcompile=cc.cross_compiler("g++"),
+            fpack_imports=pack_with_ptx(lambda source: compiler.compile(source, CAPABILITY)),
+        )
+    return functions(path, tvm.device("cuda", 0))

@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tvm import tirx
-from tvm.target import Target
 
 from tests.build.mlc_reader import dequantize
-from tests.gpu.models import target_name
-from tests.gpu.programs import compiled
+from tests.gpu.programs import Function
 from webbuild.kernels.gpu.matvec import MatVec
 from webbuild.quantization.formats import GROUP
-from webbuild.targets import profiles_for
 
+Compile = Callable[[dict[str, Any], Path], Callable[[str], Function]]
 # Of the values' own type.
 ROUNDING = {"float32": 1e-6, "float16": 1e-3}
 
@@ -45,13 +44,13 @@ class Product:
         self.minimums = floats(case.rows, groups) if case.format.has_minimums else None
         self.residual = floats(self.n, case.outputs)
 
-    def on_device(self, program: tirx.PrimFunc, folder: Path) -> Callable[[int], np.ndarray]:
+    def computed(
+        self, program: tirx.PrimFunc, compiled: Compile, folder: Path
+    ) -> Callable[[int], np.ndarray]:
         """What the program makes of so many of the inputs, the first ones."""
         case = self.case
         folder.mkdir(exist_ok=True)
-        (profile,) = profiles_for(target_name("f32"), "q4f16_1")
-        with Target(profile.tvm_target, host=profile.tvm_host) as target:
-            call = compiled({"product": program}, target, folder / "product.so")
+        product = compiled({"product": program}, folder / "product.so")("product")
 
         def of_first(n: int) -> np.ndarray:
             found = np.zeros_like(self.residual[:n], case.out_dtype)
@@ -60,7 +59,7 @@ class Product:
                 *([self.norm] if case.epsilon is not None else []),
                 *([self.residual[:n]] if case.residual else []),
             ]
-            call("product")(self.x[:n], self.words, self.scales, *optional, found)
+            product(self.x[:n], self.words, self.scales, *optional, found)
             return found
 
         return of_first

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.gpu.products import Product, named
+from tests.gpu.programs import compiled_for_any
 from webbuild.kernels.gpu.matmul import FEW, TILE, program
 from webbuild.kernels.gpu.matvec import MatVec
 from webbuild.quantization.formats import Q4, Q4M, Q8
@@ -32,7 +33,7 @@ SUM = {"float32": 1e-6, "float16": 6e-4}
 def test_product_is_that_of_numpy(case: MatVec, tmp_path: Path):
     product = Product(case, 2 * TILE + 1)
     expected, bounds = product.of_numpy(SUM[case.dtype])
-    multiply = product.on_device(program(case), tmp_path)
+    multiply = product.computed(program(case), compiled_for_any, tmp_path)
     for n in (1, FEW, FEW + 1, TILE, 2 * TILE + 1):
         assert (np.abs(multiply(n) - expected[:n]) <= bounds[:n]).all(), n
 
@@ -40,5 +41,5 @@ def test_product_is_that_of_numpy(case: MatVec, tmp_path: Path):
 @pytest.mark.usefixtures("device")
 def test_a_prompt_gets_the_same_whatever_follows_it(tmp_path: Path):
     product = Product(replace(WHOLE, residual=True), TILE + 20)
-    multiply = product.on_device(program(product.case), tmp_path)
+    multiply = product.computed(program(product.case), compiled_for_any, tmp_path)
     np.testing.assert_array_equal(multiply(TILE), multiply(TILE + 20)[:TILE])

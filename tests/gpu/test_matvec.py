@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.gpu.products import Product, named
+from tests.gpu.programs import compiled_for_any
 from webbuild.kernels.gpu.matvec import MatVec, program
 from webbuild.quantization.formats import Q4, Q4M, Q8
 
@@ -36,8 +37,9 @@ SUM = 1e-6
 def test_product_is_that_of_numpy(case: MatVec, tmp_path: Path):
     product = Product(case, 8)
     expected, bounds = product.of_numpy(SUM)
-    alone = product.on_device(program(case), tmp_path / "alone")(1)
-    batched = product.on_device(program(replace(case, batched=True)), tmp_path / "batched")
+    alone = product.computed(program(case), compiled_for_any, tmp_path / "alone")(1)
+    together = program(replace(case, batched=True))
+    batched = product.computed(together, compiled_for_any, tmp_path / "batched")
     np.testing.assert_array_equal(alone, batched(1))
     for n in (3, 8):
         found = batched(n)
