@@ -14,7 +14,6 @@ from mlc_edge.errors import BundleError, EngineError
 from mlc_edge.memory import available_bytes
 from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads
 
-
 # Characters of an error.
 MOST_TOLD = 400
 
