@@ -119,6 +119,7 @@ std::map<std::string, Names> AllHandlers() {
       {"mad", {{"s32", MulAdd<int32_t>}, {"u32", MulAdd<uint32_t>}, {"s64", MulAdd<int64_t>}, {"u64", MulAdd<uint64_t>}}},
       {"fma", {{"f32", Fma<float>}, {"f64", Fma<double>}, {"f16", FmaHalf}}},
       {"fma.rm", {{"f32", FmaDown}}},
+      {"prmt", {{"b32", Permute}}},
       {"bfi", {{"b32", Insert<uint32_t>}, {"b64", Insert<uint64_t>}}},
       {"cvt", Conversions<kNearest>()}, {"cvt.rzi", Conversions<kZero>()}, {"cvt.rmi", Conversions<kDown>()},
       {"cvt.rpi", Conversions<kUp>()}, {"cvt.sat", Conversions<kSaturate>()}};

@@ -153,6 +153,19 @@ void Insert(Thread& t, const Instruction& i) {
 
 enum Comparison { kEq, kNe, kLt, kLe, kGt, kGe };
 
+// prmt: each byte of the result is one of eight, or copies of its sign.
+inline void Permute(Thread& t, const Instruction& i) {
+  const uint64_t bytes = In<uint32_t>(t, i, 0) | uint64_t{In<uint32_t>(t, i, 1)} << 32;
+  const uint32_t choices = In<uint32_t>(t, i, 2);
+  uint32_t made = 0;
+  for (int place = 0; place < 4; ++place) {
+    const uint32_t choice = choices >> 4 * place & 0xf;
+    const uint32_t byte = bytes >> 8 * (choice & 7) & 0xff;
+    made |= (choice & 8 ? (byte & 0x80 ? 0xff : 0) : byte) << 8 * place;
+  }
+  Put<uint32_t>(t, i.out[0], made);
+}
+
 template <class T, Comparison kName, bool kUnordered>
 bool Compare(const Thread& t, const Instruction& i) {
   double a = 0, b = 0;
