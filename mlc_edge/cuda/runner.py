@@ -106,7 +106,7 @@ def choose_target(lock: BundleLock, gpu: Gpu, names: Sequence[str]) -> str:
     ] or ["it has libraries for other devices only"]
     raise BundleError(
         f"{lock.model.id} has no library for cuda:{gpu.index} ({gpu.name}): {'; '.join(reasons)}. "
-        f"Build the bundle with --target {CUDA_NATIVE} on this machine, too."
+        f"Build the bundle with --target {CUDA_NATIVE} on this machine, too; an old driver has to be updated."
     )
 
 
