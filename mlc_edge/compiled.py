@@ -31,6 +31,8 @@ from mlc_edge.version import __version__
 
 Progress = Callable[[str, float | None], None]
 NATIVE = "native"
+# Between targets that one bundle is compiled for.
+SEPARATOR = ","
 QUANTIZATION = "q4f16_1"
 NOTE = "compiled-from.json"
 KEY = re.compile(r"[0-9a-f]{16}")
@@ -73,7 +75,8 @@ def compiled_bundle(
 ) -> Path:
     """The bundle that is made of `source` for `target`, compiled now if it isn't in the cache.
 
-    `hint` ends the error if compiling fails. Raises MlcEdgeError.
+    `target` may be several, separated by commas: the bundle does without those after the first if they can't
+    be compiled. `hint` ends the error if compiling fails. Raises MlcEdgeError.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-") or "model"
     # What has formats already keeps them.
@@ -85,11 +88,11 @@ def compiled_bundle(
         with _alone(folder, report):
             # Another process may have made it meanwhile.
             if not _is_whole(output, report):
-                purpose = "this machine" if target == NATIVE else target
+                purpose = target.replace(NATIVE, "this machine").replace(SEPARATOR, " and ")
                 report(f"compiling {name} for {purpose} (once)", None)
                 # Nobody would see what rounding did.
-                options = ["--target", target, *quantized, "--no-measure", "--output", str(output)]
-                _build([str(source), *options], report, hint)
+                options = [str(source), *quantized, "--no-measure", "--output", str(output)]
+                _build_for(target.split(SEPARATOR), options, report, hint)
                 # A build that makes no good bundle would otherwise be tried for ever.
                 check_bundle(output, report)
             _write_note(folder, Note(name, str(source), target, __version__))
@@ -271,7 +274,7 @@ def _is_whole(bundle: Path, report: Progress) -> bool:
 def _key(source: Path, target: str) -> str:
     """Changes with the source's files, the target, this package's version; with what "native" means here."""
     parts = [__version__, str(ABI_VERSION), target, str(source)]
-    if target == NATIVE:
+    if NATIVE in target.split(SEPARATOR):
         cpu = host_cpu()
         parts += [cpu.arch, *sorted(cpu.features)]
     if target == CUDA_NATIVE:
@@ -287,6 +290,17 @@ def _files_of(source: Path) -> list[Path]:
         return sorted(path for path in source.iterdir() if path.is_file())
     parts = (source.with_name(name) for name in part_names(source.name))
     return [source, *(path for path in parts if path != source and path.is_file())]
+
+
+def _build_for(targets: Sequence[str], options: Sequence[str], report: Progress, hint: str) -> None:
+    named = [word for target in targets for word in ("--target", target)]
+    try:
+        _build([*options, *named], report, hint)
+    except CheckpointError as error:
+        if len(targets) == 1:
+            raise
+        report(f"compiling for {targets[0]} alone: {error}", None)
+        _build_for(targets[:1], options, report, hint)
 
 
 def _build(arguments: Sequence[str], report: Progress, hint: str) -> None:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mlc_edge.bundle import BundleLock, read_lock
-from mlc_edge.compiled import Progress
+from mlc_edge.compiled import NATIVE, SEPARATOR, Progress
 from mlc_edge.cpu import choose_target, host_cpu
 from mlc_edge.cuda.driver import CUDA_NATIVE, find_gpu, gpus
 from mlc_edge.cuda.runner import CudaRunner
 from mlc_edge.cuda.runner import suits as suits_gpu
-from mlc_edge.errors import BundleError, ConfigError
+from mlc_edge.errors import BundleError, ConfigError, ToolchainError
 from mlc_edge.model_runner import CacheSizes, ModelRunner, Threads, named_targets
 from mlc_edge.vulkan.build import is_compiled
-from mlc_edge.vulkan.device import find_adapter
+from mlc_edge.vulkan.device import find_adapter, probe_adapters
 from mlc_edge.vulkan.runner import VulkanRunner, build_target
 
 Computing = Literal["cpu", "vulkan", "cuda"]
@@ -49,7 +49,7 @@ class DeviceChoice:
             raise ConfigError(f"target {target} is not for the device {self.kind}: leave one out.")
 
     def build_target(self, report: Progress) -> str | None:
-        """What a checkpoint is compiled for to run on it; None for this machine's CPU.
+        """What a checkpoint is compiled for to run on it; None leaves it to `own_targets`.
 
         Raises ConfigError if there is no such device.
         """
@@ -57,7 +57,7 @@ class DeviceChoice:
             find_gpu(self.index)
             return CUDA_NATIVE
         if self.kind != "vulkan":
-            return None
+            return NATIVE if self.kind == "cpu" else None
         if not is_compiled():
             report("compiling the plugin for Vulkan (once)", None)
         return build_target(find_adapter(self.index))
@@ -109,6 +109,17 @@ def _device_kind(bundle: Path, device: DeviceChoice, target: str | None) -> str:
     if "cuda" in kinds and ("vulkan" not in kinds or any(suits_gpu(lock, gpu) for gpu in gpus())):
         return "cuda"
     return "vulkan" if "vulkan" in kinds else "cpu"
+
+
+def own_targets() -> str:
+    """What a checkpoint is compiled for by default: the CPU, and a GPU that is worth measuring beside it."""
+    try:
+        found = probe_adapters() if is_compiled() else ()
+    except ToolchainError:
+        found = ()
+    # One target serves all that are no software.
+    gpus = [build_target(adapter) for adapter in found if not adapter.is_slow]
+    return SEPARATOR.join((NATIVE, *gpus[:1]))
 
 
 def suits_cpu(lock: BundleLock) -> bool:

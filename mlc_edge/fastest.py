@@ -38,8 +38,6 @@ from mlc_edge.vulkan.runner import suits
 # A turn of a conversation, as devices are compared by it.
 TURN_TOKENS = 256
 PROMPT_TOKENS, ANSWER_TOKENS = 128, 16
-# Named ones only: a Raspberry Pi 5's is slower than the CPU beside it.
-SLOW_ADAPTERS = ("V3D",)
 # A device that takes longer to load and answer is no choice.
 MEASURE_SECONDS = 300
 # A failure may be a moment's: full memory, a driver that is being installed.
@@ -88,8 +86,7 @@ def choose_device(
 
 def is_worthwhile(lock: BundleLock, adapter: Adapter) -> bool:
     """Whether a GPU that nobody named is tried."""
-    is_slow = adapter.is_software or any(name in adapter.name for name in SLOW_ADAPTERS)
-    return not is_slow and suits(lock, adapter)
+    return not adapter.is_slow and suits(lock, adapter)
 
 
 def fastest(

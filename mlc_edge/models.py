@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlc_edge.bundle import LOCK_NAME, BundleLock, read_lock
-from mlc_edge.compiled import NATIVE, Progress, compiled_bundle
+from mlc_edge.compiled import Progress, compiled_bundle
 from mlc_edge.downloads import (
     HUB_PREFIX,
     Repository,
@@ -51,11 +51,11 @@ def resolve_model(
 
     `model` is a bundle, a folder with a Hugging Face checkpoint or MLC weights, a GGUF file,
     "HF://owner/name" or "HF://owner/name/file.gguf" (with "@revision" if wanted), or None for the
-    embedded model. Checkpoints and GGUF files are compiled once, for `target` (default: this machine),
-    and kept in the user's cache. So are the weights of a bundle that came over the network: its own
-    libraries run only with `trust_library`, or if one of `trusted_keys` (texts of public keys) signed it.
-    With trusted keys, what none of them signed is refused, but for checkpoints on this machine. Raises
-    MlcEdgeError.
+    embedded model. Checkpoints and GGUF files are compiled once, for `target` (default: this machine's CPU,
+    and its GPU if that may be faster), and kept in the user's cache. So are the weights of a bundle that
+    came over the network: its own libraries run only with `trust_library`, or if one of `trusted_keys`
+    (texts of public keys) signed it. With trusted keys, what none of them signed is refused, but for
+    checkpoints on this machine. Raises MlcEdgeError.
     """
     report = progress or (lambda step, share: None)
     trust = Trust.of(trust_library, trusted_keys)
@@ -67,7 +67,8 @@ def resolve_model(
             return source.path
         # What is built of a bundle is held to its lock.
         hint = "" if trusted else TRUST_HINT
-        return compiled_bundle(source.path, source.name, target or NATIVE, report=report, hint=hint)
+        targets = target or _own_targets()
+        return compiled_bundle(source.path, source.name, targets, report=report, hint=hint)
     is_file = source.path.is_file()
     if not is_file and not any((source.path / name).is_file() for name in WEIGHT_INDEXES):
         raise ConfigError(
@@ -75,7 +76,14 @@ def resolve_model(
             "name one of them, HF://owner/name, or a GGUF file (HF://owner/name/file.gguf)."
         )
     trust.require_source(source.path)
-    return compiled_bundle(source.path, source.name, target or NATIVE, report=report)
+    return compiled_bundle(source.path, source.name, target or _own_targets(), report=report)
+
+
+def _own_targets() -> str:
+    # Asking for GPUs takes a second, and who serves browsers needs no model runner.
+    from mlc_edge.devices import own_targets
+
+    return own_targets()
 
 
 def _serves(lock: BundleLock, target: str | None) -> bool:

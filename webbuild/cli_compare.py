@@ -39,7 +39,9 @@ def compare(
     if plot:
         check_plot(plot)
     source = open_source(reference)
-    folder = resolve_model(bundle, progress=_report, trusted_keys=configured_keys())
+    folder = resolve_model(
+        bundle, target="native", progress=_report, trusted_keys=configured_keys()
+    )
     result = compare_models(_runnable(folder), source, content, _report)
     summary = summarise(result, TokenIds(source.chat))
     if plot:

@@ -60,7 +60,7 @@ class EngineConfig:
             raise ConfigError(f"max_queue is {self.max_queue}: use 0 or more.")
 
     def build_target(self, report: Progress) -> str | None:
-        """What a checkpoint is compiled for; None for this machine's CPU. Raises ConfigError."""
+        """What a checkpoint is compiled for; None for what this machine has. Raises ConfigError."""
         return self.target or DeviceChoice.parse(self.device).build_target(report)
 
     def threads(self, cores: int) -> Threads:

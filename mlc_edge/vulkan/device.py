@@ -16,6 +16,8 @@ from mlc_edge.places import PACKAGES, child_environment
 from mlc_edge.tvm_runtime import import_runtime
 from mlc_edge.vulkan.build import plugin_library, wgpu_native
 
+# A Raspberry Pi 5's.
+SLOW_ADAPTERS = ("V3D",)
 # Registered by the plugin.
 REGISTRY = "mlc_edge.vulkan."
 PROBE = "from mlc_edge.vulkan.device import _function; print(_function('adapters')())"
@@ -44,6 +46,11 @@ class Adapter:
     def is_software(self) -> bool:
         """Whether a CPU stands in for the GPU."""
         return self.kind == "software"
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the CPU is faster, as far as is known: nobody takes it unless it is named."""
+        return self.is_software or any(name in self.name for name in SLOW_ADAPTERS)
 
     @property
     def shares_memory(self) -> bool:

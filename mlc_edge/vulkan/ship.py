@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlc_edge.errors import ToolchainError
+from mlc_edge.errors import MlcEdgeError, ToolchainError
 from mlc_edge.vulkan.build import (
     GLIBC,
     SHIPPED,
@@ -67,7 +67,7 @@ def main() -> None:
     """Print where the plugins are."""
     try:
         sys.stdout.writelines(f"{path}\n" for path in ship())
-    except ToolchainError as error:
+    except MlcEdgeError as error:
         sys.exit(f"error: {error}")
 
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from mlc_edge.vulkan.build import plugin_library
+from mlc_edge.vulkan.device import find_adapter
 from tests.build.conftest import run_build
 from tests.conftest import POCKET
 from tests.daemon.daemons import Daemon, run, started
@@ -83,6 +84,23 @@ def speeds_by_auto(bundle: Path, driver: FaultyDriver, cache: Path) -> dict[str,
     (record,) = (cache / "speeds").iterdir()
     speeds: dict[str, Any] = json.loads(record.read_text())["speeds"]
     return speeds
+
+
+TARGETS = "from mlc_edge.devices import own_targets; print(own_targets())"
+
+
+@pytest.mark.parametrize(
+    ("faults", "targets"),
+    [({}, "native"), ({"discrete": 1}, f"native,{target_name('f16').removesuffix('-f16')}")],
+    ids=["software", "discrete"],
+)
+def test_checkpoints_are_compiled_for_a_gpu_that_is_worth_it(
+    driver: FaultyDriver, faults: dict[str, int], targets: str
+):
+    find_adapter(0)
+    driver.fails(**faults)
+    done = python(TARGETS, **driver.environment)
+    assert (done.returncode, done.stdout.strip()) == (0, targets), done.stderr
 
 
 LOAD = """

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mlc_edge.bundle import read_lock, verify
+from mlc_edge.cpu import VULKAN_TARGETS, host_cpu
 from tests.models.conftest import Machine
 
 
@@ -111,3 +112,20 @@ def test_a_cache_that_cannot_be_written_to_says_so(machine: Machine, folder: Pat
 
 def test_no_name_means_the_embedded_model(machine: Machine):
     assert Path(machine.resolve()["bundle"]).name == "pocket-q4f16_1"
+
+
+def test_several_targets_share_a_bundle(machine: Machine, folder: Path):
+    gpu = f"vulkan-{VULKAN_TARGETS[host_cpu().arch]}-software-f32"
+    bundle = Path(machine.resolve(folder, f"--target=native,{gpu}")["bundle"])
+    assert set(read_lock(bundle).targets) == {"native", gpu}
+    again = machine.resolve(folder, f"--target=native,{gpu}")
+    assert again == {"bundle": str(bundle), "steps": []}
+
+
+def test_a_target_that_can_not_be_compiled_is_left_out(machine: Machine, folder: Path):
+    result = machine.resolve(folder, "--target=native,vulkan-unknown")
+    assert list(read_lock(Path(result["bundle"])).targets) == ["native"]
+    (told,) = (step for step, _ in result["steps"] if step.startswith("compiling for native alone"))
+    assert "unknown target 'vulkan-unknown'" in told
+    # Which isn't tried at each start.
+    assert machine.resolve(folder, "--target=native,vulkan-unknown")["steps"] == []
