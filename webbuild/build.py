@@ -22,13 +22,11 @@ from mlc_edge.verification import remember
 from webbuild.chat_config import chat_config
 from webbuild.checkpoint import Checkpoint
 from webbuild.conv_template import MLC_LLM, WEB_LLM, derive_conv_template
-from webbuild.cuda.compiler import find_compiler
 from webbuild.destination import check_destination, check_space, find_same_build
 from webbuild.effort import Rounding, check_calibration, measure_quality, open_quantizer
 from webbuild.fingerprint import build_fingerprint
 from webbuild.gguf.native import fitted, native_formats, native_quantization, rounding_warnings
 from webbuild.interleaved import INTERLEAVED_INDEX, interleave
-from webbuild.linker import find_linker
 from webbuild.models.spec import parameter_count
 from webbuild.published import PublishedWeights, holds_published_weights, open_published
 from webbuild.quality.divergence import Agreement
@@ -39,7 +37,7 @@ from webbuild.size import formats_for_size
 from webbuild.sources import open_source
 from webbuild.targets import TargetProfile, profiles_for
 from webbuild.tensor_cache import TENSOR_CACHE_NAME, plan_weights, write_weights
-from webbuild.wasm.emscripten import find_emscripten
+from webbuild.toolchain import describe, require_tools
 from webbuild.wasm.runtime import runtime_objects
 
 DEFAULT_QUANTIZATION = "q4f16_1"
@@ -124,7 +122,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
             request.rounding.effort,
             request.rounding.text_hash or "",
             str(request.size or ""),
-            *map(_describe, plan.profiles),
+            *map(describe, plan.profiles),
             request.output.resolve().name,
             str(plan.context_window_size),
             str(plan.prefill_chunk_size),
@@ -177,9 +175,7 @@ def _plan(request: BuildRequest) -> _Plan:
         found = [replace(profile, max_binding_bytes=None) for profile in found]
     profiles = tuple({profile.name: profile for profile in found}.values())
     for profile in profiles:
-        find_linker(profile) if profile.linker == "shared" else find_emscripten()
-        if profile.device == "cuda":
-            find_compiler(profile.name)
+        require_tools(profile)
     context = _context_window_size(request, source.model.context_length)
     chunk = min(request.prefill_chunk_size or DEFAULT_PREFILL_CHUNK, context)
     return _Plan(request, source, formats, profiles, context, chunk)
@@ -264,12 +260,6 @@ def _weight_bytes(plan: _Plan) -> int:
     if isinstance(plan.source, PublishedWeights):
         return plan.source.total_bytes
     return plan_weights(plan.source.table, plan.formats).total_bytes
-
-
-def _describe(profile: TargetProfile) -> str:
-    """What tells it from others of its name: machines differ, and so do compilers of CUDA."""
-    compiler = find_compiler(profile.name).version if profile.device == "cuda" else ""
-    return f"{profile.name} {sorted(profile.adapter.items())} {compiler}"
 
 
 def _prepare_runtime(plan: _Plan, progress: Progress) -> None:
