@@ -8,9 +8,9 @@ export interface DeviceSpeed {
   launchSeconds: number;
 }
 
-/** Kernels of a decode step for each layer, and around them: a 1B model of 16 layers has 163. */
-const LAUNCHES_PER_LAYER = 10;
-const OTHER_LAUNCHES = 3;
+/** Kernels of a token for each layer, and around them: a 1B model of 16 layers has 133. */
+const LAUNCHES_PER_LAYER = 8;
+const OTHER_LAUNCHES = 5;
 /** Attention, sampling and what a kernel falls short of the measured one's speed: either way at most this factor. */
 const UNCERTAINTY = 2;
 
