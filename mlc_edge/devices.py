@@ -115,7 +115,7 @@ def own_targets() -> str:
     """What a checkpoint is compiled for by default: the CPU, and a GPU that is worth measuring beside it."""
     try:
         found = probe_adapters() if is_compiled() else ()
-    except ToolchainError:
+    except (ConfigError, ToolchainError):
         found = ()
     # One target serves all that are no software.
     gpus = [build_target(adapter) for adapter in found if not adapter.is_slow]

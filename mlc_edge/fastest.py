@@ -26,7 +26,7 @@ from mlc_edge.cpu import host_cpu
 from mlc_edge.cuda.driver import gpus
 from mlc_edge.cuda.runner import suits as suits_gpu
 from mlc_edge.devices import DeviceChoice, open_runner, suits_cpu
-from mlc_edge.errors import ToolchainError
+from mlc_edge.errors import ConfigError, ToolchainError
 from mlc_edge.files import FileError, read_json, read_plain, write_json
 from mlc_edge.model_runner import CacheSizes, ModelRunner
 from mlc_edge.places import PACKAGES, child_environment, speeds_folder
@@ -72,7 +72,8 @@ def choose_device(
     adapters = [adapter for adapter in _adapters(lock) if is_worthwhile(lock, adapter)]
     devices = [DeviceChoice("cpu")] if suits_cpu(lock) else []
     devices += [DeviceChoice("vulkan", adapter.index) for adapter in adapters]
-    by_cuda = [gpu for gpu in gpus() if suits_gpu(lock, gpu)]
+    has_cuda = any(target.device == "cuda" for target in lock.targets.values())
+    by_cuda = [gpu for gpu in gpus() if suits_gpu(lock, gpu)] if has_cuda else []
     devices += [DeviceChoice("cuda", gpu.index) for gpu in by_cuda]
     if len(devices) < 2:
         return asked
@@ -134,7 +135,7 @@ def _adapters(lock: BundleLock) -> Sequence[Adapter]:
         return ()
     try:
         return probe_adapters() if is_compiled() else ()
-    except ToolchainError:
+    except (ConfigError, ToolchainError):
         return ()
 
 

@@ -121,8 +121,10 @@ class _Driver:
         return value.value
 
     def _call(self, name: str, *arguments: object) -> None:
-        code = getattr(self._library, name)(*arguments)
-        if code:
+        function = getattr(self._library, name, None)
+        if function is None:
+            raise ConfigError(f"NVIDIA's driver ({LIBRARY}) has no {name}: install it again.")
+        if code := function(*arguments):
             raise ConfigError(
                 f"NVIDIA's driver fails ({name} gives error {code}): see that `nvidia-smi` lists the GPU "
                 "and that this user may open /dev/nvidia* (or /dev/nvgpu on a Jetson)."

@@ -100,6 +100,8 @@ def probe_adapters() -> tuple[Adapter, ...]:
         )
     except subprocess.TimeoutExpired as error:
         raise ToolchainError(f"no answer came within {PROBE_SECONDS} s") from error
+    except OSError as error:
+        raise ToolchainError(f"no process could be started ({error})") from error
     if done.returncode == 0:
         return _described(done.stdout)
     told = done.stderr.strip().splitlines()[-1:]

@@ -47,7 +47,7 @@ def test_a_benchmark_says_what_computed(bundle: Path, device: str, target: str):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (("--device", "gpu"), "device is 'gpu': use auto, cpu, vulkan, or vulkan:1"),
+        (("--device", "gpu"), "device is 'gpu': use auto, cpu, vulkan, cuda, or vulkan:1"),
         (("--device", "vulkan", "--target", "native"), "not for the device vulkan"),
     ],
 )

@@ -84,8 +84,8 @@ next(iter(answer))
     [
         (("--device", "vulkan:99"), {}, r"there is no Vulkan adapter 99: use one of vulkan:0 \("),
         (("--device", "vulkan"), NO_DRIVER, "there is no Vulkan adapter: install the GPU's driver"),
-        (("--device", "gpu"), {}, "'gpu', expected auto, cpu, vulkan, or vulkan:1"),
-        (("--device", "vulkan:-1"), {}, "expected auto, cpu, vulkan, or vulkan:1"),
+        (("--device", "gpu"), {}, "'gpu', expected auto, cpu, vulkan, cuda, or vulkan:1"),
+        (("--device", "vulkan:-1"), {}, "expected auto, cpu, vulkan, cuda, or vulkan:1"),
         (
             ("--device", "vulkan", "--target", "native"),
             {},

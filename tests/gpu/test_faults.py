@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,9 @@ def test_memory_that_runs_out_in_an_answer_ends_the_daemon(bundle: Path, driver:
         refused = client.post("v1/completions", json=asked)
         assert refused.status_code in (500, 503) and "error" in refused.json()
         assert '"error"' in "".join(lines)
+        # wgpu-native may tell of the loss when it is next asked for something, not before.
+        with suppress(httpx.HTTPError):
+            client.post("v1/completions", json=asked)
         assert daemon.end() == 2
         assert daemon.log.wait_for("The engine has ended: the Vulkan device is lost")
 
